@@ -1,0 +1,14 @@
+"""The lab machinery: runs, notebooks, pipeline, report (no mathematics of the report lives here).
+
+Importing this package is cheap on purpose (no torch, no transformers, no papermill): a stage's
+kernel and the command line both start with it.
+
+Usage:  from katlab import lab;  stage = lab.begin("05_step_srpo", globals())
+"""
+
+from katlab.lab.callbacks import latest_checkpoint
+from katlab.lab.notebook import begin, quiet
+from katlab.lab.profiles import load as load_profile
+from katlab.lab.runs import Stage
+
+__all__ = ["Stage", "begin", "latest_checkpoint", "load_profile", "quiet"]

@@ -1,0 +1,128 @@
+"""Progress of a stage: a small file for the console, one updated line in a notebook.
+
+The stage writes progress.json (atomically, at most twice a second); the runner reads it. In a
+notebook the same line is shown through a display id, which survives papermill and nbconvert
+without widgets.
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from katlab.lab.runs import Stage
+
+# Shown first when logged; the loss of an RL step reads 0 and says nothing, so it comes last.
+TELLING = ("think_on", "accuracy", "reward", "format", "length", "tokens", "kl", "loss")
+QUIET = ("runtime", "per_second", "flos", "epoch", "learning_rate", "grad_norm", "step", "elapsed")
+
+
+def telling(metrics: Mapping[str, object], show: tuple[str, ...] = (), most: int = 4) -> dict:
+    """The few numbers worth a line: those named in `show`, else the most telling ones."""
+    numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+    if show:
+        return {key: numbers[key] for key in show if key in numbers}
+    ranked = [k for word in TELLING for k in numbers if word in k and not k.endswith("/std")]
+    rest = [k for k in numbers if not any(word in k for word in QUIET)]
+    return {key: numbers[key] for key in list(dict.fromkeys(ranked + rest))[:most]}
+
+
+def seconds(value: float) -> str:
+    """Seconds as people say them: 42 s, 3 min 05 s, 2 h 10 min."""
+    value = round(value)
+    if value < 60:
+        return f"{value} s"
+    if value < 3600:
+        return f"{value // 60} min {value % 60:02d} s"
+    return f"{value // 3600} h {value % 3600 // 60:02d} min"
+
+
+def number(value: object) -> str:
+    """A number for people: 1,234, 0.873, 1.2e-05."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def line(record: Mapping[str, object]) -> str:
+    """One progress record as text: what, step k/n, time left, the stage's own metrics."""
+    parts = [str(record["what"])]
+    if record["total"]:
+        parts.append(f"step {record['step']}/{record['total']}")
+        if record["left"] is not None and record["step"] < record["total"]:
+            parts.append(f"{seconds(record['left'])} left")
+    parts += [f"{key} {number(value)}" for key, value in record["metrics"].items()]
+    return " · ".join(parts)
+
+
+class Bar:
+    """One piece of work of a stage: `to(step)` moves it, `metrics(...)` gives it figures."""
+
+    def __init__(
+        self, stage: Stage, total: int, what: str, show: tuple[str, ...] = (), done: int = 0
+    ):
+        self.stage, self.total, self.what, self.show = stage, total, what, show
+        self.step = self.first = done
+        self.values: dict[str, object] = {}
+        self.started = time.monotonic()
+        self.written = 0.0
+        self.handle = None
+        self._write()
+
+    def to(self, step: int) -> None:
+        """The work has reached `step`."""
+        self.step = step
+        if time.monotonic() - self.written > 0.5:
+            self._write()
+
+    def metrics(self, values: Mapping[str, object]) -> None:
+        """Figures to show beside the step; shown with the next write."""
+        self.values.update(telling(values, self.show))
+
+    def close(self) -> None:
+        """The work is done; the line stays with its duration and last figures."""
+        self._write(closed=True)
+
+    def record(self) -> dict:
+        """What progress.json holds."""
+        spent = time.monotonic() - self.started
+        rate = (self.step - self.first) / spent if spent > 0 else 0.0
+        left = round((self.total - self.step) / rate, 1) if rate > 0 else None
+        return {
+            "what": self.what,
+            "step": self.step,
+            "total": self.total,
+            "spent": round(spent, 1),
+            "left": left,
+            "metrics": self.values,
+        }
+
+    def _write(self, closed: bool = False) -> None:
+        self.written = time.monotonic()
+        record = self.record()
+        self.stage.write("progress.json", record)
+        if self.stage.shows:
+            self._display(record, closed)
+
+    def _display(self, record: dict, closed: bool) -> None:
+        from IPython.display import HTML, display
+
+        text = line(record)
+        if closed:
+            text = f"{text} · took {seconds(record['spent'])}"
+        share = 100 * record["step"] / record["total"] if record["total"] else 100
+        shown = HTML(
+            f'<div class="kat-progress" style="font:13px ui-monospace,monospace;color:#475569">'
+            f'<span style="display:inline-block;width:120px;height:6px;margin-right:8px;'
+            f"border-radius:3px;background:linear-gradient(90deg,#2563eb {share:.0f}%,"
+            f'#e2e8f0 {share:.0f}%)"></span>{html.escape(text)}</div>'
+        )
+        if self.handle is None:
+            self.handle = display(shown, display_id=True)
+        else:
+            self.handle.update(shown)

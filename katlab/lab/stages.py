@@ -1,0 +1,83 @@
+"""The stages in order: which notebook, which module trains it, and what it needs.
+
+A new stage is one line here, one notebook of the same name, one module, one test file.
+
+Usage:  katlab.lab.stages.find("05").needs
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from katlab import UserError
+from katlab.lab.profiles import did_you_mean
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One stage: its name (notebook stem and folder), its module's name and its upstream stages."""
+
+    name: str
+    module: str = ""
+    needs: tuple[str, ...] = ()
+
+
+STAGES = (
+    Spec("00_start_here"),
+    Spec("01_layer_saturation", "saturation"),
+    Spec("02_dual_regime_data", "synthesis", ("01_layer_saturation",)),
+    Spec("03_mtp_distillation", "distillation", ("01_layer_saturation", "02_dual_regime_data")),
+    Spec("04_cold_start", "cold_start", ("02_dual_regime_data", "03_mtp_distillation")),
+    Spec("05_step_srpo", "step_srpo", ("04_cold_start",)),
+    Spec("06_evaluation", "evaluation", ("03_mtp_distillation", "04_cold_start", "05_step_srpo")),
+    Spec("07_case_studies", "chat", ("05_step_srpo",)),
+    Spec("08_scaling_plan", "planner"),
+    Spec("09_compare_runs"),
+)
+
+
+def find(word: str, stages: tuple[Spec, ...] = STAGES) -> Spec:
+    """A stage by its name, its number ('5', '05') or a unique beginning of either part."""
+    names = [stage.name for stage in stages]
+    number = f"{word:0>2}_" if word.isdecimal() else word
+    hits = [
+        s
+        for s in stages
+        if s.name == word or s.name.startswith(number) or s.name.partition("_")[2].startswith(word)
+    ]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        raise UserError(f"Stage '{word}' could be {' or '.join(s.name for s in hits)}; say which.")
+    raise UserError(f"There is no stage '{word}'; {did_you_mean(word, names)}")
+
+
+def root() -> Path:
+    """The project folder: KATLAB_ROOT, else upward from here, else the checkout of the package.
+
+    It is the folder that has a pyproject.toml and notebooks/; outputs/ lies in it, wherever a
+    notebook or a command was started.
+    """
+    if "KATLAB_ROOT" in os.environ:
+        return Path(os.environ["KATLAB_ROOT"]).resolve()
+    here = Path.cwd().resolve()
+    for folder in (here, *here.parents, Path(__file__).parents[2]):
+        if (folder / "pyproject.toml").is_file() and (folder / "notebooks").is_dir():
+            return folder
+    raise UserError(
+        "No project folder above here has a pyproject.toml and notebooks/; "
+        "change into the checkout or set KATLAB_ROOT to it."
+    )
+
+
+def outputs() -> Path:
+    """The folder that holds one folder a run."""
+    return root() / "outputs"
+
+
+def notebook(name: str) -> Path:
+    """The notebook of a stage; UserError if the checkout lacks it."""
+    path = root() / "notebooks" / f"{name}.ipynb"
+    if not path.is_file():
+        raise UserError(f"There is no notebook {path}; restore it or set KATLAB_ROOT.")
+    return path
