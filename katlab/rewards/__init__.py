@@ -1,0 +1,100 @@
+"""Verifiers: `verify(answer, reference) -> Verdict` for math, code, choice, keywords and tool calls.
+
+Report section 4.2.2 (math: symbolic or numeric equivalence; code: all unit tests; science: the
+option letter; general: keyword overlap). One file a verifier; the file's name is the kind.
+
+Deviations from the report:
+1. A verdict has three values. An infrastructure failure is unscorable (`correct is None`, which TRL
+   takes as "no reward for this row"), never a wrong answer.
+2. Only the `<answer>` span of a completion is graded.
+3. Two kinds are added for the report's other categories: `tool_call` and, for instructions that can
+   be checked exactly, the checks of `keywords`. A multi-turn item is graded by its last turn.
+
+Usage: `grade([("math", "\\boxed{12}", "12"), ("choice", "B", {"answer": "B", "options": "ABCD"})])`
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import os
+import time
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from katlab import UserError
+from katlab.rewards.verdict import Verdict, answer_span
+
+__all__ = ["Verdict", "answer_span", "doctor", "grade", "kinds", "verifier"]
+
+
+def kinds() -> list[str]:
+    """Names of the verifiers that ship with katlab: the files here that define `verify`."""
+    return ["choice", "code", "keywords", "math", "tool_call"]
+
+
+@lru_cache
+def verifier(kind: str) -> ModuleType:
+    """The module of a kind: one of `kinds()`, or the path of a Python file defining `verify`.
+
+    Raises UserError when neither exists.
+    """
+    if kind in kinds():
+        return importlib.import_module(f"katlab.rewards.{kind}")
+    if not kind.endswith(".py"):
+        near = difflib.get_close_matches(kind, kinds(), n=1)
+        hint = f"did you mean {near[0]!r}" if near else f"choose one of {', '.join(kinds())}"
+        raise UserError(f"Unknown verifier {kind!r}: {hint}, or give the path of your own .py file.")
+    if not Path(kind).is_file():
+        raise UserError(f"The verifier file {kind} does not exist: correct the path.")
+    spec = importlib.util.spec_from_file_location(f"katlab_verifier_{Path(kind).stem}", kind)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, "verify", None)):
+        raise UserError(f"{kind} defines no verify(answer, reference): add that function.")
+    return module
+
+
+def grade(
+    rows: Iterable[tuple[str, str, Any]], files: Mapping[str, str] | None = None
+) -> list[Verdict]:
+    """Verdicts for (kind, answer, reference) rows, in order; each kind is graded as one batch.
+
+    `files` maps further kinds to Python files (a profile's own verifiers). Safe from any thread.
+    A reference that its verifier cannot use, or a verifier that raises, gives an unscorable
+    verdict with the reason; an unknown kind raises UserError.
+    """
+    rows = list(rows)
+    verdicts: list[Verdict | None] = [None] * len(rows)
+    by_kind: dict[str, list[int]] = {}
+    for i, (kind, _, _) in enumerate(rows):
+        by_kind.setdefault((files or {}).get(kind, kind), []).append(i)
+    modules = {kind: verifier(kind) for kind in by_kind}  # unknown kinds fail before any work
+    for kind, where in by_kind.items():
+        batch = getattr(modules[kind], "verify_batch", None)  # math and code run theirs in parallel
+        pairs = [(answer_span(rows[i][1]), rows[i][2]) for i in where]
+        graded = batch(pairs) if batch else [_one(modules[kind], *pair) for pair in pairs]
+        for i, verdict in zip(where, graded, strict=True):
+            verdicts[i] = verdict
+    return verdicts
+
+
+def _one(module: ModuleType, answer: str, reference: Any) -> Verdict:
+    start = time.perf_counter()
+    try:
+        return module.verify(answer, reference)
+    # A verifier is user code here: whatever it raises must not become a zero reward.
+    except Exception as error:
+        reason = str(error) if isinstance(error, UserError) else f"verifier raised {error!r}"
+        return Verdict(None, reason, time.perf_counter() - start)
+
+
+def doctor() -> list[tuple[str, bool, str, str]]:
+    """(name, ok, detail, command that mends it) for each backend on this machine."""
+    from katlab.rewards import math, sandbox
+
+    return [*math.doctor(), *sandbox.doctor(), ("cores", True, f"{os.cpu_count()}", "")]
