@@ -1,0 +1,229 @@
+"""Queries of the nano world: six categories, five difficulties, an oracle for each answer.
+
+Every query is a short walk of integer steps in the clothes of one of the report's six Stage-2
+categories (section 4.1.2), so a model of a million parameters can learn all of them, and *when to
+think* is worth learning: one step is answered at a glance, six are not. The sums of the math
+category come from reasoning-gym's `chain_sum`; its sentence is shortened to keep prompts small.
+
+    from katlab.nano import world
+    rows = world.queries(256, seed=0, split="train")
+"""
+
+import json
+import random
+import zlib
+
+import reasoning_gym
+
+CATEGORIES = ("code", "math", "science", "general", "multi_turn", "tool_use")
+DIFFICULTIES = (1, 2, 3, 4, 5)
+STEPS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6}  # steps of the walk by difficulty
+EVAL_SHARE = 8  # one query text in eight belongs to the held-out split
+CUPS = "ABCD"
+OPENING, CLOSING = "Okay, let me see.", "Check:"  # what a reasoning teacher cannot help saying
+
+
+def queries(
+    n: int,
+    seed: int,
+    split: str,
+    categories: tuple[str, ...] = CATEGORIES,
+    difficulties: tuple[int, ...] = DIFFICULTIES,
+) -> list[dict]:
+    """Return `n` query rows, balanced over category x difficulty, in an order set by `seed`.
+
+    `split` is "train" or "eval"; a text belongs to one of them by its hash, so they never meet.
+    """
+    rng = random.Random(f"{split}-{seed}")
+    cells = [(c, d) for d in difficulties for c in categories]
+    rows = []
+    for index in range(n):
+        category, difficulty = cells[index % len(cells)]
+        while True:
+            row = MAKERS[category](rng, STEPS[difficulty])
+            if split_of(row) == split:
+                break
+        label = {"id": f"{category}-{difficulty}-{split}-{seed}-{index:06d}"}
+        rows.append(label | {"category": category, "difficulty": difficulty} | row)
+    rng.shuffle(rows)
+    return rows
+
+
+def split_of(row: dict) -> str:
+    """Name the split ("train" or "eval") that a query's text belongs to."""
+    text = json.dumps([row["messages"], row["tools"]])
+    return "eval" if zlib.crc32(text.encode()) % EVAL_SHARE == 0 else "train"
+
+
+def rationale(row: dict, mode: str) -> str:
+    """The oracle's judge analysis: domain, difficulty, what to do, and the mode it leads to."""
+    plan = "work it out" if mode == "on" else "answer directly"
+    return f"{row['category']}, level {row['difficulty']}: {plan}, think {mode}."
+
+
+def tags(row: dict) -> str:
+    """The oracle's answer to a tagging request: domain and difficulty."""
+    return f"{row['category']}, level {row['difficulty']}"
+
+
+def _walk(rng: random.Random, start: int, steps: int, low: int = 0, high: int = 30) -> list[int]:
+    """Signed single-digit changes that keep a running value within [low, high]."""
+    value, changes = start, []
+    for _ in range(steps):
+        options = [k for k in range(-9, 10) if k and low <= value + k <= high]
+        changes.append(rng.choice(options))
+        value += changes[-1]
+    return changes
+
+
+def _worked_sum(start: int, changes: list[int]) -> str:
+    """The worked thought of a running sum, one equation a line, and the habitual last check."""
+    lines, value = [], start
+    for change in changes:
+        lines.append(f"{value}{change:+d}={value + change}")
+        value += change
+    return "\n".join([OPENING, *lines, f"{CLOSING} {lines[-1]}, yes."])
+
+
+def _signed(changes: list[int]) -> str:
+    return "".join(f"{change:+d}" for change in changes)
+
+
+def _query(content: str | list[dict], verifier: str, reference, direct: str, thought: str) -> dict:
+    messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
+    return {
+        "messages": messages,
+        "tools": None,
+        "verifier": verifier,
+        "reference": reference,
+        "direct": direct,
+        "thought": thought,
+    }
+
+
+def _math(rng: random.Random, steps: int) -> dict:
+    digits = {"min_digits": 1, "max_digits": 1}
+    terms = {"min_terms": steps + 1, "max_terms": steps + 1}
+    while True:  # a term of 0 would leave the sign of "-0" to be guessed
+        chain = reasoning_gym.create_dataset(
+            "chain_sum", size=1, seed=rng.randrange(2**31), **digits, **terms
+        )
+        item = chain[0]
+        expression = item["metadata"]["expression"].replace(" ", "")
+        if "0" not in expression:
+            break
+    start = int(expression[0])
+    changes = [int(expression[i : i + 2]) for i in range(1, len(expression), 2)]
+    return _query(
+        f"Compute {expression}.", "math", item["answer"], item["answer"], _worked_sum(start, changes)
+    )
+
+
+def _code(rng: random.Random, steps: int) -> dict:
+    """Compose single operations on x into one expression; graded by running unit tests."""
+    a, b, multiplied, ops, lines = 1, 0, 0, [], []
+    for _ in range(steps):
+        k = rng.choice([2, 3])
+        if multiplied < 2 and abs(b * k) <= 30 and rng.random() < 0.3:
+            a, b, multiplied = a * k, b * k, multiplied + 1
+            ops.append(f"*{k}")
+        else:
+            (k,) = _walk(rng, b, 1, low=-30, high=30)
+            b += k
+            ops.append(f"{k:+d}")
+        lines.append(f"{ops[-1]}: {_affine(a, b)}")
+    thought = "\n".join([OPENING, *lines, f"{CLOSING} {_affine(a, b)}, yes."])
+    tests = [{"args": [x], "expected": a * x + b} for x in (0, 1, 2, 7, -3)]
+    return _query(
+        f"Write f: x {' '.join(ops)}.",
+        "code",
+        {"entry": "f", "tests": tests},
+        f"lambda x: {_affine(a, b)}",
+        thought,
+    )
+
+
+def _affine(a: int, b: int) -> str:
+    head = "x" if a == 1 else f"{a}*x"
+    return head if b == 0 else f"{head}{b:+d}"
+
+
+def _science(rng: random.Random, steps: int) -> dict:
+    start = rng.randint(2, 20)
+    changes = _walk(rng, start, steps)
+    value = start + sum(changes)
+    near = [value + k for k in (-3, -2, -1, 1, 2, 3) if value + k >= 0]
+    options = rng.sample([value, *rng.sample(near, 3)], 4)
+    letter = "ABCD"[options.index(value)]
+    listed = " ".join(f"{name}) {option}" for name, option in zip("ABCD", options, strict=True))
+    content = f"A gas at {start} K is changed by {_signed(changes)} K. {listed}"
+    thought = _worked_sum(start, changes) + f"\n{value} is {letter}."
+    return _query(content, "choice", {"answer": letter, "options": list("ABCD")}, letter, thought)
+
+
+def _general(rng: random.Random, steps: int) -> dict:
+    """Follow a ball under swapped cups; graded by the keyword naming the cup."""
+    at = rng.choice(CUPS)
+    start, swaps, lines = at, [], []
+    for _ in range(steps):
+        pair = rng.sample(CUPS, 2)
+        swaps.append("".join(pair))
+        if at in pair:
+            at = pair[1 - pair.index(at)]
+        lines.append(f"{swaps[-1]}: {at}")
+    thought = "\n".join([OPENING, *lines, f"{CLOSING} {lines[-1]}, yes."])
+    reference = {"all": [f"cup {at}"], "none": [f"cup {c}" for c in CUPS if c != at]}
+    content = f"A ball is in cup {start}. Swap {' '.join(swaps)}. Where is it?"
+    return _query(content, "keywords", reference, f"In cup {at}", thought)
+
+
+def _multi_turn(rng: random.Random, steps: int) -> dict:
+    """A running total over turns; the last question is graded given the history."""
+    value = rng.randint(2, 20)
+    messages = [
+        {"role": "user", "content": f"Keep a total: {value}."},
+        {"role": "assistant", "content": str(value)},
+    ]
+    if rng.random() < 0.5:
+        (change,) = _walk(rng, value, 1)
+        value += change
+        messages += [
+            {"role": "user", "content": f"Then {change:+d}."},
+            {"role": "assistant", "content": str(value)},
+        ]
+    changes = _walk(rng, value, steps)
+    messages.append({"role": "user", "content": f"Then {_signed(changes)}."})
+    total = str(value + sum(changes))
+    return _query(messages, "math", total, total, _worked_sum(value, changes))
+
+
+def _tool_use(rng: random.Random, steps: int) -> dict:
+    device = rng.choice(["heat", "light", "fan"])
+    start = rng.randint(2, 20)
+    changes = _walk(rng, start, steps)
+    tool = {
+        "name": f"set_{device}",
+        "parameters": {
+            "type": "object",
+            "properties": {"level": {"type": "integer"}},
+        },
+    }
+    call = {"name": tool["name"], "arguments": {"level": start + sum(changes)}}
+    row = _query(
+        f"The {device} is at {start}. Set it to {start}{_signed(changes)}.",
+        "tool_call",
+        call | {"tools": [tool]},
+        f"<tool_call>\n{json.dumps(call)}\n</tool_call>",
+        _worked_sum(start, changes),
+    )
+    return row | {"tools": [tool]}
+
+
+MAKERS = {
+    "code": _code,
+    "math": _math,
+    "science": _science,
+    "general": _general,
+    "multi_turn": _multi_turn,
+    "tool_use": _tool_use,
+}

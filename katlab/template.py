@@ -1,0 +1,183 @@
+"""The KAT output format: tags, chat template, rendering, and a parser that works on token ids.
+
+Report section 4.1.1, Tables 2 and 3; the byte-level layout follows the released model's chat
+template. The generation prompt ends with a prefilled `<judge>` line, so a sampled completion
+starts *inside* the judge; history keeps only the answer of earlier assistant turns.
+
+Deviations: (1) the tool preamble is shorter than Hermes'; (2) the template takes `mode`: "on" or
+"off" ends the prompt with the Stage-1 trigger token of section 3 instead of the judge.
+
+    text = template.prompt(tokenizer, messages)            # ...<|im_start|>assistant\n<judge>\n
+    parsed = template.parse(completion_ids, template.Tags.of(tokenizer))
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from katlab import UserError
+
+TAGS = (
+    "<judge>",
+    "</judge>",
+    "<think_on>",
+    "<think_off>",
+    "<think>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+)
+MODES = ("on", "off")
+PROBLEMS = (
+    "missing decision",
+    "two decisions",
+    "off with thought",
+    "on without thought",
+    "unclosed",
+    "truncated",
+    "out of order",
+    "stray text",
+)
+JINJA = Path(__file__).with_name("kat.jinja")
+
+
+def add_tags(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Add the eight tags as single *non-special* tokens and set the chat template.
+
+    Non-special, because decoding with `skip_special_tokens=True` (TRL does so before rewards see a
+    completion) would drop special ones. Returns how many tokens were new.
+    """
+    new = [tag for tag in TAGS if tag not in tokenizer.get_vocab()]
+    tokenizer.add_tokens(new, special_tokens=False)
+    tokenizer.chat_template = JINJA.read_text()
+    return len(new)
+
+
+def prompt(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict],
+    tools: list[dict] | None = None,
+    mode: str | None = None,
+) -> str:
+    """Render the generation prompt; `mode` "on" or "off" ends it with the Stage-1 trigger."""
+    return tokenizer.apply_chat_template(
+        messages,
+        tools=tools,
+        mode=mode,
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+
+
+def judged(mode: str, analysis: str) -> str:
+    """The judge's part of a completion: analysis and decision. As a prefill it forces `mode`."""
+    return f"{analysis}\n</judge>\n\n<think_{mode}>\n"
+
+
+def body(mode: str, answer: str, thought: str | None = None) -> str:
+    """What follows the decision: thought (mode "on" only) and answer, up to the end tag."""
+    if (mode == "on") != (thought is not None):
+        raise ValueError("mode 'on' takes a thought and mode 'off' takes none")
+    thinking = f"<think>\n{thought}\n</think>\n\n" if mode == "on" else ""
+    return f"{thinking}<answer>\n{answer}\n</answer>"
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Token ids of the tags, the end-of-turn ids, and the ids that are only white space."""
+
+    ids: dict[str, int]
+    eos: frozenset[int]
+    blank: frozenset[int]
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Tags":
+        """Read the ids off a tokenizer; UserError if the tags were never added."""
+        vocab = tokenizer.get_vocab()
+        missing = [tag for tag in TAGS if tag not in vocab]
+        if missing:
+            raise UserError(
+                f"the tokenizer lacks {', '.join(missing)}; call katlab.template.add_tags first"
+            )
+        decoded = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+        blank = {i for i, text in enumerate(decoded) if text and not text.strip()}
+        eos = {vocab[t] for t in ("<|im_end|>", "<|endoftext|>") if t in vocab}
+        return cls({tag: vocab[tag] for tag in TAGS}, frozenset(eos), frozenset(blank))
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """Half-open token spans of a completion; None where a part is absent.
+
+    `judge` runs through the decision token (it is what the judge's advantage is for), `problem` is
+    None for a well-formed completion, else one of `PROBLEMS`.
+    """
+
+    mode: str | None
+    problem: str | None
+    judge: tuple[int, int]
+    decision: int | None
+    thought: tuple[int, int] | None
+    answer: tuple[int, int] | None
+    length: int
+
+
+def parse(ids: list[int], tags: Tags) -> Parsed:
+    """Find judge, decision, thought and answer spans in completion token ids; never raises.
+
+    Accepts completions that start inside the judge (the prompt prefilled `<judge>`) and ones that
+    carry it. Spans of thought and answer exclude their tags. Cost is linear in len(ids).
+    """
+    end = next((i for i, token in enumerate(ids) if token in tags.eos), None)
+    ids = list(ids) if end is None else list(ids[:end])
+    at = {tag: [i for i, token in enumerate(ids) if token == tags.ids[tag]] for tag in TAGS}
+    decisions = sorted(at["<think_on>"] + at["<think_off>"])
+    decision = decisions[0] if decisions else None
+    mode = None if decision is None else ("on" if decision in at["<think_on>"] else "off")
+    judge = (0, len(ids) if decision is None else decision + 1)
+    thought, answer = _span(at, "think", len(ids)), _span(at, "answer", len(ids))
+    problem = _problem(ids, tags, at, decisions, mode, ended=end is not None)
+    length = len(ids) if end is None else end + 1
+    return Parsed(mode, problem, judge, decision, thought, answer, length)
+
+
+def _span(at: dict[str, list[int]], name: str, length: int) -> tuple[int, int] | None:
+    """From the first opening tag to its closing tag, or to the end where it never closes."""
+    opened = at[f"<{name}>"]
+    if not opened:
+        return None
+    start = opened[0] + 1
+    return start, next((i for i in at[f"</{name}>"] if i >= start), length)
+
+
+def _problem(ids, tags, at, decisions, mode, ended: bool) -> str | None:
+    """Name the first thing that is wrong, in the order a reader would meet it."""
+    closed = bool(at["</answer>"])
+    if not ended and not closed:
+        return "truncated"
+    if not decisions:
+        return "missing decision"
+    if len(decisions) > 1:
+        return "two decisions"
+    if mode == "off" and (at["<think>"] or at["</think>"]):
+        return "off with thought"
+    if mode == "on" and not at["<think>"]:
+        return "on without thought"
+    if not closed or not at["</judge>"] or (mode == "on" and not at["</think>"]):
+        return "unclosed"
+    thinking = ["<think>", "</think>"] if mode == "on" else []
+    layout = ["</judge>", f"<think_{mode}>", *thinking, "<answer>", "</answer>"]
+    if at["<judge>"]:
+        layout = ["<judge>", *layout]
+    found = [(i, tag) for tag in TAGS for i in at[tag]]
+    if [tag for _, tag in sorted(found)] != layout:
+        return "out of order"
+    inside = {"<judge>", "<think>", "<answer>"}  # text may follow these tags, white space the rest
+    place = sorted(found)
+    for (i, tag), (j, _) in zip(place, [*place[1:], (len(ids), "")], strict=True):
+        if tag not in inside and any(token not in tags.blank for token in ids[i + 1 : j]):
+            return "stray text"
+    if at["<judge>"] and any(token not in tags.blank for token in ids[: at["<judge>"][0]]):
+        return "stray text"
+    return None
