@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from katlab import UserError
-from katlab.lab import fingerprint, runs, stages
+from katlab.lab import fingerprint, parameters, runs, stages
 from katlab.lab.progress import number
 from katlab.lab.runs import Stage
 
@@ -34,13 +34,14 @@ def begin(name: str, namespace: dict) -> Stage:
     keeps its files, so training resumes from its checkpoints; anything else starts empty.
     """
     quiet()
-    missing = [key for key in PARAMETERS if key not in namespace]
+    own = parameters.declared(stages.notebook(name))
+    missing = [key for key in (*PARAMETERS, *own) if key not in namespace]
     if missing:
         raise UserError(f"The parameters cell lacks '{missing[0]}'; every notebook has the same.")
-    parameters = {key: namespace[key] for key in PARAMETERS}
-    folder = stages.outputs() / parameters["run"] / stages.find(name).name
+    values = parameters.check({key: namespace[key] for key in own}, own, name)
+    folder = stages.outputs() / values["run"] / name
     upstream = upstream_fingerprints(folder)
-    wanted = fingerprint.of(name, parameters, upstream)
+    wanted = fingerprint.of(name, values, upstream)
     under_runner = RUNNER in os.environ
     if not under_runner:
         from katlab.lab.lock import run_lock
@@ -50,7 +51,8 @@ def begin(name: str, namespace: dict) -> Stage:
     stage = Stage.create(
         folder.parents[1],
         name=folder.name,
-        **parameters,
+        **{key: values[key] for key in PARAMETERS},
+        parameters=values,
         fingerprint=wanted,
         upstream=upstream,
     )
@@ -76,6 +78,11 @@ def prepare(folder: Path, wanted: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         return
     record = runs.read(folder)
+    if record["state"] == "running" and runs.alive(record) and record["pid"] != os.getpid():
+        raise UserError(
+            f"Process {record['pid']} is still running {folder.name} of run "
+            f"'{folder.parent.name}'; wait for it, or stop it, or choose another run name."
+        )
     if record["state"] == "done" or record.get("fingerprint") != wanted:
         runs.clear(folder)
 

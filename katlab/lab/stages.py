@@ -36,14 +36,20 @@ STAGES = (
 )
 
 
-def find(word: str, stages: tuple[Spec, ...] = STAGES) -> Spec:
+def discover() -> list[Spec]:
+    """The stages whose notebooks the project folder has, in order; new ones need nothing."""
+    known = {stage.name: stage for stage in STAGES}
+    stems = sorted(path.stem for path in (root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    return [known.get(stem, Spec(stem)) for stem in stems]
+
+
+def find(word: str) -> Spec:
     """A stage by its name, its number ('5', '05') or a unique beginning of either part."""
+    stages = discover()
     names = [stage.name for stage in stages]
     number = f"{word:0>2}_" if word.isdecimal() else word
-    hits = [
-        s
-        for s in stages
-        if s.name == word or s.name.startswith(number) or s.name.partition("_")[2].startswith(word)
+    hits = [s for s in stages if s.name == word] or [
+        s for s in stages if s.name.startswith(number) or s.name.partition("_")[2].startswith(word)
     ]
     if len(hits) == 1:
         return hits[0]

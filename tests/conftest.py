@@ -1,0 +1,92 @@
+"""Shared by all tests: one thread, no network, no telemetry, and a small project to run things in."""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    TRL_EXPERIMENTAL_SILENCE="1",
+    TOKENIZERS_PARALLELISM="false",
+    MPLBACKEND="Agg",
+)
+
+import ipaddress
+import socket
+from pathlib import Path
+
+import nbformat
+import pytest
+
+PARAMETERS = """profile: str = "nano"  # which profile
+run: str = "demo"  # folder under outputs/
+seed: int = 0
+overrides: dict = {}
+report_to: str = "none\""""
+
+_connect = socket.socket.connect
+
+
+def _local_only(self: socket.socket, address: object) -> None:
+    """Only this machine may be spoken to: unix sockets and loopback addresses."""
+    if self.family in (socket.AF_INET, socket.AF_INET6):
+        host = address[0]
+        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+            raise RuntimeError(f"A test tried to reach {host}; tests use no network.")
+    _connect(self, address)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail any test that opens a connection to another machine."""
+    monkeypatch.setattr(socket.socket, "connect", _local_only)
+
+
+def write_notebook(path: Path, name: str, *code: str, parameters: str = PARAMETERS) -> Path:
+    """A stage notebook: title, parameters cell, begin, the given code cells."""
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# {name}\n\nIs $a_1^2 + b = c$ and does `$x$` stay?"),
+        nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_markdown_cell("## Run"),
+        nbformat.v4.new_code_cell(
+            f'from katlab import lab\nstage = lab.begin("{name}", globals())'
+        ),
+    ]
+    cells += [nbformat.v4.new_code_cell(source) for source in code]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder of its own with three quick stages; KATLAB_ROOT points there."""
+    (tmp_path / "pyproject.toml").write_text("")
+    notebooks = tmp_path / "notebooks"
+    write_notebook(
+        notebooks / "01_layer_saturation.ipynb",
+        "01_layer_saturation",
+        '(stage.dir / "plan.txt").write_text("plan")',
+        'for i in stage.progress(3, "counting"):\n    stage.log(reward=i / 2)',
+        'stage.verdict([("Two is more than one.", 2, 1 + 1, True)])\nstage.finish()',
+    )
+    write_notebook(
+        notebooks / "02_dual_regime_data.ipynb",
+        "02_dual_regime_data",
+        'plan = (stage.upstream("01_layer_saturation") / "plan.txt").read_text()',
+        "import matplotlib.pyplot as plt\nfig, ax = plt.subplots()\n"
+        'ax.set(title="A line", xlabel="step")\nax.plot([1, 3, 2])\n'
+        'stage.figure(fig, "line", "The line rises & falls.")',
+        "stage.record(rows=len(plan), seed=stage.seed)\nstage.finish()",
+    )
+    write_notebook(
+        notebooks / "08_scaling_plan.ipynb",
+        "08_scaling_plan",
+        'stage.verdict([("Pigs fly.", "yes", "no", False), ("Size.", 40.0, "-", None)])',
+        "stage.finish()",
+    )
+    monkeypatch.setenv("KATLAB_ROOT", str(tmp_path))
+    monkeypatch.delenv("KATLAB_RUNNER", raising=False)
+    return tmp_path
