@@ -1,7 +1,14 @@
-"""Shared by all tests: one thread, no network, no telemetry, and a small project to run things in."""
+"""Shared by all tests: one thread, no network, no telemetry, a small project to run in."""
 
+import ipaddress
 import os
+import socket
+from pathlib import Path
 
+import nbformat
+import pytest
+
+# Set before any test module imports torch or transformers.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.update(
@@ -12,13 +19,6 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     MPLBACKEND="Agg",
 )
-
-import ipaddress
-import socket
-from pathlib import Path
-
-import nbformat
-import pytest
 
 PARAMETERS = """profile: str = "nano"  # which profile
 run: str = "demo"  # folder under outputs/
@@ -46,6 +46,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write_notebook(path: Path, name: str, *code: str, parameters: str = PARAMETERS) -> Path:
     """A stage notebook: title, parameters cell, begin, the given code cells."""
+    begin = f'from katlab import lab\nstage = lab.begin("{name}", globals())'
     cells = [
         nbformat.v4.new_markdown_cell(f"# {name}\n\nIs $a_1^2 + b = c$ and does `$x$` stay?"),
         nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),

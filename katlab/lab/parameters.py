@@ -70,7 +70,7 @@ def check(values: dict[str, object], known: dict[str, Parameter], who: str) -> d
 
 def _checked(name: str, value: object, known: dict[str, Parameter], who: str) -> object:
     if name not in known:
-        raise UserError(f"{who} has no parameter '{name}'; {did_you_mean(name, known)}")
+        raise UserError(f"There is no parameter '{name}' in {who}; {did_you_mean(name, known)}")
     wanted = type(known[name].default)
     if wanted is float and type(value) is int:
         return float(value)

@@ -35,7 +35,7 @@ def arguments(specs: Sequence[Spec], values: dict[str, object]) -> dict[str, dic
     """The full, checked parameters of each stage; UserError if no notebook knows a name."""
     known = {spec.name: parameters.declared(stages.notebook(spec.name)) for spec in specs}
     every = {name: p for own in known.values() for name, p in own.items()}
-    who = specs[0].name if len(specs) == 1 else "No notebook here"
+    who = specs[0].name if len(specs) == 1 else "these notebooks"
     parameters.check(values, every, who)
     filled = {}
     for name, own in known.items():
@@ -49,9 +49,12 @@ def run(specs: Sequence[Spec], values: dict[str, object], force: bool = False) -
 
     Raises UserError for mistakes, engine.Failed if a stage fails, engine.Interrupted if stopped.
     """
-    filled = arguments(specs, values)
     if not specs:
-        raise UserError(f"There are no notebooks in {stages.root() / 'notebooks'}.")
+        raise UserError(
+            f"There are no stage notebooks in {stages.root() / 'notebooks'}; set KATLAB_ROOT to "
+            "the checkout."
+        )
+    filled = arguments(specs, values)
     first = filled[specs[0].name]
     folder = stages.outputs() / first["run"]
     for spec in specs:  # every mistake in a profile or override shows before anything runs

@@ -52,10 +52,8 @@ def stage(folder: Path) -> Path:
     for place, formula in enumerate(formulas):
         body = body.replace(f"KATFORMULA{place}X", formula)
     body = f"<style>{HtmlFormatter(style='friendly').get_style_defs('.highlight')}</style>{body}"
-    nav = f'<a href="../index.html">← {html.escape(folder.parent.name)}</a>'
-    nav += _neighbours(folder)
-    nav += '<label class="toggle"><input type="checkbox" id="code"> show code</label>'
-    return _page(folder / "report.html", f"{folder.name} · {folder.parent.name}", nav, body)
+    title = f"{folder.name} · {folder.parent.name}"
+    return _page(folder / "report.html", title, _navigation(folder), body)
 
 
 def index(run: Path) -> Path:
