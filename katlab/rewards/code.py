@@ -1,5 +1,161 @@
-from katlab.rewards.verdict import Verdict
+'''Code: the candidate runs in a sandbox, its values are compared outside, all tests must pass.
+
+Report section 4.2.2 (all unit tests, 0/1). How it stands against a candidate that looks for holes:
+expected values never enter its sandbox; every test needs an affirmative record; an exit, a
+time-out, a flood of output or a missing record is wrong; only a sandbox that could not start is
+unscorable. See `isolation` for the ladder, `plans` for the test forms, `inside` for the records.
+
+Accepts: the last fenced block that defines the entry (else the last fenced block), else the whole
+answer; a module, or one expression such as `lambda x: 2 * x`, which is bound to the entry's name.
+For HumanEval references also a bare function body that continues the prompt. A candidate has the
+standard library, one process (threads yes), 512 MiB, 16 MiB in /tmp, 5 s, and no network.
+Reference: see `katlab.rewards.plans`.
+Usage: `verify("lambda x: x * x", {"entry": "f", "tests": [{"args": [3], "expected": 9}]})`
+'''
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections import OrderedDict
+from typing import Any
+
+from katlab import UserError
+from katlab.rewards import ladder, plans
+from katlab.rewards.sandbox import Job, Outcome, run
+from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
+
+CACHE_SIZE = 4096
+_FENCE = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_cache: OrderedDict[str, Verdict] = OrderedDict()
+_lock = threading.Lock()
 
 
-def verify(answer, reference):
-    return Verdict(None, "no sandbox yet")
+def source(answer: str, entry: str) -> str:
+    """The candidate's source text in an answer (module docstring: which part of it)."""
+    blocks = _FENCE.findall(answer)
+    if not blocks:
+        return answer
+    head = re.escape(entry.partition(".")[0])
+    defining = [b for b in blocks if re.search(rf"^(?:async +def|def|class)? *{head}\b", b, re.M)]
+    return (defining if entry and defining else blocks)[-1]
+
+
+def _job(answer: str, plan: plans.Plan) -> Job:
+    code, setup = source(answer, plan.entry), plan.setup
+    if plan.prompt and not re.search(rf"^(?:async +)?def +{re.escape(plan.entry)}\b", code, re.M):
+        if not re.match(rf" *(?:lambda\b|{re.escape(plan.entry)} *=)", code):
+            # A body; the span's strip took the blanks of its first line.
+            code, setup = plan.prompt + "    " + code.lstrip(), ""
+    judge = {"setup": plan.setup, "names": plan.names, "tests": plan.tests}
+    return Job(
+        "serve" if plan.mode == "judge" else plan.mode, code, plan.entry, setup, plan.requests,
+        plan.tests if plan.mode == "asserts" else "", judge if plan.mode == "judge" else None,
+        plan.seconds, plan.memory,
+    )
+
+
+def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
+    """One verdict a pair, in order; equal candidates of equal references run once."""
+    start = time.perf_counter()
+    rung, binary, why = ladder.choose()
+    verdicts: list[Verdict | None] = [None] * len(pairs)
+    jobs: dict[str, tuple[Job, plans.Plan]] = {}
+    keys: list[str] = []
+    for i, (answer, reference) in enumerate(pairs):
+        text = answer_span(answer)
+        keys.append("")
+        try:
+            plan = plans.read(reference)
+        except UserError as error:
+            verdicts[i] = Verdict(None, str(error))
+            continue
+        if not text or len(text) > MAX_ANSWER:
+            verdicts[i] = Verdict(False, "answer too long" if text else "empty answer")
+            continue
+        if rung == "none":
+            verdicts[i] = Verdict(None, why, detail={"isolation": "none"})
+            continue
+        known = [rung, text, reference]
+        keys[i] = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+        with _lock:
+            verdicts[i] = _cache.get(keys[i])
+        if verdicts[i] is None and keys[i] not in jobs:
+            jobs[keys[i]] = _job(text, plan), plan
+    outcomes = run([job for job, _ in jobs.values()], rung, binary) if jobs else []
+    fresh = {
+        key: judged(outcome, plan, rung)
+        for (key, (_, plan)), outcome in zip(jobs.items(), outcomes, strict=True)
+    }
+    with _lock:
+        _cache.update({key: v for key, v in fresh.items() if v.correct is not None})
+        while len(_cache) > CACHE_SIZE:
+            _cache.popitem(last=False)
+    spent = (time.perf_counter() - start) / max(1, len(pairs))
+    for i, key in enumerate(keys):
+        if verdicts[i] is None:
+            verdicts[i] = fresh[key]
+        elif not verdicts[i].seconds:
+            verdicts[i] = Verdict(verdicts[i].correct, verdicts[i].reason, spent, verdicts[i].detail)
+    return verdicts
+
+
+def judged(outcome: Outcome, plan: plans.Plan, rung: str) -> Verdict:
+    """The verdict on a finished sandbox: correct needs every test's affirmative record."""
+    detail = {"isolation": rung, "trust": plan.trust if rung != "unsafe" else "none",
+              "status": outcome.status, "tests": len(plan.wants) or 1, "passed": 0}
+    if rung == "unsafe":
+        detail["unsafe"] = True
+
+    def verdict(correct: bool | None, reason: str) -> Verdict:
+        return Verdict(correct, reason, outcome.seconds, detail)
+
+    if outcome.status == "failed":
+        return verdict(None, outcome.reason)
+    if plan.mode == "judge":
+        kind, payload = outcome.judged[-1] if outcome.judged else ("", b"")
+        if kind == "B":
+            return verdict(None, f"unusable tests: {_text(payload)}")
+        detail["passed"] = int(outcome.status == "done" and kind == "D")
+        fault = _text(payload) or outcome.reason
+        return verdict(bool(detail["passed"]), fault or "all checks pass")
+    if plan.mode == "asserts":
+        detail["passed"] = int(outcome.status == "done" and not outcome.records)
+        fault = _text(outcome.records[-1][1]) if outcome.records else outcome.reason
+        return verdict(bool(detail["passed"]), fault or "all asserts pass (lower trust)")
+    fault = ""
+    for i, want in enumerate(plan.wants):
+        kind, payload = outcome.records[i] if i < len(outcome.records) else ("", b"")
+        if kind == "V" and _holds(payload, want):
+            detail["passed"] += 1
+        elif not fault:
+            said = _text(payload)[:80] if kind else outcome.reason or "no record"
+            fault = f"test {i + 1} of {len(plan.wants)}: {'gave ' if kind == 'V' else ''}{said}"
+    if outcome.status != "done" or len(outcome.records) != len(plan.wants):
+        return verdict(False, fault or outcome.reason or "not one record for each test")
+    return verdict(not fault, fault or f"all {len(plan.wants)} tests pass")
+
+
+def _text(payload: bytes) -> str:
+    return payload.decode("utf-8", "replace")[:300]
+
+
+def _holds(payload: bytes, want: plans.Want) -> bool:
+    try:
+        return plans.holds(json.loads(payload), want)
+    # A forged record may be anything: too deep, too many digits, odd tags, unhashable keys.
+    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError,
+            OverflowError):
+        return False
+
+
+def verify(answer: str, reference: dict[str, Any]) -> Verdict:
+    """One verdict (module docstring: what is accepted); unscorable when nothing isolates here.
+
+    Raises UserError for a reference with no usable tests.
+    """
+    plans.read(reference)
+    return verify_batch([(answer, reference)])[0]

@@ -1,2 +1,291 @@
-def doctor():
-    return []
+"""Runs candidates in sandboxes, several at a time, and reads what they say with caps.
+
+One sandbox per candidate, all its tests in one start, killed whole at the end whatever it did.
+A single selector loop drives up to `SLOTS` of them from the calling thread: no thread pool, so it
+works in Jupyter, under several ranks and from any thread (which must live as long as its
+sandboxes: they are tied to it and die with it).
+
+The line between the candidate's fault and ours: before its ready record, a sandbox that fails is
+`failed` (unscorable); afterwards everything, an exit, a time-out, a flood, is the candidate's.
+Usage: `run([Job("call", code="f = abs", entry="f", requests=[([-3], {})])], rung, binary)`
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import secrets
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from katlab.rewards import isolation, seccomp
+
+SLOTS = max(2, min(16, (os.cpu_count() or 1) + 1))
+START_SECONDS = 30.0  # for the interpreter to come up, on a busy machine; not the candidate's time
+MAX_RECORD, MAX_TOTAL = 2 << 20, 8 << 20
+HEADER = 16 + 1 + 10  # nonce, kind, length
+_slots = threading.BoundedSemaphore(SLOTS)
+
+
+@dataclass
+class Job:
+    """One candidate; `judge` makes a second sandbox that holds the tests and relays its calls."""
+
+    mode: str  # call, stdin, serve, asserts
+    code: str
+    entry: str = ""
+    setup: str = ""
+    requests: list[Any] = field(default_factory=list)
+    tests: str = ""
+    judge: dict[str, Any] | None = None  # {"setup", "names", "tests"}
+    seconds: float = 5.0
+    memory: int = 512 << 20
+    output: int = 1 << 20
+
+
+@dataclass
+class Outcome:
+    """status: done, ended, timeout, flood, forged, failed (the last one is ours)."""
+
+    status: str
+    records: list[tuple[str, bytes]]  # the candidate's V and E, in order
+    judged: list[tuple[str, bytes]]  # the judge's B, E or D
+    reason: str
+    seconds: float
+
+
+@lru_cache
+def _code(name: str, as_source: bool) -> Any:
+    source = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return source if as_source else compile(source, f"<{name}>", "exec")
+
+
+class Box:
+    """One sandbox process with its three descriptors."""
+
+    def __init__(self, rung: str, binary: str, job: dict[str, Any]) -> None:
+        self.rung, self.binary = rung, binary
+        self.nonce = secrets.token_hex(8).encode()
+        self.name = f"katlab-{self.nonce.decode()}"
+        self.buffer, self.total, self.outgoing = bytearray(), 0, bytearray()
+        own_fd = rung != "container"
+        ours, theirs = os.pipe()
+        filter_read, filter_write = os.pipe()
+        os.write(filter_write, seccomp.program() if rung == "bubblewrap" else b"")
+        os.close(filter_write)
+        job = {"nonce": self.nonce, "fd": theirs if own_fd else -1, "cpu": int(job["seconds"]) + 2,
+               "file_size": 16 << 20, "in_fd": -1, "out_fd": -1, **job}
+        files = []
+        if job["mode"] == "stdin":
+            if own_fd:  # a container, which takes no descriptors, uses its own /tmp
+                files = [os.memfd_create("in"), os.memfd_create("out")]
+                job |= {"in_fd": files[0], "out_fd": files[1]}
+        if rung == "landlock":
+            rules = {"readable": isolation.readable(), "program": seccomp.program(own_pid=True)}
+            job["confine"] = (rules, _code("landlock.py", False))
+        passed = [theirs, *files, filter_read] if own_fd else []
+        try:
+            self.process = subprocess.Popen(
+                isolation.start_command(rung, binary, filter_read, self.name),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL if own_fd else theirs,
+                stderr=subprocess.DEVNULL,
+                env=dict(os.environ) if rung == "container" else isolation.ENVIRONMENT,
+                cwd="/",
+                pass_fds=passed,
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(ours)
+            raise
+        finally:
+            for fd in (theirs, filter_read, *files):
+                os.close(fd)
+        self.results, self.requests = ours, self.process.stdin.fileno()
+        os.set_blocking(self.results, False)
+        os.set_blocking(self.requests, False)
+        self.send(marshal.dumps((_code("inside.py", not own_fd), {"job": job, "__name__": "inside"}
+                                 ), 4))
+
+    def send(self, data: bytes) -> None:
+        self.outgoing += b"%010d" % len(data) + data
+
+    def flush(self) -> bool:
+        """Writes what fits; False once nothing is left (or the other end has gone)."""
+        try:
+            sent = os.write(self.requests, self.outgoing[: 1 << 16])
+            del self.outgoing[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.outgoing.clear()
+        return bool(self.outgoing)
+
+    def take(self) -> tuple[list[tuple[str, bytes]], str]:
+        """(records that are complete, "" or the fault: closed, flood, forged)."""
+        fault = ""
+        try:
+            data = os.read(self.results, 1 << 18)
+            self.buffer += data
+            self.total += len(data)
+            fault = "" if data else "closed"
+        except BlockingIOError:
+            pass
+        records = []
+        while len(self.buffer) >= HEADER:
+            size = bytes(self.buffer[17:HEADER])
+            if bytes(self.buffer[:16]) != self.nonce or not size.isdigit():
+                return records, "forged"
+            if int(size) > MAX_RECORD:
+                return records, "flood"
+            end = HEADER + int(size)
+            if len(self.buffer) < end:
+                break
+            records.append((chr(self.buffer[16]), bytes(self.buffer[HEADER:end])))
+            del self.buffer[:end]
+        return records, "flood" if self.total > MAX_TOTAL else fault
+
+    def close(self) -> None:
+        """Kills the sandbox and everything in it, and waits until it is gone."""
+        if self.rung == "container":
+            subprocess.run([self.binary, "kill", self.name], capture_output=True, check=False)
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)  # its own session: bwrap, or the process
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        self.process.stdin.close()
+        os.close(self.results)
+
+
+class _Run:
+    """A job under way: its sandboxes, its clock, what was said so far."""
+
+    def __init__(self, index: int, job: Job, rung: str, binary: str) -> None:
+        self.index, self.job, self.start = index, job, time.monotonic()
+        self.records: list[tuple[str, bytes]] = []
+        self.judged: list[tuple[str, bytes]] = []
+        self.boxes: list[Box] = []
+        limits = {"seconds": job.seconds, "memory": job.memory, "output": job.output}
+        parts = [{"mode": job.mode, "code": job.code, "entry": job.entry, "setup": job.setup,
+                  "requests": job.requests, "tests": job.tests}]
+        try:
+            for part in parts + ([{"mode": "judge", **job.judge}] if job.judge else []):
+                self.boxes.append(Box(rung, binary, limits | part))
+        except OSError:
+            self.finish("failed", "cannot start")
+            raise
+        self.waiting = len(self.boxes)  # for ready records
+        self.deadline = self.start + START_SECONDS
+
+    def feed(self, box: Box) -> tuple[str, str] | None:
+        """Takes a sandbox's records; (status, reason) when the job is over."""
+        records, fault = box.take()
+        judge = self.job.judge is not None and box is self.boxes[-1]
+        for kind, payload in records:
+            if kind == "R":
+                self.waiting -= 1
+                if self.waiting == 0:  # the candidate's clock starts when all sandboxes are up
+                    self.deadline = time.monotonic() + self.job.seconds
+            elif judge and kind == "C":
+                self.boxes[0].send(payload)
+            elif judge:
+                self.judged.append((kind, payload))
+                return "done", ""
+            elif kind == "D":
+                return "done", ""
+            elif kind in "VE":
+                self.records.append((kind, payload))
+                if self.job.judge is not None:
+                    self.boxes[1].send(kind.encode() + payload)
+            else:
+                return "forged", "a record of no known kind"
+        if fault and self.waiting:
+            return "failed", f"the sandbox did not start ({box.rung})"
+        if fault == "closed":
+            if self.records and self.records[-1][0] == "E" or judge:
+                return "ended", "the tests ended early"
+            return "ended", "the candidate ended before its tests did"
+        return (fault, fault) if fault else None
+
+    def finish(self, status: str, reason: str) -> Outcome:
+        seconds = time.monotonic() - self.start
+        for box in self.boxes:
+            box.close()
+        return Outcome(status, self.records, self.judged, reason, seconds)
+
+
+def run(jobs: list[Job], rung: str, binary: str) -> list[Outcome]:
+    """Runs every job, at most SLOTS at once over all threads; outcomes in the jobs' order.
+
+    `rung` and `binary` as `katlab.rewards.ladder.choose` gives them.
+    """
+    outcomes: list[Outcome | None] = [None] * len(jobs)
+    queue, running = deque(enumerate(jobs)), []
+    with selectors.DefaultSelector() as selector:
+        try:
+            while queue or running:
+                while queue and _slots.acquire(blocking=not running):
+                    index, job = queue.popleft()
+                    _start(index, job, rung, binary, outcomes, running, selector)
+                _step(running, outcomes, selector)
+        finally:  # an interrupt in a notebook leaves nothing behind
+            for one in running:
+                one.finish("failed", "interrupted")
+                _slots.release()
+    return outcomes
+
+
+def _start(index, job, rung, binary, outcomes, running, selector) -> None:
+    try:
+        one = _Run(index, job, rung, binary)
+    except OSError as error:
+        _slots.release()
+        outcomes[index] = Outcome("failed", [], [], f"cannot start a sandbox: {error}", 0.0)
+        return
+    for box in one.boxes:
+        selector.register(box.results, selectors.EVENT_READ, (one, box))
+        selector.register(box.requests, selectors.EVENT_WRITE, (one, box))
+    running.append(one)
+
+
+def _step(running, outcomes, selector) -> None:
+    """Waits for the next event and deals with it and with overdue jobs."""
+    now = time.monotonic()
+    wait = min((one.deadline for one in running), default=now) - now
+    over: dict[int, tuple[Any, tuple[str, str]]] = {}
+    for key, _ in selector.select(max(0.0, wait)):
+        one, box = key.data
+        if one.index in over:
+            continue
+        if key.fd == box.requests:
+            if not box.flush():
+                selector.unregister(box.requests)
+            continue
+        if end := one.feed(box):
+            over[one.index] = one, end
+        for other in one.boxes:
+            if other.outgoing and other.requests not in selector.get_map():
+                selector.register(other.requests, selectors.EVENT_WRITE, (one, other))
+    now = time.monotonic()
+    for one in running:
+        if one.index not in over and now >= one.deadline:
+            late = ("failed", "the sandbox did not start in time") if one.waiting else (
+                "timeout", f"over {one.job.seconds:g} s")
+            over[one.index] = one, late
+    for one, (status, reason) in over.values():
+        for box in one.boxes:
+            for fd in (box.results, box.requests):
+                if fd in selector.get_map():
+                    selector.unregister(fd)
+        running.remove(one)
+        outcomes[one.index] = one.finish(status, reason)
+        _slots.release()
