@@ -51,9 +51,7 @@ def write_notebook(path: Path, name: str, *code: str, parameters: str = PARAMETE
         nbformat.v4.new_markdown_cell(f"# {name}\n\nIs $a_1^2 + b = c$ and does `$x$` stay?"),
         nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
         nbformat.v4.new_markdown_cell("## Run"),
-        nbformat.v4.new_code_cell(
-            f'from katlab import lab\nstage = lab.begin("{name}", globals())'
-        ),
+        nbformat.v4.new_code_cell(begin),
     ]
     cells += [nbformat.v4.new_code_cell(source) for source in code]
     path.parent.mkdir(parents=True, exist_ok=True)

