@@ -67,7 +67,7 @@ def load(config: SimpleNamespace) -> tuple[PreTrainedModel, PreTrainedTokenizerB
         raise UserError(f"model.dtype is {config.dtype!r}; use float32, bfloat16 or float16.")
     folder, dtype = locate(config.student), getattr(torch, config.dtype)
     if gguf_file and config.quantize != "none":
-        raise UserError("A GGUF file is already quantised; set model.quantize to \"none\".")
+        raise UserError('A GGUF file is already quantised; set model.quantize to "none".')
     quantization = _quantization(config.quantize, dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file)
@@ -80,6 +80,20 @@ def load(config: SimpleNamespace) -> tuple[PreTrainedModel, PreTrainedTokenizerB
             " with config.json and weights as model.student."
         ) from error
     return (_plain(model) if gguf_file else model).eval(), tokenizer
+
+
+def load_from(
+    folder: str | Path, config: SimpleNamespace
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """What an earlier stage saved in `folder`, in the dtype and quantisation of the profile."""
+    return load(SimpleNamespace(**{**vars(config), "student": str(folder), "gguf_file": ""}))
+
+
+def save(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path):
+    """Write a plain `from_pretrained` folder: adapters are merged, the tokenizer comes along."""
+    whole = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    whole.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def load_smollm2(
@@ -101,7 +115,7 @@ def _quantization(kind: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
         )
     if kind == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
-    raise UserError(f"model.quantize is {kind!r}; use \"none\", \"4bit\" or \"8bit\".")
+    raise UserError(f'model.quantize is {kind!r}; use "none", "4bit" or "8bit".')
 
 
 def _plain(model: PreTrainedModel) -> PreTrainedModel:

@@ -66,6 +66,13 @@ def tags(row: dict) -> str:
     return f"{row['category']}, level {row['difficulty']}"
 
 
+def with_directive(row: dict, mode: str) -> dict:
+    """The query with the user's wish for a mode in words (report section 6.4)."""
+    *history, last = row["messages"]
+    wish = {"on": "Think deeper.", "off": "Do not think."}[mode]
+    return row | {"messages": [*history, last | {"content": f"{last['content']} {wish}"}]}
+
+
 def _walk(rng: random.Random, start: int, steps: int, low: int = 0, high: int = 30) -> list[int]:
     """Signed single-digit changes that keep a running value within [low, high]."""
     value, changes = start, []
@@ -115,7 +122,11 @@ def _math(rng: random.Random, steps: int) -> dict:
     start = int(expression[0])
     changes = [int(expression[i : i + 2]) for i in range(1, len(expression), 2)]
     return _query(
-        f"Compute {expression}.", "math", item["answer"], item["answer"], _worked_sum(start, changes)
+        f"Compute {expression}.",
+        "math",
+        item["answer"],
+        item["answer"],
+        _worked_sum(start, changes),
     )
 
 

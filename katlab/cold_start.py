@@ -1,0 +1,247 @@
+"""Stage 04: the model learns to choose a mode by itself (report section 4.1).
+
+Votes: an intermediate checkpoint answers every query several times without thinking; each answer
+that the verifier accepts votes think-off, each other one think-on, and the majority sets the mode.
+The teacher of that mode writes the response, the think-off teacher writes a rationale for the
+mode, 1 % of the queries get a random mode, and TRL's SFTTrainer learns Table 2's layout.
+
+Deviations: (1) the report names no voters; votes come from an earlier checkpoint of the student,
+which section 4.1.2 uses for its dialogues; (2) on:off ~ 2:1 is reached by weighting difficulties
+(its stratified sampling), never by dropping votes of one side; (3) a rationale that does not name
+its mode, or names the other one, is dropped and counted; (4) a share of queries carries a
+directive in words ("Do not think."), whose mode is obeyed (section 6.4).
+
+    metrics = cold_start.build_corpus(stage); metrics |= cold_start.train(stage)
+"""
+
+import math
+import random
+import re
+from pathlib import Path
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from katlab import UserError, models, sampling, template
+from katlab.lab import latest_checkpoint
+from katlab.lab.runs import Stage
+from katlab.nano import world
+from katlab.rewards import grade
+from katlab.synthesis import (
+    LocalResponder,
+    ask,
+    load_queries,
+    read_jsonl,
+    think_off,
+    think_on,
+    write_jsonl,
+)
+
+NAMES_MODE = re.compile(r"think (on|off)")
+
+
+def vote(
+    rows: list[dict], model, tokenizer: PreTrainedTokenizerBase, voters: int, settings, seed: int
+) -> list[dict]:
+    """Add `votes_off` (how many of `voters` samples were right without thinking) and `mode`.
+
+    A tie goes to think-on: at the cold start an answer lost costs more than tokens spent.
+    """
+    prompts = [template.prompt(tokenizer, r["messages"], r["tools"], mode="off") for r in rows]
+    replies = sampling.sample(
+        model,
+        tokenizer,
+        [p for p in prompts for _ in range(voters)],
+        max_new_tokens=settings.vote_tokens,
+        temperature=1.0,
+        seed=seed,
+        batch_size=256,
+    )
+    tags = template.Tags.of(tokenizer)
+    trigger = tags.ids["<think_off>"]
+    asked = []
+    for i, ids in enumerate(replies):
+        row, parsed = rows[i // voters], template.parse([trigger, *ids], tags)
+        start, end = parsed.answer or (1, 1)
+        answer = tokenizer.decode(ids[start - 1 : end - 1]).strip()
+        asked.append((row["verifier"], answer, row["reference"]))
+    right = [verdict.correct is True for verdict in grade(asked)]
+    voted = []
+    for i, row in enumerate(rows):
+        off = sum(right[i * voters : (i + 1) * voters])
+        voted.append(row | {"votes_off": off, "mode": "off" if 2 * off > voters else "on"})
+    return voted
+
+
+def stratify(rows: list[dict], share_on: float) -> dict[int, float]:
+    """Weights of the difficulties, w_d ~ exp(-t d), at which a share `share_on` votes think-on.
+
+    Weighting difficulties leaves the votes of a query as they are. Raises UserError where no
+    weighting reaches the share (every vote agrees).
+    """
+    frame = pd.DataFrame(rows)
+    rate = frame.assign(on=frame["mode"] == "on").groupby("difficulty")["on"].mean()
+
+    def weights(tilt: float) -> pd.Series:
+        raw = pd.Series({d: math.exp(-tilt * d) for d in rate.index})
+        return raw / raw.sum()
+
+    low, high = -6.0, 6.0
+    share = [float((weights(t) * rate).sum()) for t in (low, high)]
+    if not min(share) <= share_on <= max(share):
+        raise UserError(
+            f"the votes reach think-on shares from {min(share):.2f} to {max(share):.2f}, not "
+            f"{share_on:.2f}; choose another voter_step or think_on_share"
+        )
+    rising = share[1] > share[0]
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = float((weights(middle) * rate).sum()) > share_on
+        low, high = (low, middle) if above == rising else (middle, high)
+    return weights((low + high) / 2).to_dict()
+
+
+def randomize(rows: list[dict], share: float, seed: int) -> list[dict]:
+    """Give a share of the queries a random mode, whatever the vote (section 4.1.1: 1 %)."""
+    rng = random.Random(seed)
+    chosen = set(rng.sample(range(len(rows)), round(share * len(rows))))
+    return [
+        row | ({"mode": rng.choice(template.MODES), "random_mode": True} if i in chosen else {})
+        for i, row in enumerate(rows)
+    ]
+
+
+def direct(rows: list[dict], share: float, seed: int) -> list[dict]:
+    """Put a directive in words into a share of the queries and obey it."""
+    rng = random.Random(seed)
+    chosen = set(rng.sample(range(len(rows)), round(share * len(rows))))
+    marked = []
+    for i, row in enumerate(rows):
+        if i in chosen:
+            mode = rng.choice(template.MODES)
+            row = world.with_directive(row, mode) | {"plain": row["messages"], "mode": mode}
+        marked.append(row)
+    return marked
+
+
+def rationalize(rows: list[dict], writer: LocalResponder) -> tuple[list[dict], int]:
+    """Ask why each row has its mode; return (rows with `judge`, how many contradicted)."""
+    requests = [
+        ask(row | {"messages": row.get("plain", row["messages"])}, f"Why think {row['mode']}?")
+        for row in rows
+    ]
+    kept = []
+    for row, (text,) in zip(rows, writer.respond(requests), strict=True):
+        if set(NAMES_MODE.findall(text)) == {row["mode"]}:
+            kept.append(row | {"judge": text})
+    return kept, len(rows) - len(kept)
+
+
+def respond(rows: list[dict], off: LocalResponder, on: LocalResponder, seed: int) -> list[dict]:
+    """The chosen mode's teacher answers; only verified responses are kept."""
+    plain = [row | {"messages": row.get("plain", row["messages"]), "row": row} for row in rows]
+    answered = think_off([r for r in plain if r["mode"] == "off"], off, samples=2, seed=seed)
+    answered += think_on([r for r in plain if r["mode"] == "on"], off, on, rounds=2, seed=seed)
+    keep = ("mode", "thought", "answer", "teacher")
+    return [r["row"] | {key: r[key] for key in keep} for r in answered]
+
+
+def build_corpus(stage: Stage) -> pd.DataFrame:
+    """Vote, stratify, randomise, answer and explain; writes votes.jsonl and corpus.jsonl."""
+    s, config = stage.settings, stage.config
+    voter = stage.upstream("03_mtp_distillation") / "checkpoints" / "voter"
+    tokenizer = AutoTokenizer.from_pretrained(voter)
+    model = AutoModelForCausalLM.from_pretrained(voter, dtype=torch.float32)
+    queries = load_queries(config, s.queries, stage.seed + 1, "train")  # unseen in Stage 1
+    voted = vote(queries, model, tokenizer, s.voters, s, stage.seed)
+    write_jsonl(stage.dir / "votes.jsonl", voted)
+    stage.log(phase="votes", queries=len(voted))
+    weights = stratify(voted, s.think_on_share)
+    rng = random.Random(stage.seed)
+    n = min(s.rows, *(_available(voted, d, w) for d, w in weights.items() if w > 0.01))
+    chosen = []
+    for difficulty, weight in weights.items():
+        pool = [row for row in voted if row["difficulty"] == difficulty]
+        chosen += rng.sample(pool, min(len(pool), round(n * weight)))
+    rng.shuffle(chosen)
+    chosen = randomize(chosen, s.random_share, stage.seed)
+    chosen = direct(chosen, s.directive_share, stage.seed)
+    off = LocalResponder(Path(config.model.teacher_off))
+    on = LocalResponder(Path(config.model.teacher_on))
+    answered = respond(chosen, off, on, stage.seed)
+    stage.log(phase="responses", asked=len(chosen), kept=len(answered))
+    corpus, contradictions = rationalize(answered, off)
+    rng.shuffle(corpus)
+    write_jsonl(stage.dir / "corpus.jsonl", corpus)
+    n_on = sum(row["mode"] == "on" for row in corpus)
+    stage.record(
+        rows=len(corpus),
+        on_to_off=n_on / max(1, len(corpus) - n_on),
+        random_mode_share=sum("random_mode" in row for row in corpus) / len(corpus),
+        contradictions=contradictions / len(answered),
+    )
+    return pd.DataFrame(corpus)
+
+
+def _available(rows: list[dict], difficulty: int, weight: float) -> int:
+    return int(sum(row["difficulty"] == difficulty for row in rows) / weight)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, row: dict) -> dict:
+    """A Stage-2 row as `input_ids` and `completion_mask`: the prompt (with its prefilled judge
+    tag) is out of the loss, analysis, decision, thought and answer are in it."""
+    head = tokenizer(
+        template.prompt(tokenizer, row["messages"], row["tools"]), add_special_tokens=False
+    )["input_ids"]
+    text = template.judged(row["mode"], row["judge"])
+    text += template.body(row["mode"], row["answer"], row["thought"])
+    tail = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    return {"input_ids": head + tail, "completion_mask": [0] * len(head) + [1] * len(tail)}
+
+
+def tag_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of the tags, whose embedding rows are trained under LoRA as well."""
+    return list(template.Tags.of(tokenizer).ids.values())
+
+
+def train(stage: Stage) -> dict[str, float]:
+    """Fine-tune the distilled student on corpus.jsonl; saves checkpoints/student.
+
+    Resumes from the last complete checkpoint of a run that was cut off.
+    """
+    s, config = stage.settings, stage.config
+    source = stage.upstream("03_mtp_distillation") / "checkpoints" / "student"
+    model, tokenizer = models.load_from(source, config.model)
+    rows = [encode(tokenizer, row) for row in read_jsonl(stage.dir / "corpus.jsonl")]
+    arguments = SFTConfig(
+        output_dir=str(stage.checkpoints / "sft"),
+        max_steps=s.steps,
+        per_device_train_batch_size=s.batch_size,
+        gradient_accumulation_steps=s.gradient_accumulation,
+        learning_rate=s.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=s.warmup,
+        max_length=s.max_length,
+        train_sampling_strategy="group_by_length",
+        gradient_checkpointing=config.model.gradient_checkpointing,
+        bf16=config.model.bf16,
+        logging_steps=s.logging_steps,
+        save_steps=s.save_steps,
+        save_total_limit=1,
+        report_to=stage.report_to,
+        seed=stage.seed,
+        disable_tqdm=True,
+    )
+    trainer = SFTTrainer(
+        model=models.attach_lora(model, config.lora, tag_ids(tokenizer)),
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[stage.callback("cold start", show=("loss", "mean_token_accuracy"))],
+    )
+    result = trainer.train(resume_from_checkpoint=latest_checkpoint(stage.checkpoints / "sft"))
+    models.save(trainer.model, tokenizer, stage.checkpoints / "student")
+    return {"train_loss": result.training_loss, "steps": result.global_step}
