@@ -1,4 +1,4 @@
-"""Verifiers: `verify(answer, reference) -> Verdict` for math, code, choice, keywords and tool calls.
+"""Verifiers, `verify(answer, reference) -> Verdict`: math, code, choice, keywords, tool calls.
 
 Report section 4.2.2 (math: symbolic or numeric equivalence; code: all unit tests; science: the
 option letter; general: keyword overlap). One file a verifier; the file's name is the kind.
@@ -48,7 +48,7 @@ def verifier(kind: str) -> ModuleType:
     if not kind.endswith(".py"):
         near = difflib.get_close_matches(kind, kinds(), n=1)
         hint = f"did you mean {near[0]!r}" if near else f"choose one of {', '.join(kinds())}"
-        raise UserError(f"Unknown verifier {kind!r}: {hint}, or give the path of your own .py file.")
+        raise UserError(f"Unknown verifier {kind!r}: {hint}, or give the path of your own file.")
     if not Path(kind).is_file():
         raise UserError(f"The verifier file {kind} does not exist: correct the path.")
     spec = importlib.util.spec_from_file_location(f"katlab_verifier_{Path(kind).stem}", kind)

@@ -42,8 +42,9 @@ _IS_RIGHT = re.compile(
     r"(?:correct|right|best|answer)\b"
 )
 _ALONE = re.compile(r"[(\[*$\s]*(?P<letter>[A-Za-z])[)\]*$.:\s]*")
-_LISTED = re.compile(r"^[ \t>*-]*[(\[*]*(?P<letter>[A-Z])(?:[)\]]|[.:](?=\s))[^\S\n]*", re.MULTILINE)
+_LISTED = re.compile(r"^[ \t>*-]*[(\[*]*(?P<letter>[A-Z])(?:[)\]]|[.:](?=\s))", re.MULTILINE)
 _OTHER = re.compile(r"\s*(?:or|and|/|,)\s*\(?(?P<letter>[A-Z])\b(?!\s+(?:is|are|was)\b)")
+_NEGATED = re.compile(r"(?:\b(?:not|neither|nor)|n't)\W+(?:\w+\W+)?$")
 _RETRACTED = re.compile(r"\b(?:wait|no|actually|correction|instead|sorry|scratch|rather)\b", re.I)
 
 
@@ -52,7 +53,7 @@ def option_texts(reference: Any) -> tuple[str, dict[str, str]]:
     """
     spec = {"answer": reference} if isinstance(reference, str) else reference
     if not isinstance(spec, dict) or not isinstance(spec.get("answer"), str):
-        raise UserError("A choice reference needs a letter: give {'answer': 'B', 'options': 'ABCD'}.")
+        raise UserError("A choice reference needs a letter: give {'answer': 'B'}.")
     gold = spec["answer"].strip().strip("()").upper()
     options = spec.get("options", max(4, ascii_uppercase.find(gold) + 1))
     if isinstance(options, int):
@@ -76,7 +77,7 @@ def extract(answer: str, texts: dict[str, str]) -> tuple[str | None, str]:
     stated = []  # (position, letter)
     for pattern in (_STATED, _IS_RIGHT):
         for match in pattern.finditer(answer):
-            if re.search(r"\b(?:not|n't|neither|nor)\W+(?:\w+\W+)?$", answer[: match.start()][-20:]):
+            if _NEGATED.search(answer[max(0, match.start() - 20) : match.start()]):
                 continue
             stated.append((match.end("letter"), match["letter"].upper()))
             other = _OTHER.match(answer, match.end())

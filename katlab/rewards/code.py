@@ -19,7 +19,6 @@ import hashlib
 import json
 import re
 import threading
-import time
 from collections import OrderedDict
 from typing import Any
 
@@ -60,7 +59,6 @@ def _job(answer: str, plan: plans.Plan) -> Job:
 
 def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
     """One verdict a pair, in order; equal candidates of equal references run once."""
-    start = time.perf_counter()
     rung, binary, why = ladder.choose()
     verdicts: list[Verdict | None] = [None] * len(pairs)
     jobs: dict[str, tuple[Job, plans.Plan]] = {}
@@ -94,13 +92,7 @@ def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
         _cache.update({key: v for key, v in fresh.items() if v.correct is not None})
         while len(_cache) > CACHE_SIZE:
             _cache.popitem(last=False)
-    spent = (time.perf_counter() - start) / max(1, len(pairs))
-    for i, key in enumerate(keys):
-        if verdicts[i] is None:
-            verdicts[i] = fresh[key]
-        elif not verdicts[i].seconds:
-            verdicts[i] = Verdict(verdicts[i].correct, verdicts[i].reason, spent, verdicts[i].detail)
-    return verdicts
+    return [v or fresh[key] for v, key in zip(verdicts, keys, strict=True)]
 
 
 def judged(outcome: Outcome, plan: plans.Plan, rung: str) -> Verdict:

@@ -92,7 +92,7 @@ def _parse(source: str) -> ast.Module:
     try:
         return ast.parse(source)
     except SyntaxError as error:
-        raise UserError(f"The reference's tests are not Python ({error.msg}): mend them.") from error
+        raise UserError(f"The reference's tests are no Python ({error.msg}): mend them.") from error
 
 
 def _check(ref: dict[str, Any], limits: dict[str, Any]) -> Plan:

@@ -1,0 +1,90 @@
+"""`katlab verify FILE.jsonl`: grades a file and prints a table by kind and verdict.
+
+A row is {"kind": ..., "answer": ..., "reference": ...}; `verifier` is read as `kind`, and `kind`
+may be the path of your own verifier. A row that cannot be read is listed by its line number with
+the reason, and the rest is graded.
+Usage: `verify_file("data_samples/verify/answers.jsonl")`
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from katlab import UserError
+from katlab.rewards import Verdict, grade, verifier
+
+LABELS = ("correct", "wrong", "unscorable")
+
+
+def read_rows(path: Path) -> tuple[list[tuple[int, tuple[str, str, Any]]], list[tuple[int, str]]]:
+    """([(line number, (kind, answer, reference))], [(line number, what is wrong with it)])."""
+    rows, bad = [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise UserError("not a JSON object")
+            kind = row.get("kind", row.get("verifier"))
+            if not isinstance(kind, str):
+                raise UserError("no kind: add \"kind\"")
+            for name, what in (("answer", str), ("reference", object)):
+                if not isinstance(row.get(name), what) or row.get(name) is None:
+                    raise UserError(f"no {name}: add \"{name}\"")
+            verifier(kind)
+        except json.JSONDecodeError as error:
+            bad.append((number, f"not JSON: {error.msg}"))
+        except (UserError, RecursionError) as error:
+            bad.append((number, str(error)))
+        else:
+            rows.append((number, (kind, row["answer"], row["reference"])))
+    return rows, bad
+
+
+def table(graded: list[tuple[str, Verdict]]) -> str:
+    """Counts by kind and verdict, the share correct of what was scored, and seconds."""
+    width = max([5, *(len(kind) for kind, _ in graded)])
+    lines = [f"{'kind':{width}}  {'rows':>6}  {'correct':>8}  {'wrong':>6}  {'unscorable':>10}  "
+             f"{'correct %':>9}  {'seconds':>8}"]
+    for name in [*sorted({kind for kind, _ in graded}), "total"]:
+        verdicts = [v for kind, v in graded if name in (kind, "total")]
+        count = Counter(v.label for v in verdicts)
+        scored = count["correct"] + count["wrong"]
+        share = f"{100 * count['correct'] / scored:.1f}" if scored else "-"
+        lines.append(f"{name:{width}}  {len(verdicts):6}  {count['correct']:8}  "
+                     f"{count['wrong']:6}  {count['unscorable']:10}  {share:>9}  "
+                     f"{sum(v.seconds for v in verdicts):8.2f}")
+    return "\n".join(lines)
+
+
+def verify_file(path: str | Path, out: str | Path | None = None) -> int:
+    """Grades a JSONL file, prints the table, then the bad and the unscorable rows by line number.
+
+    `out`: a JSONL file for the verdicts, one line a graded row. Gives the exit code: 0, or 1 when
+    a row was bad or unscorable. Raises UserError when the file does not exist or holds no row.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"The file {path} does not exist: give a JSONL file of answers.")
+    rows, bad = read_rows(path)
+    if not rows and not bad:
+        raise UserError(f"The file {path} holds no row: give lines with kind, answer, reference.")
+    verdicts = grade([row for _, row in rows])
+    print(table([(row[0], verdict) for (_, row), verdict in zip(rows, verdicts, strict=True)]))
+    unscorable = [(n, v) for (n, _), v in zip(rows, verdicts, strict=True) if v.correct is None]
+    for number, reason in bad:
+        print(f"line {number}: not graded, {reason}", file=sys.stderr)
+    for number, verdict in unscorable:
+        print(f"line {number}: unscorable, {verdict.reason}", file=sys.stderr)
+    if out is not None:
+        with Path(out).open("w", encoding="utf-8") as file:
+            for (number, row), v in zip(rows, verdicts, strict=True):
+                file.write(json.dumps({"line": number, "kind": row[0], "verdict": v.label,
+                                       "reason": v.reason, "seconds": round(v.seconds, 6),
+                                       "detail": v.detail}) + "\n")
+    return 1 if bad or unscorable else 0

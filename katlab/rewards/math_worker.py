@@ -1,0 +1,250 @@
+"""The math worker: imports math-verify once and compares in forked children that it can kill.
+
+Run as a script by `katlab.rewards.math_pool`; lines of JSON in ({"id", "gold", "answer",
+"seconds"}), lines of JSON out ({"id", "state", "note"}). This process itself never looks at an
+expression, so nothing can hang it: a child past its deadline is killed and forked anew in
+milliseconds, and only its own item is lost. Slots, in children: the first argument.
+
+What is added to math-verify 0.9 (each case reproduced in the tests): its "equal" is checked again
+by value to 30 digits (it rounds 1/2^99 and 1/2^98 to the same 0), an identifier of a relation must
+survive parsing (it reads "for all x > 0, f(x) = 0" as 0), and roots of quotients are rewritten
+before its "different" is final (sqrt(1/n) and 1/sqrt(n)).
+"""
+
+import json
+import os
+import random
+import re
+import resource
+import selectors
+import signal
+import sys
+import time
+
+MEMORY = 2 << 30
+_RELATION = re.compile(r"[=<>]|\\(?:le|ge|leq|geq|neq|ne|forall|exists|in)\b|[∀∃≤≥]")
+_COMMAND = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]{2,}")
+
+
+def boxed(text):
+    from math_verify import parse
+
+    return parse(rf"\boxed{{{text}}}", parsing_timeout=None)
+
+
+def names(expression):
+    """Names of the symbols and undefined functions in what was parsed."""
+    from sympy.core.function import AppliedUndef
+
+    found = {str(s) for s in getattr(expression, "free_symbols", ())}
+    if hasattr(expression, "atoms"):  # math-verify also parses to plain strings
+        found |= {str(f.func) for f in expression.atoms(AppliedUndef)}
+    return found
+
+
+def whole(text, expression):
+    """Whether a relation's single-letter identifiers all survived parsing."""
+    if not _RELATION.search(text):
+        return True
+    letters = set(re.findall(r"[A-Za-z]", _COMMAND.sub(" ", text))) - {"e", "i"}
+    return letters <= names(expression) | set(str(expression))
+
+
+def numbers(expression):
+    """The expressions inside a set, tuple or equation, in a fixed order; itself otherwise."""
+    import sympy
+
+    if isinstance(expression, sympy.Set | sympy.Tuple) and expression.args:
+        parts = expression.args
+        return sorted(parts, key=str) if isinstance(expression, sympy.Set) else list(parts)
+    return [expression]
+
+
+def far_apart(a, b):
+    """True when two numeric expressions certainly differ by value; None when that is unclear."""
+    import sympy
+
+    if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)):
+        return None
+    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
+    draw = random.Random(0)
+    at = {s: sympy.Rational(draw.randint(100, 900), 307) for s in symbols}
+    try:
+        x, y = (complex(sympy.N(e.subs(at), 30)) for e in (a, b))
+    except TypeError:  # no number: a percentage is kept unevaluated, a function has no value
+        return None
+    size = max(abs(x), abs(y))
+    if size == 0 or size != size or size == float("inf"):
+        return None
+    return abs(x - y) > 2e-6 * size
+
+
+def audit(gold, answer):
+    """False when an "equal" does not hold by value: every part of one has a near part in other."""
+    import sympy
+
+    left, right = numbers(gold), numbers(answer)
+    if len(left) != len(right) or len(left) > 50:
+        return len(left) == len(right)
+    if isinstance(gold, sympy.Set):
+        return all(any(far_apart(a, b) is not True for b in right) for a in left)
+    return all(far_apart(a, b) is not True for a, b in zip(left, right, strict=True))
+
+
+def roots_rewritten(expression):
+    """(b^-k)^e as (b^k)^-e, roots of products as products of roots: equal wherever both are real.
+    """
+    import sympy
+
+    expression = sympy.expand_power_base(expression, force=True)
+    return expression.replace(
+        lambda e: e.is_Pow and e.base.is_Pow and e.base.exp.is_negative is True,
+        lambda e: sympy.Pow(sympy.Pow(e.base.base, -e.base.exp), -e.exp),
+    )
+
+
+def compare(gold_text, answer_text, stage):
+    """(state, note): equal, different, or no_gold. Calls `stage` once the reference is parsed."""
+    import sympy
+    from math_verify import verify
+
+    gold = boxed(gold_text)
+    if not gold or isinstance(gold[0], str):
+        return "no_gold", "the reference does not parse"
+    stage()
+    answer = boxed(answer_text)
+    if not answer or isinstance(answer[0], str):
+        return "different", "the answer does not parse"
+    g, a = gold[0], answer[0]
+    if not (whole(gold_text, g) and whole(answer_text, a)):
+        return "different", "part of the answer has no meaning as an expression"
+    if verify(gold, answer, timeout_seconds=None):
+        return ("equal", "") if audit(g, a) else ("different", "not equal by value")
+    if isinstance(g, sympy.Expr) and isinstance(a, sympy.Expr) and g.free_symbols:
+        if g.free_symbols == a.free_symbols and (g.has(sympy.Pow) or a.has(sympy.Pow)):
+            if sympy.simplify(roots_rewritten(g) - roots_rewritten(a)) == 0:
+                return "equal", "after rewriting roots"
+    return "different", ""
+
+
+def child(requests, results):
+    """Serves one item after another until its pipe closes or it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.setrecursionlimit(4000)
+    source = os.fdopen(requests, "rb")
+    for line in source:
+        gold, answer = json.loads(line)
+        try:
+            state, note = compare(gold, answer, lambda: os.write(results, b"g\n"))
+        except MemoryError:
+            state, note = "memory", "out of memory"
+        except BaseException as error:  # math-verify's own time-out is a BaseException
+            state, note = "different", f"{type(error).__name__} in the comparison"
+        os.write(results, json.dumps([state, note]).encode() + b"\n")
+    os._exit(0)
+
+
+class Slot:
+    """One child and its item."""
+
+    def __init__(self):
+        self.pid = None
+        self.fork()
+
+    def fork(self):
+        down_read, self.down = os.pipe()
+        self.up, up_write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.closerange(3, min(down_read, up_write))  # the other children's pipes
+            for fd in range(min(down_read, up_write), 256):
+                if fd not in (down_read, up_write):
+                    try:
+                        os.close(fd)
+                    except OSError:
+                        pass
+            child(down_read, up_write)
+        os.close(down_read)
+        os.close(up_write)
+        self.item, self.buffer, self.gold_parsed = None, b"", False
+
+    def cpu(self):
+        with open(f"/proc/{self.pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def give(self, item):
+        self.item, self.gold_parsed, self.buffer = item, False, b""
+        self.deadline, self.cpu_before = time.monotonic() + item["seconds"], self.cpu()
+        os.write(self.down, json.dumps([item["gold"], item["answer"]]).encode() + b"\n")
+
+    def replace(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.down)
+        os.close(self.up)
+        self.fork()
+
+
+def main():
+    import math_verify  # noqa: F401 (loaded here, once, for every child)
+    from latex2sympy2_extended import latex2sympy  # noqa: F401
+
+    boxed(r"\frac{1}{2}x+\sqrt{2}")  # the grammar's tables are built on first use
+    out = os.dup(1)
+    os.dup2(2, 1)  # nothing that a library prints may enter the protocol
+    selector, waiting, incoming = selectors.DefaultSelector(), [], b""
+    slots = [Slot() for _ in range(int(sys.argv[1]))]
+    selector.register(0, selectors.EVENT_READ, None)
+    for slot in slots:
+        selector.register(slot.up, selectors.EVENT_READ, slot)
+
+    def say(slot, state, note):
+        os.write(out, json.dumps({"id": slot.item["id"], "state": state, "note": note}).encode()
+                 + b"\n")
+        slot.item = None
+
+    def renew(slot):
+        selector.unregister(slot.up)
+        slot.replace()
+        selector.register(slot.up, selectors.EVENT_READ, slot)
+
+    os.write(out, b'{"id": -1, "state": "ready", "note": ""}\n')
+    while True:
+        busy = [slot for slot in slots if slot.item]
+        now = time.monotonic()
+        wait = max(0.0, min(s.deadline for s in busy) - now) if busy else None
+        for key, _ in selector.select(wait):
+            if key.data is None:
+                data = os.read(0, 1 << 16)
+                if not data:  # the parent has gone
+                    for slot in slots:
+                        os.kill(slot.pid, signal.SIGKILL)
+                    os._exit(0)
+                *lines, incoming = (incoming + data).split(b"\n")
+                waiting += [json.loads(line) for line in lines]
+                continue
+            slot, data = key.data, os.read(key.fd, 1 << 16)
+            slot.buffer += data
+            if slot.buffer.startswith(b"g\n"):
+                slot.gold_parsed, slot.buffer = True, slot.buffer[2:]
+            if not data:
+                if slot.item:
+                    say(slot, "crash" if slot.gold_parsed else "no_gold", "the comparison crashed")
+                renew(slot)
+            elif slot.buffer.endswith(b"\n") and slot.item:
+                say(slot, *json.loads(slot.buffer))
+        for slot in slots:
+            if slot.item and time.monotonic() >= slot.deadline:
+                starved = slot.cpu() - slot.cpu_before < 0.25 * slot.item["seconds"]
+                state = "starved" if starved else "timeout" if slot.gold_parsed else "no_gold"
+                say(slot, state, f"over {slot.item['seconds']:g} s")
+                renew(slot)
+            if not slot.item and waiting:
+                slot.give(waiting.pop(0))
+
+
+if __name__ == "__main__":
+    main()
