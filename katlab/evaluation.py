@@ -11,20 +11,42 @@ functions); (3) tokens are counted by part (judge, thought, answer) and include 
     accuracy, low, high = evaluation.bootstrap(frame, "correct")
 """
 
+import json
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from katlab import UserError, rewards, sampling, template
+from katlab import UserError, models, rewards, sampling, template
+from katlab.evaluation_metrics import ARMS, bootstrap, paired_difference, summarize
+from katlab.lab.runs import Stage
+from katlab.synthesis import LocalResponder, load_queries, split_thought
 
-ARMS = ("auto", "on", "off")
+__all__ = ["bootstrap", "load", "paired_difference", "run", "run_arm", "teacher_arm", "with_flags"]
 STYLES = ("judge", "trigger")
 LABEL = ("id", "category", "difficulty")
 TOKENS = ("tokens", "judge_tokens", "thought_tokens", "answer_tokens")
 # The judge analysis that a forced arm is prefilled with, in the words of a rationale (Table 2).
 FORCED = {"on": "work it out, think on.", "off": "answer directly, think off."}
+SYSTEMS = {  # name: (stage that wrote checkpoints/student, style, arms)
+    "distilled": ("03_mtp_distillation", "trigger", ("on", "off")),
+    "cold start": ("04_cold_start", "judge", ARMS),
+    "final": ("05_step_srpo", "judge", ARMS),
+}
+JUDGED = ("cold start", "final")
+HEADLINE = (
+    "auto_accuracy",
+    "auto_tokens",
+    "think_on",
+    "well_formed",
+    "gain_over_random",
+    "regret_accuracy",
+    "hybrid_accuracy",
+    "decision_f1",
+)
 
 
 def run_arm(
@@ -48,9 +70,9 @@ def run_arm(
 
     Columns: id, category, difficulty, arm, sample, mode ("on", "off", None), problem (None when
     well formed), correct (True, False, None when unscorable; an answer that is absent or never
-    closed is False; of type object, so cast before averaging), tokens, judge_tokens, thought_tokens, answer_tokens, completion. `tokens`
-    counts generated and prefilled completion tokens, tags and end token included; a Stage-1
-    trigger belongs to the prompt and is not counted.
+    closed is False; of type object, so cast before averaging), tokens, judge_tokens,
+    thought_tokens, answer_tokens, completion. `tokens` counts generated and prefilled completion
+    tokens, tags and end token included; a Stage-1 trigger belongs to the prompt and is not counted.
     """
     if arm not in ARMS or style not in STYLES or (style == "trigger" and arm == "auto"):
         raise UserError(
@@ -126,52 +148,97 @@ def _graded(rows: list[dict], answers: list[str | None]) -> list[bool | None]:
     return correct
 
 
-def bootstrap(
-    frame: pd.DataFrame, column: str, by: str = "id", n: int = 2000, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean of a column with its 95 % interval, resampling prompts (clusters of samples) n times.
+def run(stage: Stage) -> dict[str, float]:
+    """Sample every system in its arms on the held-out queries; write arms.jsonl and summary.json.
 
-    Unscorable samples (None) are left out. The interval is the percentile bootstrap's.
+    Settings [evaluation]: prompts, samples (auto), forced_samples, temperature, max_new_tokens,
+    batch_size, delta, teachers. Returns the figures of the final system and of the cold start.
     """
-    sums, counts = _clusters(frame, column, by)
-    weights = _weights(len(sums), n, seed)  # (n, prompts)
-    drawn = weights @ sums / np.maximum(weights @ counts, 1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(sums.sum() / counts.sum()), float(low), float(high)
+    s, config = stage.settings, stage.config
+    rows = load_queries(config, s.prompts, stage.seed, "eval")
+    counts = {"auto": s.samples, "on": s.forced_samples, "off": s.forced_samples}
+    total = len(rows) * sum(counts[arm] for _, _, arms in SYSTEMS.values() for arm in arms)
+    bar = stage.bar(total, "sampling three arms", show=("accuracy", "tokens", "think_on"))
+    frames, done = [], 0
+    for system, (source, style, arms) in SYSTEMS.items():
+        folder = stage.upstream(source) / "checkpoints" / "student"
+        model, tok = models.load_from(folder, config.model)
+        for arm in arms:
+            frame = run_arm(
+                model,
+                tok,
+                rows,
+                arm,
+                style,
+                max_new_tokens=s.max_new_tokens,
+                temperature=s.temperature,
+                samples=counts[arm],
+                seed=stage.seed,
+                batch_size=s.batch_size,
+                on_batch=lambda now, _, before=done: bar.to(before + now),
+            )
+            done += len(frame)
+            frames.append(with_flags(frame.assign(system=system)))
+            means = frames[-1][["correct", "tokens", "thinks"]].astype(float).mean()
+            accuracy, tokens, think_on = means
+            stage.log(system=system, arm=arm, accuracy=accuracy, tokens=tokens, think_on=think_on)
+    bar.close()
+    if s.teachers:
+        frames += [teacher_arm(config, rows, mode, tok, s, stage.seed) for mode in ("on", "off")]
+    arms = pd.concat(frames, ignore_index=True)
+    if stage.writes:
+        arms.drop(columns=["thinks", "well_formed"]).to_json(
+            stage.dir / "arms.jsonl", orient="records", lines=True
+        )
+    judged = {name: summarize(arms, name, s.delta) for name in JUDGED}
+    stage.write("summary.json", judged)
+    headline = {
+        f"{name.replace(' ', '_')}_{key}": np.atleast_1d(judged[name][key])[0].item()
+        for name in JUDGED
+        for key in HEADLINE
+    }
+    stage.record(**headline)
+    return headline
 
 
-def paired_difference(
-    a: pd.DataFrame, b: pd.DataFrame, column: str, by: str = "id", n: int = 2000, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean of `column` in `a` minus that in `b`, with its 95 % interval over their shared prompts.
+def teacher_arm(
+    config: SimpleNamespace,
+    rows: list[dict],
+    mode: str,
+    tok: PreTrainedTokenizerBase,
+    settings: SimpleNamespace,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """One reply of a teacher to every row, in `run_arm`'s columns (system "teacher on" or "off").
 
-    Both sides of a draw take the same prompts, so what the prompts have in common cancels.
+    Token counts are those of the *student's* tokenizer on the teacher's text: the teachers' own
+    tokens are of another size. There is no judge; a reply without an answer has a problem.
     """
-    shared = sorted(_scored(a, column, by) & _scored(b, column, by))
-    if not shared:
-        raise UserError(f"The two frames share no prompt with a {column}; sample the same rows.")
-    sums_a, counts_a = _clusters(a[a[by].isin(shared)], column, by)
-    sums_b, counts_b = _clusters(b[b[by].isin(shared)], column, by)
-    weights = _weights(len(shared), n, seed)  # (n, prompts)
-    drawn = weights @ sums_a / (weights @ counts_a) - weights @ sums_b / (weights @ counts_b)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    mean = sums_a.sum() / counts_a.sum() - sums_b.sum() / counts_b.sum()
-    return float(mean), float(low), float(high)
+    teacher = LocalResponder(Path(vars(config.model)[f"teacher_{mode}"]), settings.max_new_tokens)
+    replies = [reply for (reply,) in teacher.respond(rows, 1, settings.temperature, seed)]
+    parts = [split_thought(reply) for reply in replies]
+    answers = [answer or None for _, answer in parts]
+    frame = pd.DataFrame([{key: row[key] for key in LABEL} for row in rows])
+    frame = frame.assign(system=f"teacher {mode}", arm=mode, sample=0, mode=mode)
+    frame["problem"] = pd.Series([None if a else "missing answer" for a in answers], dtype=object)
+    frame["correct"] = pd.Series(_graded(rows, answers), dtype=object)
+    frame["tokens"] = [_count(tok, reply) + 1 for reply in replies]  # and its end token
+    frame["judge_tokens"] = 0
+    frame["thought_tokens"] = [_count(tok, thought or "") for thought, _ in parts]
+    frame["answer_tokens"] = [_count(tok, answer) for _, answer in parts]
+    return with_flags(frame.assign(completion=replies))
 
 
-def _scored(frame: pd.DataFrame, column: str, by: str) -> set:
-    return set(frame.loc[frame[column].notna(), by])
+def _count(tok: PreTrainedTokenizerBase, text: str) -> int:
+    return len(tok(text, add_special_tokens=False)["input_ids"])
 
 
-def _clusters(frame: pd.DataFrame, column: str, by: str) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and count of a column in each cluster, clusters in sorted order, None left out."""
-    values = frame[column].astype(float)
-    grouped = values[values.notna()].groupby(frame[by], sort=True)
-    if not len(grouped):
-        raise UserError(f"No row has a {column}; nothing can be averaged.")
-    return grouped.sum().to_numpy(), grouped.count().to_numpy()
+def with_flags(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns `thinks` (decided on) and `well_formed` as booleans."""
+    return frame.assign(thinks=frame["mode"].eq("on"), well_formed=frame["problem"].isna())
 
 
-def _weights(clusters: int, n: int, seed: int) -> np.ndarray:
-    """How often each cluster is drawn in each of n resamples, (n, clusters)."""
-    return np.random.default_rng(seed).multinomial(clusters, np.full(clusters, 1 / clusters), n)
+def load(folder: Path) -> tuple[pd.DataFrame, dict]:
+    """The samples of all arms and the summary that `run` left in a stage's folder."""
+    arms = pd.read_json(folder / "arms.jsonl", lines=True, dtype=False, convert_dates=False)
+    return with_flags(arms), json.loads((folder / "summary.json").read_text())

@@ -1,0 +1,236 @@
+"""What the three arms say about the gate: intervals, routers, regret, leakage, alarms.
+
+Report section 4.3.2 gives think-on rates and token counts as points; the rest here is ours, in the
+terms of the adaptive-thinking papers named at each function. A frame is `evaluation.run_arm`'s: one
+row a sample, in arm auto (the model decides), on or off (forced). p_on, p_off are the pass rates of
+a prompt in the forced arms; m* is its better mode.
+
+    accuracy, low, high = bootstrap(frame, "correct")
+    figures = summarize(arms, "final")
+"""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from katlab import UserError, rewards, template
+
+ARMS = ("auto", "on", "off")
+MEASURES = ["correct", "tokens"]  # what a router changes
+LEAK_TOKENS, LEAK_SHARE = 5.0, 0.02  # above either, forced-off answers are said to leak
+NAMES_MODE = re.compile(r"think[ _-](on|off)")
+MARKERS = re.compile(r"(?i)\b(?:wait|hmm|let me|check|alternatively|actually|on second thought)\b")
+
+
+def bootstrap(
+    frame: pd.DataFrame, column: str, by: str = "id", n: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean of a column with its 95 % interval, resampling prompts (clusters of samples) n times.
+
+    Unscorable samples (None) are left out. The interval is the percentile bootstrap's.
+    """
+    sums, counts = _clusters(frame, column, by)
+    weights = _weights(len(sums), n, seed)  # (n, prompts)
+    drawn = weights @ sums / (weights @ counts)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(sums.sum() / counts.sum()), float(low), float(high)
+
+
+def paired_difference(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    column: str,
+    by: str = "id",
+    n: int = 2000,
+    seed: int = 0,
+    relative: bool = False,
+) -> tuple[float, float, float]:
+    """Mean of `column` in `a` minus that in `b`, with its 95 % interval over their shared prompts.
+
+    Both sides of a draw take the same prompts, so what the prompts have in common cancels.
+    `relative` divides the difference by the mean in `b`.
+    """
+    shared = sorted(_scored(a, column, by) & _scored(b, column, by))
+    if not shared:
+        raise UserError(f"The two frames share no prompt with a {column}; sample the same rows.")
+    sums_a, counts_a = _clusters(a[a[by].isin(shared)], column, by)
+    sums_b, counts_b = _clusters(b[b[by].isin(shared)], column, by)
+    # The first row is the sample itself, the others its resamples.
+    weights = np.vstack([np.ones(len(shared), dtype=int), _weights(len(shared), n, seed)])
+    mean_a, mean_b = (
+        weights @ sums_a / (weights @ counts_a),
+        weights @ sums_b / (weights @ counts_b),
+    )
+    drawn = (mean_a - mean_b) / (mean_b if relative else 1)
+    low, high = np.quantile(drawn[1:], [0.025, 0.975])
+    return float(drawn[0]), float(low), float(high)
+
+
+def _scored(frame: pd.DataFrame, column: str, by: str) -> set:
+    return set(frame.loc[frame[column].notna(), by])
+
+
+def _clusters(frame: pd.DataFrame, column: str, by: str) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and count of a column in each cluster, clusters in sorted order, None left out."""
+    values = frame[column].astype(float)
+    grouped = values[values.notna()].groupby(frame[by], sort=True)
+    if not len(grouped):
+        raise UserError(f"No row has a {column}; nothing can be averaged.")
+    return grouped.sum().to_numpy(), grouped.count().to_numpy()
+
+
+def _weights(clusters: int, n: int, seed: int) -> np.ndarray:
+    """How often each cluster is drawn in each of n resamples, (n, clusters)."""
+    return np.random.default_rng(seed).multinomial(clusters, np.full(clusters, 1 / clusters), n)
+
+
+def pass_rates(frame: pd.DataFrame) -> pd.Series:
+    """Share of correct samples of each prompt; a prompt with no scorable sample is left out."""
+    scored = frame[frame["correct"].notna()]
+    return scored["correct"].astype(float).groupby(scored["id"]).mean()
+
+
+def better_mode(on: pd.DataFrame, off: pd.DataFrame, delta: float = 0.0) -> pd.Series:
+    """m* of each prompt: "on" if p_on > p_off + delta, else "off" (a tie is off, as in HiPO)."""
+    rates = pd.DataFrame({"on": pass_rates(on), "off": pass_rates(off)}).dropna()
+    return (rates["on"] > rates["off"] + delta).map({True: "on", False: "off"})
+
+
+def decisions(auto: pd.DataFrame, best: pd.Series) -> dict[str, float]:
+    """The auto arm's modes against m*.
+
+    hybrid_accuracy = share of samples with mode m* (after LHRM, arXiv 2505.14631); decision_f1 =
+    F1 of "on" against m* (AdaCoT, arXiv 2505.11896), 0 where no sample is on in both. A sample
+    without a decision agrees with nothing.
+    """
+    auto = auto[auto["id"].isin(best.index)]
+    thinks, should = auto["mode"].eq("on"), auto["id"].map(best).eq("on")
+    both = int((thinks & should).sum())
+    return {
+        "hybrid_accuracy": float(auto["mode"].eq(auto["id"].map(best)).mean()),
+        "decision_f1": 2 * both / max(1, int(thinks.sum() + should.sum())),
+        "should_think": float(should.mean()),
+    }
+
+
+def random_router(on: pd.DataFrame, off: pd.DataFrame, rate: float) -> pd.DataFrame:
+    """What a coin that thinks with probability `rate` would reach: one expected row a prompt.
+
+    correct = rate p_on + (1 - rate) p_off, and likewise tokens. A gate that does not beat it has
+    learned how often to think, not when.
+    """
+    sides = _per_prompt(on), _per_prompt(off)
+    mixed = sides[0][MEASURES] * rate + sides[1][MEASURES] * (1 - rate)
+    return sides[0][["category", "difficulty"]].join(mixed, how="inner").reset_index()
+
+
+def oracle_router(on: pd.DataFrame, off: pd.DataFrame, delta: float = 0.0) -> pd.DataFrame:
+    """What choosing m* for each prompt would reach: two rows a prompt, one for each half.
+
+    m* is chosen on one half of the samples and scored on the other, then the other way round:
+    max(p_on, p_off) over the same few samples would be biased upwards.
+    """
+    if min(on["sample"].max(), off["sample"].max()) < 1:
+        raise UserError("An oracle needs two samples a prompt; set evaluation.forced_samples to 2.")
+    scored = []
+    for half in (0, 1):
+        sides = {"on": on[on["sample"] % 2 != half], "off": off[off["sample"] % 2 != half]}
+        best = better_mode(on[on["sample"] % 2 == half], off[off["sample"] % 2 == half], delta)
+        for mode, side in sides.items():
+            chosen = _per_prompt(side[side["id"].map(best).eq(mode)])
+            scored.append(chosen.reset_index().assign(mode=mode))
+    return pd.concat(scored, ignore_index=True)
+
+
+def _per_prompt(frame: pd.DataFrame) -> pd.DataFrame:
+    values = frame.astype({name: float for name in MEASURES})
+    how = {"category": "first", "difficulty": "first"} | {name: "mean" for name in MEASURES}
+    return values.groupby("id").agg(how)
+
+
+def leakage(on: pd.DataFrame, off: pd.DataFrame) -> dict[str, float]:
+    """Does thinking hide in the answers of forced-off samples?
+
+    answer_tokens_off_minus_on (paired over prompts) and the share of well-formed answers with a
+    word of reflection (`MARKERS`), by arm.
+    """
+    excess, _, _ = paired_difference(off, on, "answer_tokens")
+    shares = {}
+    for mode, frame in (("on", on), ("off", off)):
+        texts = frame.loc[frame["problem"].isna(), "completion"]
+        marked = [bool(MARKERS.search(rewards.answer_span(text))) for text in texts]
+        shares[f"marked_{mode}"] = sum(marked) / max(1, len(marked))
+    return {"answer_tokens_off_minus_on": excess, **shares}
+
+
+def judge_agreement(auto: pd.DataFrame) -> float:
+    """Share of decided samples whose judge names the mode decided on ("think on", "THINK-OFF") and
+    no other; a judge that names none does not agree."""
+    decided = auto[auto["mode"].notna()]
+    judges = decided["completion"].str.partition("</judge>")[0]
+    named = [set(NAMES_MODE.findall(text.lower())) for text in judges]
+    agrees = [modes == {mode} for modes, mode in zip(named, decided["mode"], strict=True)]
+    return sum(agrees) / max(1, len(agrees))
+
+
+def failures(frame: pd.DataFrame) -> pd.Series:
+    """Share of samples with each problem of the format; a problem that never occurs is 0."""
+    return frame["problem"].value_counts().reindex(template.PROBLEMS, fill_value=0) / len(frame)
+
+
+def summarize(arms: pd.DataFrame, system: str, delta: float = 0.0) -> dict:
+    """All figures of one system that has the three arms; [mean, low, high] where n allows it."""
+    auto, on, off = (pick(arms, system, arm) for arm in ARMS)
+    coin = random_router(on, off, auto["thinks"].mean())
+    oracle = oracle_router(on, off, delta)
+    measured = {"auto": auto, "on": on, "off": off, "random": coin, "oracle": oracle}
+    figures = {
+        f"{name}_{measure}": bootstrap(frame, column)
+        for name, frame in measured.items()
+        for measure, column in (("accuracy", "correct"), ("tokens", "tokens"))
+    }
+    figures |= {
+        "think_on": bootstrap(auto, "thinks"),
+        "well_formed": bootstrap(auto, "well_formed"),
+        "gain_over_random": paired_difference(auto, coin, "correct"),
+        "regret_accuracy": paired_difference(oracle, auto, "correct"),
+        "regret_tokens": paired_difference(auto, oracle, "tokens"),
+        "judge_share": auto["judge_tokens"].sum() / auto["tokens"].sum(),
+        "judge_agreement": judge_agreement(auto),
+        "unscorable": auto["correct"].isna().mean(),
+        "prompts": auto["id"].nunique(),
+        "samples": len(auto),
+    }
+    return figures | decisions(auto, better_mode(on, off, delta)) | leakage(on, off)
+
+
+def alarms(figures: dict) -> list[str]:
+    """Sentences about what would make a system's figures misleading; empty when all is well."""
+    rate, low = figures["think_on"][0], figures["gain_over_random"][1]
+    excess, answers = figures["answer_tokens_off_minus_on"], figures["marked_off"]
+    found = {
+        f"The gate has collapsed: it thinks on {rate:.1%} of the samples.": not 0.02
+        <= rate
+        <= 0.98,
+        "The gate does not beat a coin with its own rate: it may know a rate, not when.": low <= 0,
+        f"Well-formed outputs are only {figures['well_formed'][0]:.1%}.": (
+            figures["well_formed"][0] < 0.98
+        ),
+        f"Forced-off answers are {excess:.1f} tokens longer than forced-on ones, or reflect "
+        f"({answers:.1%} carry a marker): thinking may leak into them.": (
+            excess > LEAK_TOKENS or answers > LEAK_SHARE
+        ),
+        f"{figures['unscorable']:.1%} of the samples could not be scored.": (
+            figures["unscorable"] > 0.01
+        ),
+    }
+    return [sentence for sentence, rings in found.items() if rings]
+
+
+def pick(arms: pd.DataFrame, system: str, arm: str) -> pd.DataFrame:
+    """The samples of one system in one arm; UserError when it was not sampled."""
+    chosen = arms[(arms["system"] == system) & (arms["arm"] == arm)]
+    if chosen.empty:
+        raise UserError(f"{system!r} was not sampled in arm {arm!r}; run katlab.evaluation.run.")
+    return chosen
