@@ -8,7 +8,8 @@ Deviations from the report:
    takes as "no reward for this row"), never a wrong answer.
 2. Only the `<answer>` span of a completion is graded.
 3. Two kinds are added for the report's other categories: `tool_call` and, for instructions that can
-   be checked exactly, the checks of `keywords`. A multi-turn item is graded by its last turn.
+   be checked exactly, the checks of `keywords`. A multi-turn item is graded by its last turn: by
+   the kind of that turn, or by `multi_turn` where the history matters.
 
 Usage: `grade([("math", "\\boxed{12}", "12"), ("choice", "B", {"answer": "B", "options": "ABCD"})])`
 """
@@ -34,7 +35,7 @@ __all__ = ["Verdict", "answer_span", "doctor", "grade", "kinds", "verifier"]
 
 def kinds() -> list[str]:
     """Names of the verifiers that ship with katlab: the files here that define `verify`."""
-    return ["choice", "code", "keywords", "math", "tool_call"]
+    return ["choice", "code", "keywords", "math", "multi_turn", "tool_call"]
 
 
 @lru_cache

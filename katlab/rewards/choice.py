@@ -49,8 +49,7 @@ _RETRACTED = re.compile(r"\b(?:wait|no|actually|correction|instead|sorry|scratch
 
 
 def option_texts(reference: Any) -> tuple[str, dict[str, str]]:
-    """(reference letter, {letter: option text or ""}). Raises UserError for an unusable reference.
-    """
+    """(reference letter, {letter: option text or ""}). Raises UserError when unusable."""
     spec = {"answer": reference} if isinstance(reference, str) else reference
     if not isinstance(spec, dict) or not isinstance(spec.get("answer"), str):
         raise UserError("A choice reference needs a letter: give {'answer': 'B'}.")

@@ -23,7 +23,8 @@ LABELS = ("correct", "wrong", "unscorable")
 def read_rows(path: Path) -> tuple[list[tuple[int, tuple[str, str, Any]]], list[tuple[int, str]]]:
     """([(line number, (kind, answer, reference))], [(line number, what is wrong with it)])."""
     rows, bad = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -32,10 +33,10 @@ def read_rows(path: Path) -> tuple[list[tuple[int, tuple[str, str, Any]]], list[
                 raise UserError("not a JSON object")
             kind = row.get("kind", row.get("verifier"))
             if not isinstance(kind, str):
-                raise UserError("no kind: add \"kind\"")
+                raise UserError('no kind: add "kind"')
             for name, what in (("answer", str), ("reference", object)):
                 if not isinstance(row.get(name), what) or row.get(name) is None:
-                    raise UserError(f"no {name}: add \"{name}\"")
+                    raise UserError(f'no {name}: add "{name}"')
             verifier(kind)
         except json.JSONDecodeError as error:
             bad.append((number, f"not JSON: {error.msg}"))
@@ -49,16 +50,20 @@ def read_rows(path: Path) -> tuple[list[tuple[int, tuple[str, str, Any]]], list[
 def table(graded: list[tuple[str, Verdict]]) -> str:
     """Counts by kind and verdict, the share correct of what was scored, and seconds."""
     width = max([5, *(len(kind) for kind, _ in graded)])
-    lines = [f"{'kind':{width}}  {'rows':>6}  {'correct':>8}  {'wrong':>6}  {'unscorable':>10}  "
-             f"{'correct %':>9}  {'seconds':>8}"]
+    lines = [
+        f"{'kind':{width}}  {'rows':>6}  {'correct':>8}  {'wrong':>6}  {'unscorable':>10}  "
+        f"{'correct %':>9}  {'seconds':>8}"
+    ]
     for name in [*sorted({kind for kind, _ in graded}), "total"]:
         verdicts = [v for kind, v in graded if name in (kind, "total")]
         count = Counter(v.label for v in verdicts)
         scored = count["correct"] + count["wrong"]
         share = f"{100 * count['correct'] / scored:.1f}" if scored else "-"
-        lines.append(f"{name:{width}}  {len(verdicts):6}  {count['correct']:8}  "
-                     f"{count['wrong']:6}  {count['unscorable']:10}  {share:>9}  "
-                     f"{sum(v.seconds for v in verdicts):8.2f}")
+        lines.append(
+            f"{name:{width}}  {len(verdicts):6}  {count['correct']:8}  "
+            f"{count['wrong']:6}  {count['unscorable']:10}  {share:>9}  "
+            f"{sum(v.seconds for v in verdicts):8.2f}"
+        )
     return "\n".join(lines)
 
 
@@ -84,7 +89,17 @@ def verify_file(path: str | Path, out: str | Path | None = None) -> int:
     if out is not None:
         with Path(out).open("w", encoding="utf-8") as file:
             for (number, row), v in zip(rows, verdicts, strict=True):
-                file.write(json.dumps({"line": number, "kind": row[0], "verdict": v.label,
-                                       "reason": v.reason, "seconds": round(v.seconds, 6),
-                                       "detail": v.detail}) + "\n")
+                file.write(
+                    json.dumps(
+                        {
+                            "line": number,
+                            "kind": row[0],
+                            "verdict": v.label,
+                            "reason": v.reason,
+                            "seconds": round(v.seconds, 6),
+                            "detail": v.detail,
+                        }
+                    )
+                    + "\n"
+                )
     return 1 if bad or unscorable else 0

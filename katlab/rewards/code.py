@@ -1,4 +1,4 @@
-'''Code: the candidate runs in a sandbox, its values are compared outside, all tests must pass.
+"""Code: the candidate runs in a sandbox, its values are compared outside, all tests must pass.
 
 Report section 4.2.2 (all unit tests, 0/1). How it stands against a candidate that looks for holes:
 expected values never enter its sandbox; every test needs an affirmative record; an exit, a
@@ -11,7 +11,7 @@ For HumanEval references also a bare function body that continues the prompt. A 
 standard library, one process (threads yes), 512 MiB, 16 MiB in /tmp, 5 s, and no network.
 Reference: see `katlab.rewards.plans`.
 Usage: `verify("lambda x: x * x", {"entry": "f", "tests": [{"args": [3], "expected": 9}]})`
-'''
+"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from collections import OrderedDict
 from typing import Any
 
 from katlab import UserError
-from katlab.rewards import ladder, plans
+from katlab.rewards import compare, ladder, plans
 from katlab.rewards.sandbox import Job, Outcome, run
 from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
@@ -51,9 +51,15 @@ def _job(answer: str, plan: plans.Plan) -> Job:
             code, setup = plan.prompt + "    " + code.lstrip(), ""
     judge = {"setup": plan.setup, "names": plan.names, "tests": plan.tests}
     return Job(
-        "serve" if plan.mode == "judge" else plan.mode, code, plan.entry, setup, plan.requests,
-        plan.tests if plan.mode == "asserts" else "", judge if plan.mode == "judge" else None,
-        plan.seconds, plan.memory,
+        "serve" if plan.mode == "judge" else plan.mode,
+        code,
+        plan.entry,
+        setup,
+        plan.requests,
+        plan.tests if plan.mode == "asserts" else "",
+        judge if plan.mode == "judge" else None,
+        plan.seconds,
+        plan.memory,
     )
 
 
@@ -97,8 +103,13 @@ def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
 
 def judged(outcome: Outcome, plan: plans.Plan, rung: str) -> Verdict:
     """The verdict on a finished sandbox: correct needs every test's affirmative record."""
-    detail = {"isolation": rung, "trust": plan.trust if rung != "unsafe" else "none",
-              "status": outcome.status, "tests": len(plan.wants) or 1, "passed": 0}
+    detail = {
+        "isolation": rung,
+        "trust": plan.trust if rung != "unsafe" else "none",
+        "status": outcome.status,
+        "tests": len(plan.wants) or 1,
+        "passed": 0,
+    }
     if rung == "unsafe":
         detail["unsafe"] = True
 
@@ -135,12 +146,19 @@ def _text(payload: bytes) -> str:
     return payload.decode("utf-8", "replace")[:300]
 
 
-def _holds(payload: bytes, want: plans.Want) -> bool:
+def _holds(payload: bytes, want: compare.Want) -> bool:
     try:
-        return plans.holds(json.loads(payload), want)
+        return compare.holds(json.loads(payload), want)
     # A forged record may be anything: too deep, too many digits, odd tags, unhashable keys.
-    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError,
-            OverflowError):
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        StopIteration,
+        RecursionError,
+        OverflowError,
+    ):
         return False
 
 

@@ -69,7 +69,7 @@ def python(value):
         return [python(x) for x in value]
     if type(value) is not dict:
         return value
-    (tag, body), = value.items()
+    ((tag, body),) = value.items()
     if tag == "~t":
         return tuple(python(body))
     if tag == "~s":
@@ -95,8 +95,12 @@ def limit(job):
     import resource as r
 
     for what, value in (
-        (r.RLIMIT_AS, job["memory"]), (r.RLIMIT_FSIZE, job["file_size"]), (r.RLIMIT_NOFILE, 64),
-        (r.RLIMIT_CPU, job["cpu"]), (r.RLIMIT_CORE, 0), (r.RLIMIT_NPROC, 32),
+        (r.RLIMIT_AS, job["memory"]),
+        (r.RLIMIT_FSIZE, job["file_size"]),
+        (r.RLIMIT_NOFILE, 64),
+        (r.RLIMIT_CPU, job["cpu"]),
+        (r.RLIMIT_CORE, 0),
+        (r.RLIMIT_NPROC, 32),
     ):
         r.setrlimit(what, (value, value))
 
@@ -140,7 +144,7 @@ def run_program(job, source, text):
         os.dup2(fd, target)
     data = text.encode("utf-8", "surrogateescape")
     while data:
-        data = data[write(job["in_fd"], data):]
+        data = data[write(job["in_fd"], data) :]
     os.lseek(job["in_fd"], 0, 0)
     sys.stdin = open(0, encoding="utf-8", errors="replace", closefd=False)
     sys.stdout = out = open(1, "w", encoding="utf-8", errors="replace", closefd=False)
@@ -169,7 +173,7 @@ def main(job):
         data = text.encode("utf-8", "surrogatepass")
         data = b"%s%s%010d" % (nonce, kind, len(data)) + data
         while data:
-            data = data[write(results, data):]
+            data = data[write(results, data) :]
 
     def message():
         size = read(requests, 10)

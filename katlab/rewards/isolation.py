@@ -68,8 +68,10 @@ def _library() -> tuple[str, str, list[tuple[str, str]]]:
     stdlib = sysconfig.get_path("stdlib")
     if Path(sys.base_prefix) in (Path("/usr"), Path("/usr/local")):
         binds = [(stdlib, f"/py/lib/{Path(stdlib).name}")]
-        shared = Path(sysconfig.get_config_var("LIBDIR") or "/", sysconfig.get_config_var(
-            "INSTSONAME") or "none")
+        shared = Path(
+            sysconfig.get_config_var("LIBDIR") or "/",
+            sysconfig.get_config_var("INSTSONAME") or "none",
+        )
         if sysconfig.get_config_var("Py_ENABLE_SHARED") and shared.is_file():
             binds.append((str(shared), f"/py/lib/{shared.name}"))
     else:  # pyenv, conda, uv: the library folder also holds the shared libraries it needs
@@ -80,9 +82,23 @@ def _library() -> tuple[str, str, list[tuple[str, str]]]:
 @lru_cache
 def _bubblewrap(binary: str) -> tuple[str, ...]:
     interpreter, stdlib, binds = _library()
-    command = [binary, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent",
-               "--new-session", "--clearenv", "--cap-drop", "ALL", "--hostname", "sandbox",
-               "--uid", "65534", "--gid", "65534"]
+    command = [
+        binary,
+        "--unshare-all",
+        "--unshare-user",
+        "--disable-userns",
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+        "--cap-drop",
+        "ALL",
+        "--hostname",
+        "sandbox",
+        "--uid",
+        "65534",
+        "--gid",
+        "65534",
+    ]
     for folder in ("/usr/lib", "/usr/lib64", "/lib", "/lib64"):
         if os.path.islink(folder):
             command += ["--symlink", os.readlink(folder), folder]
@@ -95,8 +111,17 @@ def _bubblewrap(binary: str) -> tuple[str, ...]:
     if packages.is_dir():
         hidden = f"/py/lib/{Path(stdlib).name}/site-packages"
         command += ["--size", "4096", "--tmpfs", hidden, "--remount-ro", hidden]
-    command += ["--size", str(TMP_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp",
-                "--setenv", "LD_LIBRARY_PATH", "/py/lib"]
+    command += [
+        "--size",
+        str(TMP_BYTES),
+        "--tmpfs",
+        "/tmp",
+        "--chdir",
+        "/tmp",
+        "--setenv",
+        "LD_LIBRARY_PATH",
+        "/py/lib",
+    ]
     for name, value in ENVIRONMENT.items():
         command += ["--setenv", name, value]
     # The root itself is a tmpfs without a size: closed last, so that nothing can be written to it.
@@ -108,11 +133,38 @@ def start_command(rung: str, binary: str, program_fd: int, name: str) -> list[st
     if rung == "bubblewrap":
         return [*_bubblewrap(binary), "--seccomp", str(program_fd), "/py/bin/python3", *FLAGS]
     if rung == "container":
-        return [binary, "run", "--rm", "-i", "--name", name, "--network", "none", "--read-only",
-                "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", "65534:65534",
-                "--pids-limit", "32", "--memory", "1g", "--tmpfs", f"/tmp:size={TMP_BYTES}",
-                "--workdir", "/tmp", "--pull", "never", "--env", "PYTHONHASHSEED=0", IMAGE,
-                "python3", *FLAGS]
+        return [
+            binary,
+            "run",
+            "--rm",
+            "-i",
+            "--name",
+            name,
+            "--network",
+            "none",
+            "--read-only",
+            "--cap-drop",
+            "ALL",
+            "--security-opt",
+            "no-new-privileges",
+            "--user",
+            "65534:65534",
+            "--pids-limit",
+            "32",
+            "--memory",
+            "1g",
+            "--tmpfs",
+            f"/tmp:size={TMP_BYTES}",
+            "--workdir",
+            "/tmp",
+            "--pull",
+            "never",
+            "--env",
+            "PYTHONHASHSEED=0",
+            IMAGE,
+            "python3",
+            *FLAGS,
+        ]
     return [os.path.realpath(sys.executable), *FLAGS]
 
 

@@ -29,8 +29,22 @@ from katlab import UserError
 from katlab.rewards.tool_call import same
 from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
-CHECKS = ("all", "any", "none", "overlap", "classifier", "contains", "starts", "ends", "count",
-          "words", "lines", "sentences", "json", "regex")
+CHECKS = (
+    "all",
+    "any",
+    "none",
+    "overlap",
+    "classifier",
+    "contains",
+    "starts",
+    "ends",
+    "count",
+    "words",
+    "lines",
+    "sentences",
+    "json",
+    "regex",
+)
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?```", re.DOTALL)
 
 

@@ -6,6 +6,7 @@ Usage: `rung, binary, why = choose()`
 
 from __future__ import annotations
 
+import os
 import threading
 
 from katlab.rewards import isolation
@@ -31,7 +32,8 @@ def probe(what, argument):
             return pid
         if what == "socket":
             import socket
-            return socket.socket(socket.AF_INET, socket.SOCK_DGRAM).fileno()
+            one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            return one.connect((argument, 9)) or "a route"
         if what == "signal":
             return os.kill(argument, 0)
         if what == "environment":
@@ -39,17 +41,24 @@ def probe(what, argument):
     except OSError as error:
         return "denied"
 """
+OWN = {"PYTHONHASHSEED", "LD_LIBRARY_PATH", "PWD", "LC_CTYPE", "PATH", "HOME"}  # a sandbox's own
 _lock = threading.Lock()
 _chosen: dict[str | None, tuple[str, str, str]] = {}
 
 
 def probe(rung: str, binary: str) -> str:
-    """"" when the rung isolates here, else what went wrong."""
-    import os
-
-    requests = [("add", 1), ("read", "/etc/passwd"), ("write", "/usr/lib/katlab-probe"),
-                ("list", os.path.expanduser("~")), ("list", os.getcwd()), ("fork", 0),
-                ("socket", 0), ("signal", os.getppid()), ("environment", sorted(os.environ))]
+    """ "" when the rung isolates here, else what went wrong."""
+    requests = [
+        ("add", 1),
+        ("read", "/etc/passwd"),
+        ("write", "/usr/lib/katlab-probe"),
+        ("list", os.path.expanduser("~")),
+        ("list", os.getcwd()),
+        ("fork", 0),
+        ("socket", "192.0.2.1"),
+        ("signal", os.getppid()),
+        ("environment", sorted(set(os.environ) - OWN)),
+    ]
     job = Job("call", _PROBE, "probe", requests=[(r, {}) for r in requests], seconds=10.0)
     outcome = run([job], rung, binary)[0]
     if outcome.status != "done":
@@ -58,10 +67,12 @@ def probe(rung: str, binary: str) -> str:
     if said[:1] != ["2"]:
         return f"the candidate did not run: {said[:1]}"
     if rung == "container":  # its own users, processes and pids limit; only the network is asked
-        return "" if said[6] == '"denied"' or said[6].isdigit() else f"network: {said[6]}"
+        return "" if said[6] == '"denied"' else f"network: {said[6]}"
     for (what, argument), answer in zip(requests[1:8], said[1:8], strict=True):
         if answer != '"denied"':
             return f"a candidate could {what} {argument}"
+    if said[8:] != ["[]"]:
+        return f"a candidate saw the environment: {said[8:]}"
     return ""
 
 
@@ -95,9 +106,17 @@ def doctor() -> list[tuple[str, bool, str, str]]:
     if rung == "none":
         mend = isolation.MEND["bubblewrap"]
         if isolation.bwraps():  # installed, and yet refused: user namespaces are closed here
-            mend = ("sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 "
-                    "user.max_user_namespaces=15000")
+            mend = (
+                "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 "
+                "user.max_user_namespaces=15000"
+            )
         return [("code isolation", False, why, mend)]
     detail = f"{rung} ({binary})" + (f"; {why}" if why else "")
-    return [("code isolation", rung != "unsafe", detail, "" if rung != "unsafe" else
-             "unset KATLAB_SANDBOX")]
+    return [
+        (
+            "code isolation",
+            rung != "unsafe",
+            detail,
+            "" if rung != "unsafe" else "unset KATLAB_SANDBOX",
+        )
+    ]

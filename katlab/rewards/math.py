@@ -47,8 +47,16 @@ _HUGE = re.compile(
     r"|binom\s*\{\s*\d{5,}"
 )
 _ELLIPSIS = re.compile(r"\\(?:ldots|cdots|dots|dotsc|dotsb)(?![A-Za-z])|\.{3}|…")
-MEANING = {"equal": True, "different": False, "timeout": False, "memory": False, "crash": False,
-           "starved": None, "no_gold": None, "gone": None}
+MEANING = {
+    "equal": True,
+    "different": False,
+    "timeout": False,
+    "memory": False,
+    "crash": False,
+    "starved": None,
+    "no_gold": None,
+    "gone": None,
+}
 _cache: OrderedDict[tuple[str, str], tuple[bool | None, str]] = OrderedDict()
 _lock = Lock()
 _UNICODE = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "\u00a0": " "})
@@ -206,7 +214,13 @@ def verify(answer: str, reference: Any) -> Verdict:
 
 def doctor() -> list[tuple[str, bool, str, str]]:
     """Whether the worker starts and compares."""
-    (state, note), = math_pool.compare([("1/2", "0.5")], 20.0)
+    ((state, note),) = math_pool.compare([("1/2", "0.5")], 20.0)
     ok = state == "equal"
-    return [("math-verify", ok, "worker answers" if ok else note, "" if ok else
-             "pip install math-verify")]
+    return [
+        (
+            "math-verify",
+            ok,
+            "worker answers" if ok else note,
+            "" if ok else "pip install math-verify",
+        )
+    ]

@@ -35,8 +35,12 @@ class Worker:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, str(SLOTS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, bufsize=0, start_new_session=True,
+            [*COMMAND, str(SLOTS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,
             env={k: os.environ[k] for k in PASSED if k in os.environ},
         )
         self.buffer, self.next_id = b"", 0

@@ -92,8 +92,7 @@ def audit(gold, answer):
 
 
 def roots_rewritten(expression):
-    """(b^-k)^e as (b^k)^-e, roots of products as products of roots: equal wherever both are real.
-    """
+    """(b^-k)^e as (b^k)^-e, roots of products split: equal wherever both are real."""
     import sympy
 
     expression = sympy.expand_power_base(expression, force=True)
@@ -202,8 +201,9 @@ def main():
         selector.register(slot.up, selectors.EVENT_READ, slot)
 
     def say(slot, state, note):
-        os.write(out, json.dumps({"id": slot.item["id"], "state": state, "note": note}).encode()
-                 + b"\n")
+        os.write(
+            out, json.dumps({"id": slot.item["id"], "state": state, "note": note}).encode() + b"\n"
+        )
         slot.item = None
 
     def renew(slot):

@@ -19,21 +19,12 @@ from __future__ import annotations
 import ast
 import builtins
 import json
-import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from katlab import UserError
-
-
-@dataclass(frozen=True)
-class Want:
-    """What one call or run must give: op is json, ==, !=, true, false, near, or text."""
-
-    op: str
-    value: Any = None
-    within: float = 0.0
+from katlab.rewards.compare import Want
 
 
 @dataclass(frozen=True)
@@ -72,20 +63,30 @@ def _read(text: str) -> Plan:
         return _check(ref, limits)
     tests = ref.get("tests")
     if tests is None and "inputs" in ref:
-        tests = [{"input": i, "output": o}
-                 for i, o in zip(ref["inputs"], ref["outputs"], strict=True)]
+        tests = [
+            {"input": i, "output": o} for i, o in zip(ref["inputs"], ref["outputs"], strict=True)
+        ]
     if not tests:
         raise UserError("A code reference needs tests: give tests, inputs, test or asserts.")
     if "input" in tests[0]:
-        return Plan("stdin", requests=[t["input"] for t in tests],
-                    wants=[Want("text", t["output"]) for t in tests], **limits)
+        return Plan(
+            "stdin",
+            requests=[t["input"] for t in tests],
+            wants=[Want("text", t["output"]) for t in tests],
+            **limits,
+        )
     if "entry" not in ref:
         raise UserError("Function tests need the function's name: add 'entry' to the reference.")
     if not all("expected" in t for t in tests):
         raise UserError("A function test needs a value to compare with: add 'expected'.")
-    return Plan("call", ref["entry"], setup=ref.get("setup", ""),
-                requests=[(t.get("args", []), t.get("kwargs", {})) for t in tests],
-                wants=[Want("json", t["expected"]) for t in tests], **limits)
+    return Plan(
+        "call",
+        ref["entry"],
+        setup=ref.get("setup", ""),
+        requests=[(t.get("args", []), t.get("kwargs", {})) for t in tests],
+        wants=[Want("json", t["expected"]) for t in tests],
+        **limits,
+    )
 
 
 def _parse(source: str) -> ast.Module:
@@ -107,8 +108,16 @@ def _check(ref: dict[str, Any], limits: dict[str, Any]) -> Plan:
         return Plan("call", entry, prompt, *split, prompt=prompt, **limits)
     tests = f"{ref['test']}\ncheck({entry})\n"
     low = _hands_objects_around(tree, {given, entry})
-    return Plan("asserts" if low else "judge", entry, prompt, tests=tests, names=[entry],
-                trust="low" if low else "full", prompt=prompt, **limits)
+    return Plan(
+        "asserts" if low else "judge",
+        entry,
+        prompt,
+        tests=tests,
+        names=[entry],
+        trust="low" if low else "full",
+        prompt=prompt,
+        **limits,
+    )
 
 
 def _asserts(tests: str, setup: str, entry: str, limits: dict[str, Any]) -> Plan:
@@ -121,18 +130,30 @@ def _asserts(tests: str, setup: str, entry: str, limits: dict[str, Any]) -> Plan
     if split and len(names) == 1:
         return Plan("call", min(names), setup, *split, **limits)
     low = _hands_objects_around(tree, names)
-    return Plan("asserts" if low else "judge", entry or min(names), setup, tests=tests,
-                names=sorted(names), trust="low" if low else "full", **limits)
+    return Plan(
+        "asserts" if low else "judge",
+        entry or min(names),
+        setup,
+        tests=tests,
+        names=sorted(names),
+        trust="low" if low else "full",
+        **limits,
+    )
 
 
 def _bound(tree: ast.Module) -> set[str]:
     """Names that a module binds: imports, definitions, assignments, loop and argument names."""
-    names = {a.asname or a.name.split(".")[0] for n in ast.walk(tree)
-             if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
+    names = {
+        a.asname or a.name.split(".")[0]
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Import | ast.ImportFrom)
+        for a in n.names
+    }
     names |= {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     names |= {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
-    return names | {n.id for n in ast.walk(tree)
-                    if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return names | {
+        n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }
 
 
 def _hands_objects_around(tree: ast.AST, names: set[str]) -> bool:
@@ -171,11 +192,14 @@ def _split(body: list[ast.stmt], names: set[str]) -> tuple[list[Any], list[Want]
 
 
 def _call(node: ast.expr, names: set[str]) -> tuple[list[Any], dict[str, Any]] | None:
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-            and node.func.id in names) or any(k.arg is None for k in node.keywords):
+    if not (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
+    ) or any(k.arg is None for k in node.keywords):
         return None
-    return ([ast.literal_eval(a) for a in node.args],
-            {k.arg: ast.literal_eval(k.value) for k in node.keywords})
+    return (
+        [ast.literal_eval(a) for a in node.args],
+        {k.arg: ast.literal_eval(k.value) for k in node.keywords},
+    )
 
 
 def _one(test: ast.expr, names: set[str]) -> tuple[Any, Want | None]:
@@ -188,8 +212,11 @@ def _one(test: ast.expr, names: set[str]) -> tuple[Any, Want | None]:
     left, op, right = test.left, test.ops[0], test.comparators[0]
     if isinstance(op, ast.Lt | ast.LtE) and isinstance(left, ast.Call):
         inner = left.args[0] if len(left.args) == 1 else None
-        if getattr(left.func, "id", None) == "abs" and isinstance(inner, ast.BinOp) and isinstance(
-                inner.op, ast.Sub):
+        if (
+            getattr(left.func, "id", None) == "abs"
+            and isinstance(inner, ast.BinOp)
+            and isinstance(inner.op, ast.Sub)
+        ):
             want = Want("near", ast.literal_eval(inner.right), ast.literal_eval(right))
             return _call(inner.left, names), want
         return None, None
@@ -200,76 +227,3 @@ def _one(test: ast.expr, names: set[str]) -> tuple[Any, Want | None]:
     if call is None:  # literal == call
         call, right = _call(right, names), left
     return (call, Want(ops[type(op)], ast.literal_eval(right))) if call else (None, None)
-
-
-def holds(got: Any, want: Want) -> bool:
-    """Whether a parsed record is what a test wants. `got` is the sandbox's tagged plain JSON."""
-    if want.op == "text":
-        return isinstance(got, str) and _lines(got) == _lines(want.value)
-    if want.op in ("true", "false"):
-        empty = got in (None, False, 0, "", []) or (isinstance(got, dict) and not any(got.values()))
-        return empty == (want.op == "false")
-    if want.op == "near":
-        number = isinstance(got, int | float)
-        return number and abs(got - want.value) < max(want.within, 1e-300)
-    equal = same(got, want.value, want.op == "json")
-    if want.op == "is":
-        return equal and type(got) is type(want.value)
-    return equal != (want.op == "!=")
-
-
-def _lines(text: str) -> list[str]:
-    """Lines without trailing blanks, and without empty lines at the end; all must be equal."""
-    return [line.rstrip() for line in text.rstrip().split("\n")]
-
-
-def same(got: Any, want: Any, by_json: bool) -> bool:
-    """Equality of tagged JSON with a Python value; no table is ever built from untrusted keys.
-
-    By JSON: a tuple equals a list, true is not 1, 9.0 equals 9, a float may be off by 1e-9.
-    Otherwise as Python's == has it.
-    """
-    tag, body = next(iter(got.items())) if isinstance(got, dict) else ("", None)
-    if tag in ("~i", "~f"):
-        got = int(body, 16) if tag == "~i" else float(body)
-    if isinstance(want, bool) or isinstance(got, bool):
-        return got == want and (not by_json or type(got) is type(want))
-    if isinstance(want, int | float):
-        if not isinstance(got, int | float):
-            return False
-        close = by_json and isinstance(want, float) and math.isclose(got, want, rel_tol=1e-9)
-        return got == want or close
-    if isinstance(want, list | tuple):
-        items = body if tag == "~t" else got
-        if not isinstance(items, list) or (not by_json and (tag == "~t") != (type(want) is tuple)):
-            return False
-        return len(items) == len(want) and all(map(same, items, want, [by_json] * len(want)))
-    if isinstance(want, dict):
-        if tag != "~d" or len(body) != len(want):
-            return False
-        left = dict(want)
-        for pair in body:
-            key, value = pair["~t"]
-            key = str(key) if by_json and type(key) is int else scalar(key)
-            if key not in left or not same(value, left.pop(key), by_json):
-                return False
-        return True
-    if isinstance(want, set | frozenset):
-        if tag != "~s" or len(body) != len(want):
-            return False
-        return {x for x in want if any(same(b, x, by_json) for b in body)} == want
-    if isinstance(want, bytes):
-        return tag == "~b" and bytes.fromhex(body) == want
-    if isinstance(want, complex):
-        return tag == "~c" and complex(float(body[0]), float(body[1])) == want
-    return type(got) is type(want) and got == want
-
-
-def scalar(value: Any) -> Any:
-    """A dict key as Python has it, from tagged JSON: plain values and tuples of them."""
-    if isinstance(value, dict):
-        (tag, body), = value.items()
-        if tag == "~t":
-            return tuple(map(scalar, body))
-        return int(body, 16) if tag == "~i" else bytes.fromhex(body) if tag == "~b" else float(body)
-    return value

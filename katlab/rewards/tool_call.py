@@ -123,8 +123,10 @@ def verify(answer: str, reference: dict[str, Any]) -> Verdict:
         # Only arguments equal to the reference reach the schema's own patterns: no hostile input
         # meets a regular expression there, and an empty registry fetches no remote schema.
         try:
-            fault = next(Draft202012Validator(schema, registry=Registry()).iter_errors(
-                call["arguments"]), None)
+            fault = next(
+                Draft202012Validator(schema, registry=Registry()).iter_errors(call["arguments"]),
+                None,
+            )
         except Exception as error:  # the schema is data: any failure in it is the row's fault
             return verdict(None, f"unusable schema: {error!r}"[:200])
         if fault:

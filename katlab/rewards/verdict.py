@@ -23,7 +23,7 @@ class Verdict:
 
     @property
     def label(self) -> str:
-        """"correct", "wrong" or "unscorable"."""
+        """ "correct", "wrong" or "unscorable"."""
         return {True: "correct", False: "wrong", None: "unscorable"}[self.correct]
 
     @property

@@ -1,0 +1,135 @@
+"""One sandbox process: started, fed, read with caps, and killed whole.
+
+Records come over a descriptor of their own, each opening with a nonce that the process was given;
+what else arrives there is a forgery. A candidate can find the nonce (it shares its process with
+the reader of its tests), and gains nothing by it: a record carries a value of its own, no verdict.
+Usage: `box = Box("bubblewrap", binary, {"mode": "call", ...})`; then `flush`, `take`, `close`.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import secrets
+import signal
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from katlab.rewards import isolation, seccomp
+
+MAX_RECORD, MAX_TOTAL = 2 << 20, 8 << 20
+HEADER = 16 + 1 + 10  # nonce, kind, length
+
+
+@lru_cache
+def _code(name: str, as_source: bool) -> Any:
+    source = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return source if as_source else compile(source, f"<{name}>", "exec")
+
+
+class Box:
+    """One sandbox process with its three descriptors."""
+
+    def __init__(self, rung: str, binary: str, job: dict[str, Any]) -> None:
+        self.rung, self.binary = rung, binary
+        self.nonce = secrets.token_hex(8).encode()
+        self.name = f"katlab-{self.nonce.decode()}"
+        self.buffer, self.total, self.outgoing = bytearray(), 0, bytearray()
+        own_fd = rung != "container"
+        ours, theirs = os.pipe()
+        filter_read, filter_write = os.pipe()
+        os.write(filter_write, seccomp.program() if rung == "bubblewrap" else b"")
+        os.close(filter_write)
+        job = {
+            "nonce": self.nonce,
+            "fd": theirs if own_fd else -1,
+            "cpu": int(job["seconds"]) + 2,
+            "file_size": 16 << 20,
+            "in_fd": -1,
+            "out_fd": -1,
+            **job,
+        }
+        files = []
+        if job["mode"] == "stdin":
+            if own_fd:  # a container, which takes no descriptors, uses its own /tmp
+                files = [os.memfd_create("in"), os.memfd_create("out")]
+                job |= {"in_fd": files[0], "out_fd": files[1]}
+        if rung == "landlock":
+            rules = {"readable": isolation.readable(), "program": seccomp.program(own_pid=True)}
+            job["confine"] = (rules, _code("landlock.py", False))
+        passed = [theirs, *files, filter_read] if own_fd else []
+        try:
+            self.process = subprocess.Popen(
+                isolation.start_command(rung, binary, filter_read, self.name),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL if own_fd else theirs,
+                stderr=subprocess.DEVNULL,
+                env=dict(os.environ) if rung == "container" else isolation.ENVIRONMENT,
+                cwd="/",
+                pass_fds=passed,
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(ours)
+            raise
+        finally:
+            for fd in (theirs, filter_read, *files):
+                os.close(fd)
+        self.results, self.requests = ours, self.process.stdin.fileno()
+        os.set_blocking(self.results, False)
+        os.set_blocking(self.requests, False)
+        self.send(
+            marshal.dumps((_code("inside.py", not own_fd), {"job": job, "__name__": "inside"}), 4)
+        )
+
+    def send(self, data: bytes) -> None:
+        self.outgoing += b"%010d" % len(data) + data
+
+    def flush(self) -> bool:
+        """Writes what fits; False once nothing is left (or the other end has gone)."""
+        try:
+            sent = os.write(self.requests, self.outgoing[: 1 << 16])
+            del self.outgoing[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.outgoing.clear()
+        return bool(self.outgoing)
+
+    def take(self) -> tuple[list[tuple[str, bytes]], str]:
+        """(records that are complete, "" or the fault: closed, flood, forged)."""
+        fault = ""
+        try:
+            data = os.read(self.results, 1 << 18)
+            self.buffer += data
+            self.total += len(data)
+            fault = "" if data else "closed"
+        except BlockingIOError:
+            pass
+        records = []
+        while len(self.buffer) >= HEADER:
+            size = bytes(self.buffer[17:HEADER])
+            if bytes(self.buffer[:16]) != self.nonce or not size.isdigit():
+                return records, "forged"
+            if int(size) > MAX_RECORD:
+                return records, "flood"
+            end = HEADER + int(size)
+            if len(self.buffer) < end:
+                break
+            records.append((chr(self.buffer[16]), bytes(self.buffer[HEADER:end])))
+            del self.buffer[:end]
+        return records, "flood" if self.total > MAX_TOTAL else fault
+
+    def close(self) -> None:
+        """Kills the sandbox and everything in it, and waits until it is gone."""
+        if self.rung == "container":
+            subprocess.run([self.binary, "kill", self.name], capture_output=True, check=False)
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)  # its own session: bwrap, or the process
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        self.process.stdin.close()
+        os.close(self.results)
