@@ -1,0 +1,357 @@
+"""Stage 1: distil a think-on and a think-off teacher into one student, with and without MTP.
+
+Report sections 3.1 and 3.3. The trigger tokens `<think_on>` and `<think_off>` end the prompt and
+are outside the loss. Each teacher reads the reply in its own chat layout and its own tokens, once,
+before training (`katlab.uld`); two arms then see the same rows in the same order for the same
+number of steps, and differ by the MTP modules (`katlab.mtp`) alone:
+
+    KD       L = CE + a ULD + b chunks
+    MTP+KD   L + lambda / D * sum_k (CE_k + a ULD_k)
+
+Every sum runs over reply tokens and is divided by their number in the whole batch, so the split
+into micro-batches does not matter.
+
+Deviations: (1) chunks (n student tokens against m teacher tokens) are matched by the main head
+alone; (2) under LoRA the MTP modules are trained in full and the adapters are merged into the
+student that is saved.
+
+    metrics = distillation.train(stage)
+"""
+
+import copy
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainerCallback,
+)
+from trl import SFTConfig, SFTTrainer
+from trl.models.utils import _ForwardRedirection
+
+from katlab import UserError, evaluation, lab, models, mtp, template, uld
+from katlab.distillation_data import Collator, examples, load, order, split, teacher_signals
+from katlab.nano import world
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one training adds to cross-entropy; its folder under checkpoints/ has its name."""
+
+    name: str
+    title: str
+    uld: bool
+    mtp: bool
+
+
+KD = Arm("kd", "KD", uld=True, mtp=False)
+MTP_KD = Arm("student", "MTP+KD", uld=True, mtp=True)
+CE = Arm("ce", "CE only", uld=False, mtp=False)
+
+
+def arms(settings: SimpleNamespace) -> list[Arm]:
+    """The arms to train: KD, MTP+KD, and CE alone where `ce_control` asks for it."""
+    return [KD, MTP_KD, *([CE] if settings.ce_control else [])]
+
+
+def train(stage: lab.Stage) -> dict[str, float]:
+    """Capture the teachers, train the arms, write the students, compare them on held-out queries.
+
+    Reads 01's student and 02's corpus; writes checkpoints/student (MTP+KD), kd, voter, mtp (and ce)
+    and evaluation.jsonl, acceptance.jsonl. Started again, it continues: finished arms are skipped,
+    an unfinished one resumes from its last complete checkpoint. Returns shares in 0..1.
+    """
+    settings = stage.settings
+    if not 0 < settings.voter_step <= settings.steps:
+        raise UserError(f"Set mtp_distillation.voter_step within 1..{settings.steps}, the steps.")
+    arguments = training_arguments(stage, "capture")  # also joins the process group
+    rows, held = split(stage)
+    with arguments.main_process_first(local=False):
+        signals = teacher_signals(stage, rows)
+    for arm in arms(settings):
+        train_arm(stage, arm, rows, signals)
+    if not stage.writes:
+        return {}
+    return compare(stage) | draft_acceptance(stage, held)
+
+
+def student(stage: lab.Stage) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+    """01's student with the tags in its tokenizer, rows for them, and LoRA if the profile says so.
+
+    A new row of embedding and head is the mean of the rows that spelled the tag until now.
+    """
+    model, tokenizer = load(stage, stage.upstream("01_layer_saturation") / "checkpoints/student")
+    spelled = {tag: tokenizer(tag, add_special_tokens=False)["input_ids"] for tag in template.TAGS}
+    template.add_tags(tokenizer)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=8)
+    ids = tokenizer.convert_tokens_to_ids(list(template.TAGS))
+    matrices = [model.get_input_embeddings().weight]
+    if not model.config.tie_word_embeddings:
+        matrices.append(model.get_output_embeddings().weight)
+    with torch.no_grad():
+        for matrix in matrices:
+            for new, tag in zip(ids, template.TAGS, strict=True):
+                matrix[new] = matrix[spelled[tag]].mean(0)
+    return models.attach_lora(model, stage.config.lora, ids), tokenizer
+
+
+def training_arguments(stage: lab.Stage, folder: str) -> SFTConfig:
+    """TRL's arguments from the profile; batch_size counts rows of all ranks and accumulations."""
+    settings = stage.settings
+    arguments = SFTConfig(
+        output_dir=str(stage.checkpoints / folder),
+        max_steps=settings.steps,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        adam_beta2=settings.adam_beta2,
+        max_grad_norm=1.0,
+        logging_steps=settings.logging_steps,
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        gradient_checkpointing=stage.config.model.gradient_checkpointing,
+        seed=stage.seed,
+        report_to=stage.report_to,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=stage.config.model.bf16,
+        disable_tqdm=True,
+        max_length=None,
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        train_sampling_strategy="sequential",
+    )
+    share = arguments.gradient_accumulation_steps * arguments.world_size
+    if settings.batch_size % share:
+        raise UserError(
+            f"batch_size {settings.batch_size} does not divide into {share} parts (ranks times "
+            "accumulation); choose a multiple."
+        )
+    arguments.per_device_train_batch_size = settings.batch_size // share
+    return arguments
+
+
+class DistillationTrainer(SFTTrainer):
+    """TRL's SFTTrainer with another loss; the dataset and the collator bring the teachers' word."""
+
+    def __init__(self, *args, arm: Arm, settings: SimpleNamespace, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.arm, self.settings = arm, settings
+        self._through = _ForwardRedirection()  # the loss runs inside DDP's or FSDP's forward
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Sum of the losses of this micro-batch over the reply tokens of the whole batch."""
+        plain = self.accelerator.unwrap_model(model)
+        sums = self._through(model, plain, self._sums, plain, inputs)
+        if num_items_in_batch is None:
+            num_items_in_batch = sums["tokens"]
+        settings, depth = self.settings, settings_depth(self.settings, self.arm)
+        scale = mtp.weight(
+            self.state.global_step / self.state.max_steps,
+            settings.mtp_weight_start,
+            settings.mtp_weight_end,
+        )
+        total = 0.0
+        for k in range(depth + 1):
+            part = sums[f"ce_{k}"] + settings.uld_weight * sums[f"uld_{k}"]
+            total = total + (scale / depth * part if k else part)
+        total = total + settings.chunk_weight * sums["chunk"]
+        self._note(sums, depth)
+        loss = total / num_items_in_batch
+        # num_items_in_batch counts the tokens of every rank, and DDP averages the gradients
+        return loss * self.accelerator.num_processes
+
+    def _sums(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Every term summed over the reply tokens of this micro-batch, by depth."""
+        labels = batch["labels"]  # (B, T)
+        signal = batch["signal"] if self.arm.uld else torch.full_like(batch["signal"], -1)
+        head = mtp.causal_of(model).get_output_embeddings()
+        sums = {}
+        for k, states in enumerate(mtp.states(model, batch["input_ids"], batch["attention_mask"])):
+            row, at = mtp.targets(labels, k)  # (N,), (N,)
+            found = uld.token_losses(
+                states[row, at - 1 - k],
+                head,
+                labels[row, at],
+                signal[row, at],
+                batch["top"],
+                batch["tail"],
+                temperature=self.settings.temperature,
+                chunk=self.settings.head_chunk,
+            )
+            sums[f"ce_{k}"], sums[f"uld_{k}"] = -found.logp.sum(), found.uld.sum()
+            sums[f"right_{k}"] = (found.best == labels[row, at]).sum()
+            if k == 0:
+                sums["tokens"], sums["paired"] = (labels != -100).sum(), (signal >= 0).sum()
+                sums["gap"] = found.gap.abs().sum()
+                chunks = uld.chunk_losses(found.logp, batch["chunk"][row, at], batch["chunk_logp"])
+                sums["chunk"] = chunks.sum() if self.arm.uld else chunks.sum() * 0.0
+        return sums
+
+    def _note(self, sums: dict[str, Tensor], depth: int) -> None:
+        """Means over all ranks into the metrics that SFTTrainer logs."""
+        values = torch.stack([value.detach().float() for value in sums.values()])
+        values = self.accelerator.reduce(values, "sum").tolist()
+        total = dict(zip(sums, values, strict=True))
+        tokens, pairs = max(total["tokens"], 1.0), max(total["paired"], 1.0)
+        figures = {"ce": total["ce_0"] / tokens, "token_accuracy": total["right_0"] / tokens}
+        if self.arm.uld:
+            figures["uld"] = total["uld_0"] / pairs
+            figures["rank1_gap"] = total["gap"] / pairs
+        for k in range(1, depth + 1):
+            figures |= {f"mtp_ce_{k}": total[f"ce_{k}"] / tokens}
+            figures |= {f"mtp_uld_{k}": total[f"uld_{k}"] / pairs}
+        for name, value in figures.items():
+            self._metrics["train"][name].append(value)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """A checkpoint is the plain student; the MTP modules lie beside it in their own file."""
+        if self.arm.mtp and self.args.should_save:
+            mtp.save(self.model.mtp, Path(output_dir))
+        super()._save(output_dir, mtp.without(state_dict or self.model.state_dict()))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.arm.mtp:
+            mtp.load(self.model.mtp, Path(resume_from_checkpoint))
+
+
+def settings_depth(settings: SimpleNamespace, arm: Arm) -> int:
+    """How many MTP modules an arm trains."""
+    return settings.mtp_depth if arm.mtp else 0
+
+
+class Voter(TrainerCallback):
+    """Keep the student as it is at `step`: a second, less finished voice for majority votes."""
+
+    def __init__(self, step: int, folder: Path):
+        self.step, self.folder = step, folder
+
+    def on_step_end(self, args, state, control, model, processing_class, **kwargs):
+        if state.global_step == self.step and state.is_world_process_zero:
+            publish(model, processing_class, self.folder)
+
+
+def train_arm(stage: lab.Stage, arm: Arm, rows: list[dict], signals: list[uld.Signal]) -> None:
+    """Train one arm and write its folder; nothing to do if the folder is there already."""
+    folder, work = stage.checkpoints / arm.name, f"{arm.name}.training"
+    if folder.is_dir():
+        return
+    model, tokenizer = student(stage)
+    arguments = training_arguments(stage, work)
+    torch.manual_seed(stage.seed)
+    if arm.mtp:
+        mtp.attach(model, stage.settings.mtp_depth)
+    dataset, tables = examples(rows, tokenizer, signals, stage.settings.max_length)
+    lengths = [len(ids) for ids in dataset["input_ids"]]
+    laid = order(lengths, stage.settings.steps, stage.settings.batch_size, stage.seed)
+    show = ("ce", "uld", "token_accuracy")
+    callbacks = [stage.callback(arm.title, show, phase=arm.name)]
+    if arm.mtp:
+        callbacks.append(Voter(stage.settings.voter_step, stage.checkpoints / "voter"))
+    trainer = DistillationTrainer(
+        model,
+        arguments,
+        data_collator=Collator(tables, tokenizer.pad_token_id),
+        train_dataset=dataset.select(laid),
+        processing_class=tokenizer,
+        callbacks=callbacks,
+        arm=arm,
+        settings=stage.settings,
+    )
+    trainer.remove_callback(PrinterCallback)  # the stage's own callback shows the progress
+    trainer.train(resume_from_checkpoint=lab.latest_checkpoint(arguments.output_dir))
+    if stage.writes:
+        if arm.mtp:
+            mtp.save(model.mtp, stage.checkpoints / "mtp")
+        publish(model, tokenizer, folder)
+        shutil.rmtree(arguments.output_dir)
+    trainer.accelerator.wait_for_everyone()
+
+
+def publish(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> None:
+    """Write a plain `from_pretrained` folder: no MTP modules, adapters merged; all or nothing."""
+    if folder.is_dir():
+        return
+    part = folder.with_name(f".{folder.name}.part")
+    if isinstance(model, PeftModel):
+        model = copy.deepcopy(model).merge_and_unload()
+    model.save_pretrained(part, state_dict=mtp.without(model.state_dict()))
+    tokenizer.save_pretrained(part)
+    part.rename(folder)
+
+
+def compare(stage: lab.Stage) -> dict[str, float]:
+    """Forced think-on and think-off of every arm on the same held-out queries.
+
+    Writes evaluation.jsonl (one row a sample, as `evaluation.run_arm`, and `student`, the arm's
+    name). Returns accuracy by arm, mode and difficulty, and what MTP adds in points of accuracy.
+    """
+    settings = stage.settings
+    rows = world.queries(settings.eval_prompts, seed=stage.seed, split="eval")
+    frames, figures = [], {}
+    for arm in arms(settings):
+        model = AutoModelForCausalLM.from_pretrained(stage.checkpoints / arm.name)
+        tokenizer = AutoTokenizer.from_pretrained(stage.checkpoints / arm.name)
+        for mode in template.MODES:
+            bar = stage.bar(len(rows), f"{arm.title}, forced think-{mode}")
+            frame = evaluation.run_arm(
+                model,
+                tokenizer,
+                rows,
+                mode,
+                style="trigger",
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.eval_temperature,
+                seed=stage.seed,
+                batch_size=settings.eval_batch_size,
+                on_batch=lambda done, total, bar=bar: bar.to(done),
+            )
+            bar.close()
+            frames.append(frame.assign(student=arm.name))
+            right = frame["correct"].eq(True)
+            levels = right.groupby(frame["difficulty"]).mean()
+            figures[f"{arm.name}_{mode}"] = float(levels.mean())
+            figures |= {f"{arm.name}_{mode}_{level}": float(v) for level, v in levels.items()}
+    path = stage.dir / "evaluation.jsonl"
+    pd.concat(frames).to_json(path, orient="records", lines=True)
+    means = [figures[f"{a.name}_on"] + figures[f"{a.name}_off"] for a in (MTP_KD, KD)]
+    return figures | {"mtp_gain": (means[0] - means[1]) / 2}
+
+
+def draft_acceptance(stage: lab.Stage, held: list[dict]) -> dict[str, float]:
+    """Share of the MTP modules' drafts that the student would accept, on rows not trained on.
+
+    Writes acceptance.jsonl: depth, mode, tokens, accepted.
+    """
+    folder = stage.checkpoints / MTP_KD.name
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    mtp.load(mtp.attach(model, stage.settings.mtp_depth), stage.checkpoints / "mtp")
+    counts = []
+    for mode in template.MODES:
+        chosen = [row for row in held if row["mode"] == mode]
+        dataset, tables = examples(chosen, tokenizer, None, stage.settings.max_length)
+        batch = Collator(tables, tokenizer.pad_token_id)(list(dataset))
+        tables = mtp.acceptance(model, batch["input_ids"], batch["attention_mask"], batch["labels"])
+        for depth, table in enumerate(tables, start=1):
+            tokens, accepted = int((table >= 0).sum()), int((table == 1).sum())
+            counts.append({"depth": depth, "mode": mode, "tokens": tokens, "accepted": accepted})
+    frame = pd.DataFrame(counts)
+    frame.to_json(stage.dir / "acceptance.jsonl", orient="records", lines=True)
+    share = frame.groupby("depth")["accepted"].sum() / frame.groupby("depth")["tokens"].sum()
+    return {f"acceptance_{depth}": float(value) for depth, value in share.items()}

@@ -1,0 +1,235 @@
+"""Universal Logit Distillation (ULD): a teacher with another tokenizer, captured once, off line.
+
+Report section 3.1 ("ULD loss" from the teacher's sequential logits to the student and its MTP
+modules); Boizard et al., arXiv 2402.12030: L = sum_t sum_i |p_i(t) - q_i(t)| with both
+distributions sorted, so no vocabulary needs to match. The teacher's K largest probabilities and the
+mass of its tail are all that this needs, so they are captured once and the teacher is put away.
+
+Deviations: (1) positions are paired by the bytes they cover, not by their count, and the sorted L1
+is taken only where one student token covers exactly what one teacher token covers; (2) where n
+student tokens cover what m teacher tokens cover, the likelihood of the whole chunk is matched
+instead, 2|P_S - P_T| (the same loss on the two outcomes "this chunk" and "anything else", after
+arXiv 2503.20083); (3) beyond rank K all mass is one bucket: the error is at most the two tails.
+
+    signals = uld.capture(teacher, teacher_tokenizer, prompts, replies, top_k=32)
+    losses = uld.token_losses(hidden, head, labels, signal, top, tail)
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from katlab import UserError
+
+
+class Group(NamedTuple):
+    """Half-open token index ranges of student and teacher that cover the same bytes."""
+
+    student: tuple[int, int]
+    teacher: tuple[int, int]
+
+    @property
+    def one_to_one(self) -> bool:
+        return all(stop - start == 1 for start, stop in self)
+
+
+class Signal(NamedTuple):
+    """What a teacher says of one reply; row t is its prediction *of* token t."""
+
+    ends: Tensor  # (T,) int32, bytes of the reply up to and including token t
+    top: Tensor  # (T, K) float16, sorted probabilities
+    tail: Tensor  # (T,) float16, mass beyond rank K
+    logp: Tensor  # (T,) float32, log-probability of the token that stands there (temperature 1)
+
+
+class TokenLosses(NamedTuple):
+    """Per target token; ULD and rank-1 gap are 0 where the teacher says nothing."""
+
+    logp: Tensor  # (N,) log-probability of the target
+    uld: Tensor  # (N,) sorted L1 distance, tail bucket included
+    gap: Tensor  # (N,) teacher's largest probability minus the student's
+    best: Tensor  # (N,) the student's own choice
+
+
+def byte_ends(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """UTF-8 byte offset at which each token of `text` ends.
+
+    A byte-level token has one symbol a byte, an added token is its own text. Raises UserError if
+    the tokens do not spell `text` byte for byte (SentencePiece, normalisation, a prefix space).
+    """
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    added = tokenizer.get_added_vocab()
+    ends, total = [], 0
+    for token in tokenizer.convert_ids_to_tokens(ids):
+        total += len(token.encode()) if token in added else len(token)
+        ends.append(total)
+    if total != len(text.encode()):
+        raise UserError(
+            "ULD pairs tokens by bytes, and this tokenizer's tokens do not spell its text;"
+            f" use a byte-level BPE tokenizer for student and teacher (text: {text[:40]!r})."
+        )
+    return ends
+
+
+def align(
+    student: list[int], teacher: list[int], student_at: int, teacher_at: int, length: int
+) -> list[Group]:
+    """Finest groups of tokens that cover the same bytes of a segment both sides have.
+
+    `student` and `teacher` are byte ends; the segment has `length` bytes and begins at byte
+    `student_at` of the one text and `teacher_at` of the other. Tokens that reach over the segment's
+    border belong to no group.
+    """
+    ours, theirs = _borders(student, student_at, length), _borders(teacher, teacher_at, length)
+    common = sorted(ours.keys() & theirs.keys())
+    return [Group((ours[a], ours[b]), (theirs[a], theirs[b])) for a, b in pairwise(common)]
+
+
+def _borders(ends: list[int], start: int, length: int) -> dict[int, int]:
+    """Token borders inside the segment: byte (from its start) -> token that begins there."""
+    return {b - start: i for i, b in enumerate([0, *ends]) if 0 <= b - start <= length}
+
+
+def pieces(
+    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, text: str
+) -> list[tuple[list[str], list[str]]]:
+    """The tokens of both sides in each group of `text`, as readable strings."""
+    ours, theirs = byte_ends(student, text), byte_ends(teacher, text)
+    spans = [list(pairwise([0, *ends])) for ends in (ours, theirs)]
+    raw = text.encode()
+    return [
+        tuple(
+            [raw[a:b].decode(errors="replace") for a, b in side[slice(*part)]]
+            for side, part in zip(spans, group, strict=True)
+        )
+        for group in align(ours, theirs, 0, 0, len(raw))
+    ]
+
+
+@torch.inference_mode()
+def capture(
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    replies: list[str],
+    *,
+    top_k: int,
+    temperature: float = 1.0,
+    batch_size: int = 64,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> list[Signal]:
+    """Run the teacher over `prompts` + `replies` once (teacher forcing), keep what ULD needs.
+
+    Prompts are already in the teacher's own chat layout. The logits at position t-1 predict token
+    t, so the first reply token is scored by the prompt's last position. Rows of like length share a
+    batch; `on_batch(done, total)` is called after each.
+    """
+    heads = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    tails = tokenizer(replies, add_special_tokens=False)["input_ids"]
+    order = sorted(range(len(heads)), key=lambda i: len(heads[i]) + len(tails[i]))
+    decoder, head = teacher.get_decoder(), teacher.get_output_embeddings()
+    signals: dict[int, Signal] = {}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        rows = [torch.tensor(heads[i] + tails[i]) for i in chosen]
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(teacher.device)  # (B, T)
+        mask = nn.utils.rnn.pad_sequence([torch.ones_like(r) for r in rows], batch_first=True)
+        hidden = decoder(input_ids=ids, attention_mask=mask.to(ids.device)).last_hidden_state
+        for row, i in enumerate(chosen):
+            first, last = len(heads[i]), len(heads[i]) + len(tails[i])
+            logits = head(hidden[row, first - 1 : last - 1]).float()  # (T, V)
+            logp = logits.log_softmax(-1).gather(-1, ids[row, first:last, None])[:, 0]
+            top, tail = sorted_top((logits / temperature).softmax(-1), top_k)
+            ends = torch.tensor(byte_ends(tokenizer, replies[i]), dtype=torch.int32)
+            signals[i] = Signal(ends, top.half().cpu(), tail.half().cpu(), logp.cpu())
+        if on_batch is not None:
+            on_batch(min(start + batch_size, len(order)), len(order))
+    return [signals[i] for i in range(len(order))]
+
+
+def save(signals: list[Signal], path: Path) -> None:
+    """Write signals as one safetensors file: the four tables end to end, and the row lengths."""
+    columns = zip(*signals, strict=True)
+    table = {name: torch.cat(c) for name, c in zip(Signal._fields, columns, strict=True)}
+    table["lengths"] = torch.tensor([len(signal.ends) for signal in signals])
+    part = path.with_suffix(".part")
+    save_file(table, part)
+    part.replace(path)
+
+
+def load(path: Path) -> list[Signal]:
+    """Read what `save` wrote."""
+    table = load_file(path)
+    lengths = table.pop("lengths").tolist()
+    split = [table[name].split(lengths) for name in Signal._fields]
+    return [Signal(*parts) for parts in zip(*split, strict=True)]
+
+
+def sorted_top(probabilities: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest probabilities in order (zero-padded if V < k) and the mass of the rest.
+
+    (..., V) -> (..., k), (...). The zero padding is ULD's for vocabularies of different size.
+    """
+    top = probabilities.topk(min(k, probabilities.shape[-1]), dim=-1).values
+    tail = (1.0 - top.sum(-1)).clamp(min=0.0)
+    return nn.functional.pad(top, (0, k - top.shape[-1])), tail
+
+
+def sorted_l1(q: Tensor, q_tail: Tensor, p: Tensor, p_tail: Tensor) -> Tensor:
+    """ULD of two sorted distributions: sum over ranks |p - q|, plus the tail bucket. -> (...)"""
+    return (q - p).abs().sum(-1) + (q_tail - p_tail).abs()
+
+
+def token_losses(
+    hidden: Tensor,
+    head: nn.Module,
+    labels: Tensor,
+    signal: Tensor,
+    top: Tensor,
+    tail: Tensor,
+    *,
+    temperature: float = 1.0,
+    chunk: int = 4096,
+) -> TokenLosses:
+    """Log-likelihood and ULD of N target tokens from the states that predict them.
+
+    hidden (N, d), labels (N,), signal (N,) rows of `top` (M, K) and `tail` (M,), -1 where the
+    teacher says nothing. Only `chunk` rows of (N, V) float32 logits are alive at once; more than
+    one chunk is computed again in the backward pass. `temperature` divides the student's logits in
+    the ULD term, as `capture` divided the teacher's.
+    """
+
+    def part(hidden, labels, signal):  # (n, d), (n,), (n,)
+        logits = head(hidden).float()  # (n, V)
+        logp = logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]
+        paired = signal >= 0
+        p = top[signal[paired]].to(logits.dtype)  # (m, K)
+        q, q_tail = sorted_top((logits[paired] / temperature).softmax(-1), top.shape[-1])
+        uld = logp.new_zeros(len(logp)).masked_scatter(
+            paired, sorted_l1(q, q_tail, p, tail[signal[paired]].to(logits.dtype))
+        )
+        gap = logp.new_zeros(len(logp)).masked_scatter(paired, (p[:, 0] - q[:, 0]).detach())
+        return logp, uld, gap, logits.argmax(-1)
+
+    rows = list(zip(hidden.split(chunk), labels.split(chunk), signal.split(chunk), strict=True))
+    if len(rows) == 1:
+        return TokenLosses(*part(*rows[0]))
+    parts = [checkpoint(part, *row, use_reentrant=False, preserve_rng_state=False) for row in rows]
+    return TokenLosses(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def chunk_losses(logp: Tensor, group: Tensor, teacher_logp: Tensor) -> Tensor:
+    """2|P_S - P_T| of each n-to-m chunk: the ULD of "this chunk" against "anything else".
+
+    logp (N,), group (N,) chunk of each token or -1, teacher_logp (G,) -> (G,).
+    """
+    inside = group >= 0
+    ours = torch.zeros_like(teacher_logp).index_add(0, group[inside], logp[inside])
+    return 2.0 * (ours.exp() - teacher_logp.exp()).abs()
