@@ -16,7 +16,6 @@ Deviations from the report, which names the measure and no more:
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -78,9 +77,7 @@ class _RunningMeans:
         return np.concatenate([np.ones((1, sequences)), draws])
 
     def add(self, group: str, weights_RB: np.ndarray, sums_BLM: np.ndarray, counts_B: np.ndarray):
-        self.sums[group] = self.sums.get(group, 0) + np.einsum(
-            "rb,blm->rlm", weights_RB, sums_BLM
-        )
+        self.sums[group] = self.sums.get(group, 0) + np.einsum("rb,blm->rlm", weights_RB, sums_BLM)
         self.counts[group] = self.counts.get(group, 0) + weights_RB @ counts_B
 
     def frame(self, metrics: tuple[str, ...]) -> pd.DataFrame:
@@ -110,11 +107,19 @@ def _groups(batch: dict, sequences: int) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _token_masks(batch: dict, sink_tokens: int) -> tuple[Tensor, Tensor]:
-    """(B, T) masks of the counted tokens and of the first `sink_tokens` real tokens (padding out)."""
+    """(B, T) masks of the counted tokens and of the first `sink_tokens` real ones (padding out)."""
     ids = batch["input_ids"]
     real = batch.get("attention_mask", torch.ones_like(ids)).bool()
     first = real & (real.cumsum(1) <= sink_tokens)
     return real & ~first, first
+
+
+def loss_masks(batch: dict, sink_tokens: int) -> tuple[Tensor, Tensor]:
+    """`_token_masks` of the tokens whose loss counts: with labels, those that are not -100."""
+    predicted = batch.get("labels", batch["input_ids"]) != -100
+    predicted[:, 0] = False  # nothing predicts the first token
+    counted, first = _token_masks(batch, sink_tokens)
+    return counted & predicted, first & predicted
 
 
 def _state(args: tuple, kwargs: dict) -> Tensor:
@@ -285,43 +290,46 @@ def damage(
     layers = decoder_layers(model)
     means = _RunningMeans(replicates, seed)
     for batch in batches:
-        counted, first = _token_masks(batch, sink_tokens)
-        states, is_tuple = [], []
-        with ExitStack() as stack:
-            for layer in layers:
-                pre = layer.register_forward_pre_hook(
-                    lambda _, args, kwargs: states.append(_state(args, kwargs)), with_kwargs=True
-                )
-                stack.callback(pre.remove)
-            last = layers[-1].register_forward_hook(
-                lambda _, args, out: (states.append(_tensor(out)), is_tuple.append(out))[:0] or None
-            )
-            stack.callback(last.remove)
-            base_BT = token_losses(model, batch)
-        wrap = (lambda h: (h,)) if isinstance(is_tuple[0], tuple) else (lambda h: h)
-        changed_LKBT = torch.stack(
+        counted, first = loss_masks(batch, sink_tokens)
+        states, wrap, base_BT = _states_and_loss(model, layers, batch)
+        changes_LKBT = torch.stack(
             [
-                torch.stack([_changed_loss(model, layers, i, kind, states, wrap, batch)
-                             for kind in kinds])
+                _changed_loss(model, layers, i, kind, states, wrap, batch) - base_BT
                 for i in range(len(layers))
+                for kind in kinds
             ]
-        )
-        weights = means.weights(len(base_BT))
-        for group, members, mask in chain(
-            ((g, m, counted) for g, m in _groups(batch, len(base_BT))),
-            [(FIRST_TOKENS, np.arange(len(base_BT)), first)],
-        ):
+        ).unflatten(0, (len(layers), len(kinds)))
+        base_LKBT = base_BT.expand(len(layers), 1, -1, -1)
+        values_LMBT = torch.cat([base_LKBT, changes_LKBT], dim=1)
+        weights, everyone = means.weights(len(base_BT)), np.arange(len(base_BT))
+        grouped = [(group, members, counted) for group, members in _groups(batch, len(base_BT))]
+        for group, members, mask in [*grouped, (FIRST_TOKENS, everyone, first)]:
             mask_BT = mask[members].double()
-            mask_BT[:, 0] = 0  # nothing predicts the first token
-            loss_LBT = base_BT[members].double().expand(len(layers), -1, -1)
-            values_MLBT = torch.stack(
-                [loss_LBT, *(changed_LKBT[:, k, members] - loss_LBT for k in range(len(kinds)))]
-            )
-            sums_BLM = torch.einsum("mlbt,bt->blm", values_MLBT, mask_BT).numpy()
-            means.add(group, weights[:, members], sums_BLM, mask_BT.sum(1).numpy())
+            sums_BLM = torch.einsum("lmbt,bt->blm", values_LMBT[:, :, members], mask_BT)
+            counts_B = mask_BT.sum(1).numpy()
+            means.add(group, weights[:, members], sums_BLM.numpy(), counts_B)
     if not means.sums:
         raise UserError("No text to measure: give at least one batch.")
     return means.frame(("loss", *kinds))
+
+
+def _states_and_loss(
+    model: PreTrainedModel, layers: nn.ModuleList, batch: dict
+) -> tuple[list[Tensor], Callable, Tensor]:
+    """The L+1 states of one batch, how a layer returns a state, and the (B, T) losses."""
+    states, outputs = [], []
+    with ExitStack() as stack:
+        for layer in layers:
+            pre = layer.register_forward_pre_hook(
+                lambda _, args, kwargs: states.append(_state(args, kwargs)), with_kwargs=True
+            )
+            stack.callback(pre.remove)
+        last = layers[-1].register_forward_hook(lambda _, args, out: outputs.append(out))
+        stack.callback(last.remove)
+        base_BT = token_losses(model, batch).double()
+    states.append(_tensor(outputs[0]))
+    wrap = (lambda h: (h,)) if isinstance(outputs[0], tuple) else (lambda h: h)
+    return states, wrap, base_BT
 
 
 def _changed_loss(
@@ -335,12 +343,16 @@ def _changed_loss(
 ) -> Tensor:
     """(B, T) losses with layer `changed` skipped or repeated; the layers below pass through."""
     own = layers[changed].forward
-    if kind == "skip":
-        forward = lambda hidden, *args, **kwargs: wrap(states[changed])  # noqa: E731
-    elif kind == "repeat":
-        forward = lambda hidden, *args, **kwargs: own(states[changed + 1], *args, **kwargs)  # noqa: E731
-    else:
-        raise UserError(f"Unknown damage {kind!r}; use \"skip\" or \"repeat\".")
+
+    def skip(hidden: Tensor, *args, **kwargs):
+        return wrap(states[changed])
+
+    def repeat(hidden: Tensor, *args, **kwargs):
+        return own(states[changed + 1], *args, **kwargs)
+
+    if kind not in ("skip", "repeat"):
+        raise UserError(f"Unknown damage {kind!r}; use skip or repeat.")
+    forward = skip if kind == "skip" else repeat
     below = {i: lambda hidden, *args, **kwargs: wrap(hidden) for i in range(changed)}
     with replaced(layers, {**below, changed: forward}):
         return token_losses(model, batch).double()

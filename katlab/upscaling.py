@@ -1,211 +1,45 @@
-"""Depth upscaling: which layers a deeper child takes from its parent, and how the copies start.
+"""Depth upscaling of a model in memory: build the child, predict its loss, make the student.
 
-Report section 2 duplicates the saturated quarter of Qwen2.5-32B's 64 layers: 80 layers, 40.57B
-parameters, each chosen layer once. It states neither which layers nor how copies start; a plain
-copy is not free, so both are arguments here and the report's rule is the preset "kat".
+Report section 2: the saturated quarter of the layers is duplicated and training continues. Plans
+are made in `katlab.layer_plan`, checkpoints too large for memory are written by
+`katlab.upscale_writer`; both give the same child tensor by tensor.
 
-Starts (W stands for o_proj and down_proj, the two matrices that write to the residual stream):
-    copy       the copy is exact                                   (SOLAR, Yi-9B)
-    zero       W = 0 in the copy: the child equals its parent      (LLaMA-Pro, arXiv 2401.02415)
-    half-step  W/2 in original and copy, W/(n+1) for n copies: one Euler step split in two
-    alpha      alpha W in the copy
-
-    plan = upscaling.plan(64, preset="kat", table=saturation.overall)
+    plan = upscaling.plan(30, preset="kat", table=saturation.measure(model, batches).overall)
+    child = upscaling.apply_in_memory(model, plan)
 """
 
 import copy
-import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from katlab import UserError, planner, saturation
+from katlab import UserError, saturation
+from katlab.layer_plan import STARTS, LayerPlan, child_config, child_tensors, costs, plan
 
-CHOICES = ("similarity", "skip-damage", "repeat-damage", "run", "evenly", "list")
-STARTS = ("copy", "zero", "half-step", "alpha")
-ORDERS = ("interleaved", "stacked")
-PRESETS = {"kat": {"choice": "similarity", "order": "interleaved", "start": "copy"}}
-_COLUMN = {"similarity": "influence", "skip-damage": "skip", "repeat-damage": "repeat"}
-_LAYER = re.compile(r"^(.*\blayers\.)(\d+)(\..+)$")
-_RESIDUAL = re.compile(r"\.(self_attn\.o_proj|mlp\.down_proj)\.(weight|bias)$")
-
-
-@dataclass(frozen=True)
-class LayerPlan:
-    """Child layer i is parent layer source[i]; its residual outputs are multiplied by scale[i]."""
-
-    parent_layers: int
-    source: tuple[int, ...]
-    is_new: tuple[bool, ...]
-    scale: tuple[float, ...]
-    choice: str
-    order: str
-    start: str
-
-    @property
-    def child_layers(self) -> int:
-        return len(self.source)
-
-    @property
-    def duplicated(self) -> list[int]:
-        """Parent layers that got a copy, ascending, as often as they were copied."""
-        return sorted(s for s, new in zip(self.source, self.is_new, strict=True) if new)
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
-
-    @classmethod
-    def load(cls, path: Path) -> "LayerPlan":
-        """Read a plan written by `save`; UserError when the file is no such plan."""
-        try:
-            fields = json.loads(Path(path).read_text())
-            lists = {k: tuple(fields.pop(k)) for k in ("source", "is_new", "scale")}
-            return cls(**fields, **lists)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{path} is no layer plan; write one with `katlab upscale plan`."
-            ) from error
-
-
-def plan(
-    layers: int,
-    add: int = 0,
-    *,
-    preset: str = "",
-    choice: str = "similarity",
-    order: str = "interleaved",
-    start: str = "copy",
-    alpha: float = 0.25,
-    table: pd.DataFrame | None = None,
-    angular: np.ndarray | None = None,
-    chosen: Sequence[int] = (),
-) -> LayerPlan:
-    """Plan `add` new layers (0: a quarter of `layers`) on a parent of `layers` layers.
-
-    `table` has a row a layer with the columns that `choice` ranks by, lowest first: influence
-    (similarity), skip (skip-damage), repeat (repeat-damage). "run" takes the contiguous run with
-    the smallest angular distance from its input to its output in `angular` (L+1, L+1); "evenly"
-    takes the last layer of each of `add` equal groups (LLaMA-Pro); "list" takes `chosen`.
-    interleaved writes a a b b, stacked repeats each contiguous run as a whole, a b a b.
-    `preset="kat"` is the report's rule: similarity, interleaved, copy. Raises UserError for an
-    unknown name, a missing table or an impossible number of layers.
-    """
-    if preset:
-        if preset not in PRESETS:
-            raise UserError(f"Unknown preset {preset!r}; use one of {', '.join(PRESETS)}.")
-        choice, order, start = (PRESETS[preset][k] for k in ("choice", "order", "start"))
-    for value, known in ((choice, CHOICES), (order, ORDERS), (start, STARTS)):
-        if value not in known:
-            raise UserError(f"{value!r} is not possible here; use one of {', '.join(known)}.")
-    if choice == "list":
-        picked = sorted(chosen)
-        if not picked or picked[0] < 0 or picked[-1] >= layers:
-            raise UserError(f"The list must name layers from 0 to {layers - 1}.")
-    else:
-        add = add or layers // 4
-        if not 1 <= add <= layers:
-            raise UserError(f"Cannot add {add} layers to {layers}; choose from 1 to {layers}.")
-        picked = _pick(layers, add, choice, table, angular)
-    count = Counter(picked)
-    if order == "interleaved":
-        sequence = [(i, k) for i in range(layers) for k in range(1 + count[i])]
-    else:
-        sequence = _stack(layers, count)
-    scale = {
-        "copy": lambda i, k: 1.0,
-        "zero": lambda i, k: 0.0 if k else 1.0,
-        "half-step": lambda i, k: 1.0 / (1 + count[i]),
-        "alpha": lambda i, k: alpha if k else 1.0,
-    }[start]
-    return LayerPlan(
-        parent_layers=layers,
-        source=tuple(i for i, _ in sequence),
-        is_new=tuple(k > 0 for _, k in sequence),
-        scale=tuple(float(scale(i, k)) for i, k in sequence),
-        choice=choice,
-        order=order,
-        start=start,
-    )
-
-
-def _pick(
-    layers: int, add: int, choice: str, table: pd.DataFrame | None, angular: np.ndarray | None
-) -> list[int]:
-    if choice == "evenly":
-        return [(k + 1) * layers // add - 1 for k in range(add)]
-    if choice == "run":
-        if angular is None:
-            raise UserError("Choosing a run needs the depth map; measure the model first.")
-        costs = [angular[i, i + add] for i in range(layers - add + 1)]
-        return list(range(int(np.argmin(costs)), int(np.argmin(costs)) + add))
-    column = _COLUMN[choice]
-    if table is None or column not in table or len(table) != layers:
-        raise UserError(
-            f"Choosing by {choice} needs a table of {layers} layers with the column {column};"
-            " measure the model first."
-        )
-    return sorted(np.argsort(table[column].to_numpy(), kind="stable")[:add].tolist())
-
-
-def _stack(layers: int, count: Counter) -> list[tuple[int, int]]:
-    """(layer, which pass) with every contiguous run of duplicated layers repeated as a whole."""
-    sequence, i = [], 0
-    while i < layers:
-        end = i + 1
-        while count[i] and end < layers and count[end]:
-            end += 1
-        for k in range(1 + max(count[j] for j in range(i, end))):
-            sequence += [(j, k) for j in range(i, end) if k <= count[j]]
-        i = end
-    return sequence
-
-
-def child_config(config: Mapping, plan: LayerPlan) -> dict:
-    """The parent's config.json with the child's depth, layer types and window layers."""
-    layers = config["num_hidden_layers"]
-    if layers != plan.parent_layers:
-        raise UserError(
-            f"The plan is for {plan.parent_layers} layers and the model has {layers}; plan again."
-        )
-    child = copy.deepcopy(dict(config)) | {"num_hidden_layers": plan.child_layers}
-    types = config.get("layer_types")
-    if types:
-        child["layer_types"] = [types[i] for i in plan.source]
-    window = config.get("max_window_layers")
-    if window is not None:
-        # Layers from max_window_layers on use the window, so it moves with the layers before it.
-        child["max_window_layers"] = (
-            sum(i < window for i in plan.source) if window < layers else plan.child_layers
-        )
-    return child
-
-
-def child_tensors(name: str, plan: LayerPlan) -> list[tuple[str, float]]:
-    """(child's name, factor) of every tensor the child makes of the parent's tensor `name`."""
-    match = _LAYER.match(name)
-    if not match:
-        return [(name, 1.0)]
-    head, layer, tail = match[1], int(match[2]), match[3]
-    factor = plan.scale if _RESIDUAL.search(tail) else (1.0,) * plan.child_layers
-    return [(f"{head}{i}{tail}", factor[i]) for i, s in enumerate(plan.source) if s == layer]
+__all__ = [
+    "STARTS",
+    "LayerPlan",
+    "apply_in_memory",
+    "costs",
+    "mean_loss",
+    "plan",
+    "predict",
+    "save_child",
+]
 
 
 def apply_in_memory(
     model: PreTrainedModel, plan: LayerPlan, *, share: bool = False
 ) -> PreTrainedModel:
-    """The child model. `share=True` lets unscaled tensors be the parent's own: no memory, no training.
+    """The child model, in evaluation mode and in the parent's dtype.
 
-    Raises UserError for a quantised parent, whose packed weights cannot be scaled.
+    `share=True` lets unscaled tensors be the parent's own: no memory, but no training. Raises
+    UserError for a quantised parent, whose packed weights cannot be scaled.
     """
     if getattr(model, "is_quantized", False):
-        raise UserError("A quantised model cannot be upscaled; load it with quantize = \"none\".")
+        raise UserError('A quantised model cannot be upscaled; load it with quantize = "none".')
     config = model.config.__class__.from_dict(child_config(model.config.to_dict(), plan))
     with torch.device("meta"):
         child = AutoModelForCausalLM.from_config(config, dtype=model.dtype)
@@ -228,7 +62,7 @@ def mean_loss(model: PreTrainedModel, batches: Iterable[dict], sink_tokens: int 
     """Mean loss in nats a token over `batches`, first tokens apart as in `saturation.damage`."""
     total, tokens = 0.0, 0
     for batch in batches:
-        counted, _ = saturation._token_masks(batch, sink_tokens)
+        counted, _ = saturation.loss_masks(batch, sink_tokens)
         total += float(saturation.token_losses(model, batch)[counted].double().sum())
         tokens += int(counted.sum())
     return total / tokens
@@ -244,17 +78,60 @@ def predict(model: PreTrainedModel, plan: LayerPlan, batches: list[dict]) -> dic
     return {"parent_loss": parent, "child_loss": child, "loss_change": child - parent}
 
 
-def costs(config: Mapping | PretrainedConfig, plan: LayerPlan, sequence: int = 4096) -> dict:
-    """Parameters, cache bytes a token and forward FLOPs a token of parent and child."""
-    parent = config.to_dict() if isinstance(config, PretrainedConfig) else dict(config)
-    child = child_config(parent, plan)
-    row = {}
-    for who, c in (("parent", parent), ("child", child)):
-        row[f"{who}_layers"] = c["num_hidden_layers"]
-        row[f"{who}_parameters"] = planner.parameters(c)["total"]
-        row[f"{who}_kv_bytes_per_token"] = planner.kv_bytes_per_token(c)
-        row[f"{who}_flops_per_token"] = planner.flops_per_token(c, sequence)
-    return row
+@torch.inference_mode()
+def verify(
+    parent: PreTrainedModel, child: PreTrainedModel, plan: LayerPlan, batches: list[dict]
+) -> dict[str, object]:
+    """Check a reloaded child against its parent and plan; UserError at the first check that fails.
+
+    Every tensor must be the parent's times its scale, dtype and weight tying must be kept, the
+    held-out loss must move as predicted, and with start "zero" the logits must be equal bit by bit.
+    """
+    name = _first_wrong_tensor(parent, child, plan)
+    if name:
+        raise UserError(f"{name} is not what the plan says; write the child again.")
+    if child.dtype != parent.dtype:
+        raise UserError(
+            "The child's dtype is not its parent's; write the child again."
+        )
+    tied = [
+        m.get_output_embeddings().weight is m.get_input_embeddings().weight for m in (parent, child)
+    ]
+    if tied[0] != tied[1]:
+        raise UserError("The child's embeddings are not tied as its parent's; write it again.")
+    predicted = predict(parent, plan, batches)
+    loss = mean_loss(child, batches)
+    checks = {
+        "layers": f"{plan.parent_layers} -> {plan.child_layers}",
+        "dtype": str(child.dtype).removeprefix("torch."),
+        "tied_embeddings": tied[1],
+        "parent_loss": predicted["parent_loss"],
+        "child_loss": loss,
+        "predicted_change": predicted["loss_change"],
+        "measured_change": loss - predicted["parent_loss"],
+    }
+    if abs(checks["measured_change"] - checks["predicted_change"]) > 1e-4:
+        raise UserError(
+            f"The loss moved by {checks['measured_change']:+.4f} nats and not by the predicted"
+            f" {checks['predicted_change']:+.4f}; write the child again."
+        )
+    if plan.start == "zero":
+        ids = batches[0]["input_ids"]
+        if not torch.equal(parent(ids).logits, child(ids).logits):
+            raise UserError("A child started at zero must equal its parent; write it again.")
+        checks["equals_parent"] = True
+    return checks
+
+
+def _first_wrong_tensor(
+    parent: PreTrainedModel, child: PreTrainedModel, plan: LayerPlan
+) -> str | None:
+    tensors = child.state_dict()
+    for name, tensor in parent.state_dict().items():
+        for child_name, factor in child_tensors(name, plan):
+            if not torch.equal(tensors[child_name], tensor * factor):
+                return child_name
+    return None
 
 
 def save_child(model: PreTrainedModel, tokenizer, plan: LayerPlan, folder: Path) -> PreTrainedModel:

@@ -1,0 +1,162 @@
+"""`katlab upscale plan|apply|verify`: depth upscaling of model folders from the command line.
+
+katlab upscale plan Qwen2.5-32B --choice list --layers 40-55 --out plan.json
+katlab upscale apply Qwen2.5-32B KAT-40B --plan plan.json
+katlab upscale verify Qwen2.5-32B KAT-40B --text held_out.txt
+"""
+
+import argparse
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+from katlab import UserError, checkpoint_layout, layer_plan, upscale_writer
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add `upscale` with its three commands to the katlab command line."""
+    upscale = subparsers.add_parser("upscale", help="plan, write and verify a deeper model")
+    commands = upscale.add_subparsers(dest="upscale_command", required=True)
+    plan = commands.add_parser("plan", help="choose layers; predict loss, parameters and cost")
+    plan.add_argument("source", type=Path, help="folder of the parent (config.json, safetensors)")
+    plan.add_argument("--out", type=Path, default=Path("layer_plan.json"), help="plan to write")
+    plan.set_defaults(run=run_plan)
+    apply = commands.add_parser("apply", help="write the child, shard by shard")
+    apply.add_argument("source", type=Path, help="folder of the parent")
+    apply.add_argument("target", type=Path, help="new folder for the child")
+    apply.add_argument("--plan", type=Path, help="plan by `katlab upscale plan`; else --layers")
+    apply.add_argument("--shard-gb", type=float, default=5.0, help="largest output shard, GB")
+    apply.set_defaults(run=run_apply)
+    for parser in (plan, apply):
+        options = parser.add_argument_group("plan")
+        options.add_argument("--preset", default="", help="kat: the report's own rule")
+        options.add_argument("--add", type=int, default=0, help="new layers; 0 is a quarter")
+        options.add_argument("--choice", default="similarity", choices=layer_plan.CHOICES)
+        options.add_argument("--layers", default="", help="a list, as 8,11-14")
+        options.add_argument("--order", default="interleaved", choices=layer_plan.ORDERS)
+        options.add_argument("--start", default="copy", choices=layer_plan.STARTS)
+        options.add_argument("--alpha", type=float, default=0.25, help="factor of --start alpha")
+    plan.add_argument("--text", type=Path, help="text to measure layers and predict the loss on")
+    plan.add_argument("--tokens", type=int, default=1024, help="how much of it")
+    verify = commands.add_parser("verify", help="reload and compare the child with its parent")
+    verify.add_argument("source", type=Path)
+    verify.add_argument("target", type=Path)
+    verify.add_argument("--text", type=Path, required=True, help="held-out text")
+    verify.add_argument("--tokens", type=int, default=1024)
+    verify.set_defaults(run=run_verify)
+
+
+def parse_layers(text: str) -> list[int]:
+    """Layer numbers of "8,11-14"; UserError when it is anything else."""
+    layers = []
+    try:
+        for part in filter(None, text.split(",")):
+            first, _, last = part.partition("-")
+            layers += range(int(first), int(last or first) + 1)
+    except ValueError as error:
+        raise UserError(f"--layers {text!r} is no list of layers; write it as 8,11-14.") from error
+    return layers
+
+
+def _plan(arguments: argparse.Namespace, measured: dict) -> layer_plan.LayerPlan:
+    config = checkpoint_layout.read_config(arguments.source)
+    return layer_plan.plan(
+        config["num_hidden_layers"],
+        arguments.add,
+        preset=arguments.preset,
+        choice="list" if arguments.layers else arguments.choice,
+        order=arguments.order,
+        start=arguments.start,
+        alpha=arguments.alpha,
+        chosen=parse_layers(arguments.layers),
+        **measured,
+    )
+
+
+def _load(folder: Path):
+    from katlab import models
+
+    dtype = checkpoint_layout.read_config(folder).get("dtype") or "bfloat16"
+    return models.load(SimpleNamespace(student=str(folder), dtype=dtype, quantize="none"))
+
+
+def _batches(tokenizer, text: Path, tokens: int) -> list[dict]:
+    from katlab import calibration
+
+    if not text.is_file():
+        raise UserError(f"No text file {text}; give one with --text.")
+    return calibration.batches(tokenizer, {"text": [text.read_text()]}, tokens)
+
+
+def run_plan(arguments: argparse.Namespace) -> None:
+    """Print what the child will be and cost, and write the plan."""
+    measured, model, batches = {}, None, []
+    needs = () if arguments.layers else {"evenly": (), "list": ()}.get(arguments.choice, ("text",))
+    if needs and arguments.text is None:
+        raise UserError(
+            f"Choosing by {arguments.choice} measures the model; give --text FILE (or --layers)."
+        )
+    if arguments.text is not None:
+        from katlab import saturation
+
+        model, tokenizer = _load(arguments.source)
+        batches = _batches(tokenizer, arguments.text, arguments.tokens)
+        report = saturation.measure(model, batches)
+        table = report.overall
+        if arguments.choice in ("skip-damage", "repeat-damage"):
+            table = table.merge(saturation.damage(model, batches).query("group == 'all'"))
+        measured = {"table": table, "angular": report.angular}
+    plan = _plan(arguments, measured)
+    facts = layer_plan.costs(checkpoint_layout.read_config(arguments.source), plan)
+    print(
+        f"layers      {facts['parent_layers']} -> {facts['child_layers']} ({plan.start},"
+        f" {plan.order}); copied: {', '.join(map(str, plan.duplicated))}"
+    )
+    for key, unit, scale in (
+        ("parameters", "B", 1e9),
+        ("kv_bytes_per_token", "KiB", 1024),
+        ("flops_per_token", "G", 1e9),
+    ):
+        parent, child = facts[f"parent_{key}"] / scale, facts[f"child_{key}"] / scale
+        print(f"{key:<19} {parent:.2f} -> {child:.2f} {unit}")
+    if model is None:
+        print("loss change not predicted: give --text FILE to measure it")
+    else:
+        from katlab import upscaling
+
+        predicted = upscaling.predict(model, plan, batches)
+        print(
+            f"loss        {predicted['parent_loss']:.4f} -> {predicted['child_loss']:.4f} nats"
+            f" ({predicted['loss_change']:+.4f}, measured in memory)"
+        )
+    plan.save(arguments.out)
+    print(f"wrote {arguments.out}")
+
+
+def run_apply(arguments: argparse.Namespace) -> None:
+    """Write the child folder."""
+    if arguments.plan is not None:
+        plan = layer_plan.LayerPlan.load(arguments.plan)
+    else:
+        plan = _plan(arguments, {})
+    record = upscale_writer.write(
+        arguments.source, arguments.target, plan, shard_bytes=int(arguments.shard_gb * 1e9)
+    )
+    print(
+        f"wrote {arguments.target}: {plan.child_layers} layers,"
+        f" {record['parameters'] / 1e9:.2f}B parameters, {record['bytes'] / 1e9:.2f} GB"
+    )
+
+
+def run_verify(arguments: argparse.Namespace) -> None:
+    """Print the checks of a written child; UserError when one fails."""
+    from katlab import upscaling
+
+    parent, tokenizer = _load(arguments.source)
+    child, _ = _load(arguments.target)
+    record = json.loads((arguments.target / upscale_writer.PROVENANCE).read_text())
+    plan = layer_plan.LayerPlan.from_dict(record["plan"])
+    batches = _batches(tokenizer, arguments.text, arguments.tokens)
+    checks = upscaling.verify(parent, child, plan, batches)
+    for name, value in checks.items():
+        print(f"{name:<22} {value}")
