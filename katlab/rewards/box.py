@@ -33,7 +33,7 @@ class Box:
     """One sandbox process with its three descriptors."""
 
     def __init__(self, rung: str, binary: str, job: dict[str, Any]) -> None:
-        self.rung, self.binary = rung, binary
+        self.rung, self.binary, self.ready = rung, binary, False
         self.nonce = secrets.token_hex(8).encode()
         self.name = f"katlab-{self.nonce.decode()}"
         self.buffer, self.total, self.outgoing = bytearray(), 0, bytearray()
@@ -127,7 +127,7 @@ class Box:
         if self.rung == "container":
             subprocess.run([self.binary, "kill", self.name], capture_output=True, check=False)
         try:
-            os.killpg(self.process.pid, signal.SIGKILL)  # its own session: bwrap, or the process
+            os.killpg(self.process.pid, signal.SIGKILL)  # a session of its own
         except ProcessLookupError:
             pass
         self.process.wait()

@@ -79,16 +79,20 @@ class _Run:
         except OSError:
             self.finish("failed", "cannot start")
             raise
-        self.waiting = len(self.boxes)  # for ready records
         self.deadline = self.start + START_SECONDS
+
+    @property
+    def waiting(self) -> int:
+        """How many sandboxes have not sent their ready record."""
+        return sum(not box.ready for box in self.boxes)
 
     def feed(self, box: Box) -> tuple[str, str] | None:
         """Takes a sandbox's records; (status, reason) when the job is over."""
         records, fault = box.take()
         judge = self.job.judge is not None and box is self.boxes[-1]
         for kind, payload in records:
-            if kind == "R":
-                self.waiting -= 1
+            if kind == "R" and not box.ready:
+                box.ready = True
                 if self.waiting == 0:  # the candidate's clock starts when all sandboxes are up
                     self.deadline = time.monotonic() + self.job.seconds
             elif judge and kind == "C":
