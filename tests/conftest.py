@@ -55,7 +55,9 @@ def write_notebook(path: Path, name: str, *code: str, parameters: str = PARAMETE
     ]
     cells += [nbformat.v4.new_code_cell(source) for source in code]
     path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(book, path)
     return path
 
 
@@ -87,5 +89,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "stage.finish()",
     )
     monkeypatch.setenv("KATLAB_ROOT", str(tmp_path))
-    monkeypatch.delenv("KATLAB_RUNNER", raising=False)
+    monkeypatch.setenv("KATLAB_RUNNER", "")  # so that what the runner sets is undone
+    monkeypatch.delenv("KATLAB_RUNNER")
     return tmp_path

@@ -7,6 +7,7 @@ Usage:  Trainer(..., callbacks=[stage.callback(show=("reward", "think_on_rate"))
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def latest_checkpoint(folder: str | Path) -> str | None:
 
     transformers writes checkpoints in place and resumes from damaged ones (a missing optimizer is
     replaced by a fresh one in silence), so a folder counts only with its trainer state readable
-    and agreeing with its number, and with optimizer, scheduler, random state and weights present.
+    and agreeing with its number, and with optimizer, scheduler, random state and weights whole.
     """
     numbered = [p for p in Path(folder).glob("checkpoint-*") if p.name[11:].isdecimal()]
     for path in sorted(numbered, key=lambda p: int(p.name[11:]), reverse=True):
@@ -45,8 +46,8 @@ def _complete(path: Path) -> bool:
         return False
     return (
         state["global_step"] == int(path.name[11:])
-        and all((path / name).is_file() for name in COMPANIONS)
-        and any(path.glob("rng_state*.pth"))
+        and all(zipfile.is_zipfile(path / name) for name in COMPANIONS)  # torch.save makes zips
+        and any(map(zipfile.is_zipfile, path.glob("rng_state*.pth")))
         and any(_readable_weights(path / name) for name in WEIGHTS)
     )
 

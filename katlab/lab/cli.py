@@ -6,6 +6,7 @@ Usage:  katlab run --profile nano --run demo
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from katlab import UserError
 from katlab.lab import parameters, profiles, runs, stages
@@ -107,6 +108,8 @@ def _values(options: argparse.Namespace, specs: Sequence[stages.Spec]) -> dict[s
     for name, text in map(parameters.split, options.parameters):
         default = known[name].default if name in known else ""
         values[name] = parameters.literal(text, default)
+    if str(values.get("profile", "")).endswith(".toml"):  # kernels start in notebooks/
+        values["profile"] = str(Path(values["profile"]).resolve())
     if options.overrides:
         table = profiles.table(values.get("profile", known["profile"].default))
         pairs = map(parameters.split, options.overrides)

@@ -71,12 +71,7 @@ def project() -> list[Finding]:
     ]
     run = died[0].parts[0] if died else ""
     return [
-        (
-            "notebooks",
-            not lost,
-            ", ".join(lost) or f"{len(there)} stages",
-            "git checkout notebooks",
-        ),
+        ("notebooks", not missing, missing or f"{len(there)} stages", "git checkout notebooks"),
         ("runs", not died, ", ".join(map(str, died)) or "none died", f"katlab run --run {run}"),
     ]
 

@@ -28,7 +28,7 @@ def of(name: str, parameters: dict, upstream: dict[str, str]) -> str:
     values = profiles.table(parameters["profile"], parameters["overrides"])
     own = profiles.section(name)
     others = {profiles.section(stage.name) for stage in stages.STAGES} - {own}
-    values = {key: value for key, value in values.items() if key not in others}
+    values = {k: v for k, v in values.items() if isinstance(v, dict) and k not in others}
     for part in (kept, values, upstream):
         digest.update(json.dumps(part, sort_keys=True).encode() + b"\0")
     source = notebook_source(stages.root() / "notebooks" / f"{name}.ipynb")

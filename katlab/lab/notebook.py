@@ -158,10 +158,11 @@ def verdict_table(rows: Sequence[dict], lead: str = "") -> str:
     head = "".join(f'<th style="{CELL}">{key}</th>' for key in [*keys, "verdict"])
     body = ""
     for row in rows:
-        cells = "".join(
-            f'<td style="{CELL}">{row[key] if key == lead else html.escape(str(row[key]))}</td>'
-            for key in keys
-        )
+        cells = ""
+        for key in keys:
+            label = f' data-label="{key}:"' if key in ("reported", "measured") else ""
+            text = row[key] if key == lead else html.escape(str(row[key]))
+            cells += f'<td style="{CELL}"{label}>{text}</td>'
         colour, word = COLOURS[row["held"]], HELD[row["held"]]
         body += (
             f'<tr>{cells}<td style="{CELL};white-space:nowrap;font-weight:600;color:{colour}">'

@@ -90,7 +90,8 @@ def _read(profile: str, seen: tuple[str, ...]) -> dict:
     values = _checked(schema, values, f"Profile '{profile}'", "")
     if base is not None:
         return _merge(_read(base, (*seen, profile)), values)
-    missing = [f"{s}.{k}" for s in schema for k in schema[s] if k not in values.get(s, {})]
+    sections = {name: keys for name, keys in schema.items() if isinstance(keys, dict)}
+    missing = [f"{s}.{k}" for s in sections for k in sections[s] if k not in values.get(s, {})]
     if missing:
         raise UserError(
             f"Profile '{profile}' leaves out {missing[0]}; set it or begin with extends = 'nano'."

@@ -52,6 +52,10 @@ def stage(folder: Path) -> Path:
     for place, formula in enumerate(formulas):
         body = body.replace(f"KATFORMULA{place}X", formula)
     body = f"<style>{HtmlFormatter(style='friendly').get_style_defs('.highlight')}</style>{body}"
+    record = runs.read(folder)
+    if record.get("error"):
+        note = html.escape(f"{runs.state(record)}: {record['error']}")
+        body = f'<p class="note">{note}</p>{body}'
     title = f"{folder.name} · {folder.parent.name}"
     return _page(folder / "report.html", title, _navigation(folder), body)
 

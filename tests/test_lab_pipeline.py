@@ -1,0 +1,286 @@
+"""The pipeline on small notebooks: skip, continue, refuse, interrupt; and papermill's contract."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from conftest import write_notebook
+
+from katlab.lab import cli, fingerprint, runs
+from katlab.lab.lock import run_lock
+
+FIRST, SECOND, LAST = "01_layer_saturation", "02_dual_regime_data", "08_scaling_plan"
+WAITING = """import time
+for i in stage.progress(400, "waiting"):
+    (stage.checkpoints / "reached").write_text(str(i))
+    time.sleep(0.05)"""
+
+
+def states(project: Path, run: str = "demo") -> dict[str, str]:
+    records = sorted((project / "outputs" / run).glob("*/run.json"))
+    return {path.parent.name: runs.state(runs.read(path.parent)) for path in records}
+
+
+def started(project: Path, run: str = "demo") -> dict[str, str]:
+    records = (project / "outputs" / run).glob("*/run.json")
+    return {path.parent.name: runs.read(path.parent)["started"] for path in records}
+
+
+def edit(project: Path, name: str, *code: str) -> None:
+    write_notebook(project / "notebooks" / f"{name}.ipynb", name, *code)
+
+
+def test_a_run_is_done_once_and_reruns_only_what_changed(project, capfd):
+    assert cli.main(["run", "--seed", "3"]) == 0
+    shown = capfd.readouterr().out
+    assert shown.rstrip().splitlines()[-1] == str(project / "outputs/demo/index.html")
+    assert "Pigs fly." in shown and "not held" in shown and "not applicable" in shown
+    assert "Traceback" not in shown and "encryption" not in shown
+    assert states(project) == dict.fromkeys((FIRST, SECOND, LAST), "done")
+    second = runs.read(project / "outputs/demo" / SECOND)
+    assert second["headline"] == {"rows": 4, "seed": 3}
+    assert set(second["upstream"]) == {FIRST}
+    for name in ("run.json", "notebook.ipynb", "report.html", "figures/line.png"):
+        assert (project / "outputs/demo" / SECOND / name).is_file()
+    before = started(project)
+
+    assert cli.main(["run", "--seed", "3"]) == 0
+    assert capfd.readouterr().out.count("unchanged, skipped") == 3
+    assert started(project) == before
+
+    edit(project, FIRST, '(stage.dir / "plan.txt").write_text("longer plan")', "stage.finish()")
+    assert cli.main(["run", "--seed", "3"]) == 0
+    after = started(project)
+    assert {name for name in after if after[name] != before[name]} == {FIRST, SECOND}
+    assert runs.read(project / "outputs/demo" / SECOND)["headline"]["rows"] == len("longer plan")
+
+    assert cli.main(["run", "--seed", "3", "--from", "2", "--only", "scaling", "--force"]) == 0
+    forced = started(project)
+    assert {name for name in forced if forced[name] != after[name]} == {LAST}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--profile", "nanoo"], "did you mean 'nano'"),
+        (["run", "-p", "sead=1"], "did you mean 'seed'"),
+        (["run", "-p", "seed=one"], "takes a whole number"),
+        (["run", "-p", "seed"], "name=value"),
+        (["run", "-o", "step_srpo.stepz=1"], "did you mean 'steps'"),
+        (["run", "-o", "step_srpo.steps=many"], "takes a whole number"),
+        (["run", "--only", "5"], "There is no stage '5'"),
+        (["run", "--from", "dual_regime_dat_"], "did you mean '02_dual_regime_data'"),
+        (["stage", "2"], "needs 01_layer_saturation, which is not done in run 'demo'; run: katlab"),
+        (["ls", "nowhere"], "There is no run 'nowhere'"),
+        (["compare", "a", "b"], "There is no run 'a'"),
+        (["report", "nowhere"], "There is no run 'nowhere'"),
+        (["params", "zero"], "There is no stage 'zero'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_2(project, capsys, arguments, words):
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert not list(project.glob("outputs/*/*/run.json"))
+
+
+def test_an_ambiguous_stage_is_named(project, capsys):
+    write_notebook(project / "notebooks" / "12_layers.ipynb", "12_layers")
+    assert cli.main(["params", "layer"]) == 2
+    assert "01_layer_saturation or 12_layers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "links"),
+    [
+        ('import katlab\nraise katlab.UserError("Bring tea.")', "Bring tea.", False),
+        ('raise ValueError("no towel")', "ValueError: no towel", True),
+        ("pass", "ended without stage.finish()", True),
+        ("import os\nos._exit(1)", "the kernel died", True),
+    ],
+)
+def test_a_failing_stage_is_named_and_stops_the_run(project, capfd, code, words, links):
+    edit(project, FIRST, code)
+    assert cli.main(["run"]) == 1
+    captured = capfd.readouterr()
+    assert words in captured.out
+    assert "Traceback" not in captured.out + captured.err
+    assert ("report.html" in captured.out) == links
+    assert states(project) == {FIRST: "failed"}
+    assert words in runs.read(project / "outputs/demo" / FIRST)["error"]
+    page = (project / "outputs/demo" / FIRST / "report.html").read_text()
+    assert "Traceback (most" not in page and words.split()[-1] in page
+
+
+def wait_for(path: Path, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not path.is_file():
+        assert time.monotonic() < until, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+def start(project: Path) -> subprocess.Popen:
+    """`katlab run` as its own process, in the middle of the second stage."""
+    edit(project, SECOND, WAITING, "stage.finish()")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "katlab.lab.cli", "run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for(project / "outputs/demo" / SECOND / "checkpoints/reached")
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_kernel_and_leaves_a_named_state(project, number):
+    process = start(project)
+    folder = project / "outputs/demo" / SECOND
+    kernel = runs.read(folder)["pid"]
+    assert kernel != process.pid
+    process.send_signal(number)
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"interrupted by {number.name}" in shown and "Traceback" not in shown
+    assert states(project) == {FIRST: "done", SECOND: "interrupted"}
+    executed = nbformat.read(folder / "notebook.ipynb", as_version=4)
+    assert any(cell.get("execution_count") for cell in executed.cells)
+    assert not runs.psutil.pid_exists(kernel)
+
+
+def test_a_killed_run_has_died_and_continues(project, capfd):
+    process = start(project)
+    folder = project / "outputs/demo" / SECOND
+    assert cli.main(["run"]) == 2
+    assert "another process" in capfd.readouterr().err
+    process.kill()
+    process.communicate()
+    (folder / "checkpoints/mark").touch()
+    wait_until_dead(runs.read(folder)["pid"])
+    assert states(project)[SECOND] == "died"
+    assert cli.main(["ls"]) == 0
+    assert "died" in capfd.readouterr().out
+    assert not (folder / "notebook.ipynb").exists()  # never half written
+    first = started(project)[FIRST]
+    # The same inputs continue (the checkpoints stay); other inputs begin with an empty folder.
+    (folder / "checkpoints/reached").unlink()
+    again = subprocess.Popen([sys.executable, "-m", "katlab.lab.cli", "run"])
+    wait_for(folder / "checkpoints/reached")
+    assert (folder / "checkpoints/mark").is_file()
+    again.terminate()
+    again.wait(timeout=60)
+    edit(project, SECOND, "stage.finish()")
+    assert cli.main(["run"]) == 0
+    assert not (folder / "checkpoints/mark").exists()
+    assert started(project)[FIRST] == first
+    assert set(states(project).values()) == {"done"}
+
+
+def wait_until_dead(pid: int) -> None:
+    until = time.monotonic() + 30
+    while runs.psutil.pid_exists(pid):
+        assert time.monotonic() < until, "the kernel outlived its runner"
+        time.sleep(0.1)
+
+
+def test_one_runner_a_folder(tmp_path):
+    code = "from pathlib import Path; from katlab.lab.lock import run_lock; import sys\n"
+    code += f"with run_lock(Path({str(tmp_path)!r})): pass"
+    with run_lock(tmp_path):
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert other.returncode == 1 and "another process" in other.stderr
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_fingerprint_covers_what_results_depend_on(project, monkeypatch):
+    values = {"profile": "nano", "run": "a", "seed": 0, "overrides": {}, "report_to": "none"}
+
+    def of(**changes):
+        return fingerprint.of("05_step_srpo", values | changes, {"04_cold_start": "x"})
+
+    assert of() == of(run="b") == of(overrides={"evaluation.prompts": 7})
+    assert len({of(), of(seed=1), of(overrides={"step_srpo.steps": 7})}) == 3
+    assert of() != fingerprint.of("05_step_srpo", values, {"04_cold_start": "y"})
+    edit(project, "05_step_srpo", "stage.finish()")
+    assert of() != (edit(project, "05_step_srpo", "stage.finish( )") or of())
+
+
+def test_the_fingerprint_follows_imports_but_not_the_lab():
+    code = "#%% code\nfrom katlab import cold_start, lab\n"
+    names = {path.relative_to(fingerprint.PACKAGE).as_posix() for path in
+             fingerprint.modules("04_cold_start", code)}  # fmt: skip
+    assert {"cold_start.py", "template.py", "rewards/__init__.py", "rewards/math.py"} <= names
+    assert not any(name.startswith("lab/") for name in names)
+
+
+def test_papermill_collapses_streams_and_only_warns_of_unknown_names(project):
+    """What the engine relies on in papermill and nbclient; an upgrade must not change it."""
+    edit(
+        project,
+        FIRST,
+        "for i in range(50):\n    print(f'\\rstep {i}', end='', flush=True)\nspam = 1",
+    )
+    edit_cells = nbformat.read(project / "notebooks" / f"{FIRST}.ipynb", as_version=4)
+    edit_cells.cells.append(nbformat.v4.new_code_cell("stage.finish()"))
+    nbformat.write(edit_cells, project / "notebooks" / f"{FIRST}.ipynb")
+    assert cli.main(["stage", "1"]) == 0
+    done = nbformat.read(project / "outputs/demo" / FIRST / "notebook.ipynb", as_version=4)
+    [spam] = [cell for cell in done.cells if "range(50)" in cell.source]
+    assert [output.text for output in spam.outputs] == ["step 49"]
+    source = project / "notebooks" / f"{FIRST}.ipynb"
+    prepared = papermill.execute_notebook(
+        str(source), None, {"sead": 1}, prepare_only=True, kernel_name="python3"
+    )
+    injected = [c.source for c in prepared.cells if "injected-parameters" in c.metadata.tags]
+    assert injected == ["# Parameters\nsead = 1\n"]
+
+
+def test_outputs_never_lie_beside_the_notebook(project, monkeypatch):
+    monkeypatch.delenv("KATLAB_ROOT")
+    monkeypatch.chdir(project / "notebooks")
+    assert cli.main(["stage", "8"]) == 0
+    assert (project / "outputs/demo" / LAST / "report.html").is_file()
+    assert not (project / "notebooks/outputs").exists()
+
+
+def test_kernels_get_threads_quiet_libraries_and_no_tracker(project, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "HF_HUB_DISABLE_TELEMETRY", "KATLAB_ROOT"]
+    edit(project, LAST, f"import os\nstage.record(**{{k: os.environ[k] for k in {names}}})",
+         "stage.record(report_to=stage.report_to)\nstage.finish()")  # fmt: skip
+    assert cli.main(["stage", "8", "-p", "report_to=none"]) == 0
+    headline = runs.read(project / "outputs/demo" / LAST)["headline"]
+    assert headline == {
+        "OMP_NUM_THREADS": str(runs.psutil.cpu_count(logical=False) or os.cpu_count()),
+        "MKL_NUM_THREADS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "KATLAB_ROOT": str(project),
+        "report_to": "none",
+    }
+
+
+def test_params_compare_and_ls_read_what_runs_wrote(project, capfd):
+    for run in ("a", "b"):
+        folder = project / "outputs" / run / "05_step_srpo"
+        stage = runs.Stage.create(project / "outputs", run, folder.name)
+        stage.record(reward=0.5 if run == "a" else 0.75)
+        stage.finish()
+    assert cli.main(["compare", "a", "b"]) == 0
+    assert capfd.readouterr().out.splitlines()[1].split() == [
+        "05_step_srpo",
+        "reward",
+        "0.5",
+        "0.75",
+    ]
+    assert cli.main(["ls", "a"]) == 0
+    assert "05_step_srpo           done" in capfd.readouterr().out
+    assert cli.main(["params", "1"]) == 0
+    assert "seed" in capfd.readouterr().out

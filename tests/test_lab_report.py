@@ -1,0 +1,107 @@
+"""The pages of a run: offline, formulas readable, code folded away, every outcome worded."""
+
+import re
+
+import nbformat
+import pytest
+
+from katlab import UserError
+from katlab.lab import report
+from katlab.lab.runs import Stage
+
+TEXT = """# Title
+One is $a_1^2 + b$, a price is \\$5 or \\$6, and `$code_1$` stays; cost $5.
+
+$$\\frac{1}{T} \\sum_{t=1}^{T} x_t < y$$
+
+```
+$fenced$
+```
+"""
+
+
+def rendered(tmp_path, *cells, state="done", error=""):
+    stage = Stage.create(tmp_path, "r", "05_step_srpo")
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(TEXT), *cells])
+    nbformat.write(book, stage.dir / "notebook.ipynb")
+    stage.close(state, error)
+    return stage, report.stage(stage.dir).read_text()
+
+
+def code(source, *outputs, tags=()):
+    return nbformat.v4.new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags)})
+
+
+def test_a_page_loads_nothing_from_anywhere(tmp_path):
+    _, page = rendered(tmp_path, code("1 + 1"))
+    assert not re.search(r"<(script|link|iframe)\b|@import|url\(|src=\"http", page)
+    assert page.startswith("<!doctype html>") and 'name="viewport"' in page
+
+
+def test_formulas_become_mathml_and_code_stays(tmp_path):
+    _, page = rendered(tmp_path)
+    assert page.count("<math") == 2
+    assert "<msubsup><mi>a</mi><mn>1</mn><mn>2</mn></msubsup>" in page
+    assert 'display="block"' in page and "<mfrac>" in page
+    assert "$5 or $6" in page and "$code_1$" in page and "$fenced$" in page and "cost $5." in page
+    assert "KATFORMULA" not in page
+
+
+def test_tags_remove_cells_and_inputs(tmp_path):
+    said = nbformat.v4.new_output("stream", text="said")
+    _, page = rendered(
+        tmp_path,
+        code("cell_one", said),
+        code("gone = 1", said, tags=["remove-cell"]),
+        code("injected = 1", tags=["injected-parameters"]),
+        code("hidden_one", said, tags=["remove-input"]),
+        code("hidden_two", said, tags=["hide-input"]),
+    )
+    assert "cell_one" in page and page.count(">said") == 3
+    for source in ("gone", "injected", "hidden_one", "hidden_two"):
+        assert source not in page
+
+
+def test_an_error_is_a_sentence_not_a_traceback(tmp_path):
+    trace = ["Traceback (most recent call last)", "deep inside <module>"]
+    error = nbformat.v4.new_output("error", ename="ValueError", evalue="a < b", traceback=trace)
+    _, page = rendered(tmp_path, code("f()", error), state="failed", error="ValueError: a < b")
+    assert "Traceback" not in page.partition("</style><div")[2]
+    assert page.count("ValueError: a &lt; b") == 2
+
+
+def test_the_index_words_every_outcome(tmp_path):
+    stage, _ = rendered(tmp_path)
+    stage.verdict([("Up <b>.", 1, 2, True), ("Down.", 1, 2, False), ("Aside.", 1, 2, None)])
+    stage.record(reward=0.875)
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots()
+    axes.set_title("A line")
+    stage.figure(figure, "line", "It rises & falls.")
+    broken = Stage.create(tmp_path, "r", "06_evaluation", seed=1)
+    broken.close("failed", "ValueError: <no towel>")
+    page = report.index(tmp_path / "r").read_text()
+    for words in ("Up &lt;b&gt;.", ">held<", ">not held<", ">not applicable<", "1 of 2", "1 of 2"):
+        assert words in page
+    assert "reward 0.875" in page and "It rises &amp; falls." in page
+    assert "ValueError: &lt;no towel&gt;" in page and ">failed<" in page
+    assert 'href="05_step_srpo/report.html"' in page
+    assert 'href="06_evaluation/report.html"' not in page  # it has no page, so no dead link
+    assert not re.search(r"<script|<link|src=\"http", page)
+
+
+def test_pages_link_to_stages_that_ran_later(tmp_path):
+    stage, first = rendered(tmp_path)
+    assert "06_evaluation" not in first
+    later = Stage.create(tmp_path, "r", "06_evaluation")
+    (later.dir / "notebook.ipynb").write_text((stage.dir / "notebook.ipynb").read_text())
+    later.finish()
+    report.stage(later.dir)
+    report.index(tmp_path / "r")
+    assert 'href="../06_evaluation/report.html"' in (stage.dir / "report.html").read_text()
+
+
+def test_an_unknown_run_is_named(tmp_path):
+    with pytest.raises(UserError, match="no run 'x'"):
+        report.index(tmp_path / "x")

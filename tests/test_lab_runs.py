@@ -1,0 +1,227 @@
+"""Stages on disk: files, states, atomic writes, ranks, checkpoints worth resuming from."""
+
+import json
+import os
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from katlab import UserError
+from katlab.lab import runs
+from katlab.lab.callbacks import latest_checkpoint
+from katlab.lab.progress import line, number, seconds, telling
+from katlab.lab.runs import Stage
+
+
+def test_a_stage_writes_what_the_contract_promises(tmp_path):
+    stage = Stage.create(tmp_path, "r", "05_step_srpo", seed=3, overrides={"step_srpo.steps": 7})
+    assert stage.dir == tmp_path / "r" / "05_step_srpo"
+    assert stage.settings.steps == 7 == stage.config.step_srpo.steps
+    assert stage.checkpoints.is_dir()
+    stage.log(step=10, reward=np.float32(0.5), length=torch.tensor(3))
+    stage.log(reward=1.0)
+    stage.record(reward=np.mean([1.0, 0.0]), steps=np.int64(7))
+    record = runs.read(stage.dir)
+    assert record["state"] == "running"
+    assert record["headline"] == {"reward": 0.5, "steps": 7}
+    assert record["seed"] == 3
+    assert {"python", "torch", "trl"} <= set(record["versions"])
+    assert stage.metrics() == [
+        {"step": 10, "reward": 0.5, "length": 3},
+        {"step": 11, "reward": 1.0},
+    ]
+    stage.finish()
+    assert runs.read(stage.dir)["state"] == "done"
+
+
+def test_open_sees_the_same_stage(tmp_path):
+    made = Stage.create(tmp_path, "r", "04_cold_start", seed=1, overrides={"cold_start.steps": 2})
+    again = Stage.open(made.dir)
+    assert vars(again.settings) == vars(made.settings)
+    assert (again.name, again.run, again.seed, again.dir) == ("04_cold_start", "r", 1, made.dir)
+
+
+def test_open_without_a_stage_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="no run.json"):
+        Stage.open(tmp_path)
+
+
+def test_upstream_is_a_finished_folder_or_a_sentence(tmp_path):
+    first = Stage.create(tmp_path, "r", "04_cold_start")
+    second = Stage.create(tmp_path, "r", "05_step_srpo")
+    with pytest.raises(UserError, match="which is running .* katlab stage 04 --profile nano"):
+        second.upstream("04_cold_start")
+    first.finish()
+    assert second.upstream("04_cold_start") == first.dir
+    with pytest.raises(UserError, match="which is not run"):
+        second.upstream("03_mtp_distillation")
+
+
+def test_a_write_cut_off_leaves_the_old_file(tmp_path, monkeypatch):
+    stage = Stage.create(tmp_path, "r", "04_cold_start")
+    before = (stage.dir / "run.json").read_text()
+
+    def cut(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        stage.record(reward=1.0)
+    assert (stage.dir / "run.json").read_text() == before
+
+
+def test_metrics_survive_a_line_cut_by_a_kill(tmp_path):
+    stage = Stage.create(tmp_path, "r", "04_cold_start")
+    stage.log(loss=1.0)
+    with (stage.dir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')
+    assert [row["step"] for row in stage.metrics()] == [1]
+
+
+def test_a_resumed_phase_forgets_only_its_own_later_rows(tmp_path):
+    stage = Stage.create(tmp_path, "r", "03_mtp_distillation")
+    for phase in ("kd", "mtp"):
+        for step in (5, 10):
+            stage.log(step=step, phase=phase)
+    stage.forget_after(5, "kd")
+    assert [(r["phase"], r["step"]) for r in stage.metrics()] == [
+        ("kd", 5),
+        ("mtp", 5),
+        ("mtp", 10),
+    ]
+
+
+def test_only_rank_zero_writes(tmp_path, monkeypatch):
+    stage = Stage.create(tmp_path, "r", "04_cold_start")
+    before = {p: p.read_bytes() for p in stage.dir.rglob("*") if p.is_file()}
+    monkeypatch.setenv("RANK", "1")
+    other = Stage.open(stage.dir)
+    other.log(loss=1.0)
+    other.record(loss=1.0)
+    figure, axes = plt.subplots()
+    axes.set_title("Loss")
+    other.figure(figure, "loss", "It falls.")
+    other.verdict([("It falls.", 1, 0, True)])
+    list(other.progress(2, "work"))
+    other.finish()
+    assert {p: p.read_bytes() for p in stage.dir.rglob("*") if p.is_file()} == before
+
+
+def test_a_running_stage_whose_process_is_gone_has_died(tmp_path):
+    code = f"from katlab.lab import Stage; Stage.create({str(tmp_path)!r}, 'r', '04_cold_start')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    record = runs.read(tmp_path / "r" / "04_cold_start")
+    assert (record["state"], runs.state(record)) == ("running", "died")
+    alive = Stage.create(tmp_path, "r", "05_step_srpo")
+    assert runs.state(runs.read(alive.dir)) == "running"
+
+
+def test_a_figure_is_saved_with_title_and_takeaway(tmp_path):
+    stage = Stage.create(tmp_path, "r", "04_cold_start")
+    figure, axes = plt.subplots()
+    with pytest.raises(UserError, match="no title"):
+        stage.figure(figure, "x", "It falls.")
+    axes.set_title("Loss")
+    with pytest.raises(UserError, match="one sentence"):
+        stage.figure(figure, "x", "loss")
+    stage.figure(figure, "x", "It falls.")
+    assert (stage.figures / "x.png").read_bytes().startswith(b"\x89PNG")
+    index = json.loads((stage.figures / "index.json").read_text())
+    assert index == {"x": {"title": "Loss", "takeaway": "It falls."}}
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_a_verdict_keeps_every_outcome(tmp_path):
+    stage = Stage.create(tmp_path, "r", "04_cold_start")
+    rows = [
+        ("a", 0.348, np.float64(0.3412), np.bool_(True)),
+        ("b", 1, 2, False),
+        ("c", "", 3, None),
+    ]
+    stage.verdict(rows)
+    saved = json.loads((stage.dir / "verdict.json").read_text())
+    assert [row["held"] for row in saved] == [True, False, None]
+    assert (saved[0]["reported"], saved[0]["measured"]) == ("0.348", "0.341")
+
+
+def test_progress_is_written_and_read_as_one_line(tmp_path):
+    stage = Stage.create(tmp_path, "r", "04_cold_start")
+    bar = stage.bar(10, "training", show=("think_on_rate",))
+    bar.started -= 20.0  # twenty seconds ago
+    stage.log(loss=0.0, think_on_rate=0.75)
+    bar.written = 0.0
+    bar.to(4)
+    record = json.loads((stage.dir / "progress.json").read_text())
+    assert line(record) == "training · step 4/10 · 30 s left · think_on_rate 0.75"
+    stage.finish()
+    assert not (stage.dir / "progress.json").exists()
+
+
+def test_telling_metrics_come_before_the_loss():
+    logs = {"loss": 0.0, "grad_norm": 1.0, "reward": 0.8, "think_on_rate": 0.4, "reward_note": "x"}
+    assert list(telling(logs, most=3)) == ["think_on_rate", "reward", "loss"]
+    assert telling(logs, show=("grad_norm",)) == {"grad_norm": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(42.4, "42 s"), (185, "3 min 05 s"), (7800, "2 h 10 min"), (59.6, "1 min 00 s")],
+)
+def test_seconds_read_as_people_say_them(value, text):
+    assert seconds(value) == text
+
+
+def test_numbers_read_as_people_write_them():
+    values = (1234, 0.87345, 8037.25, True, "yes")
+    assert [number(v) for v in values] == ["1,234", "0.873", "8,037.2", "True", "yes"]
+
+
+def checkpoint(folder, step: int):
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({"step": step}, path / name)
+    save_file({"w": torch.zeros(4)}, path / "model.safetensors")
+    return path
+
+
+DAMAGE = {
+    "optimizer missing": lambda p: (p / "optimizer.pt").unlink(),
+    "scheduler missing": lambda p: (p / "scheduler.pt").unlink(),
+    "random state missing": lambda p: (p / "rng_state.pth").unlink(),
+    "state missing": lambda p: (p / "trainer_state.json").unlink(),
+    "state cut": lambda p: (p / "trainer_state.json").write_text('{"global'),
+    "state of another step": lambda p: (p / "trainer_state.json").write_text('{"global_step": 1}'),
+    "weights missing": lambda p: (p / "model.safetensors").unlink(),
+    "weights cut": lambda p: os.truncate(p / "model.safetensors", 70),
+    "weights empty": lambda p: os.truncate(p / "model.safetensors", 0),
+    "optimizer cut": lambda p: os.truncate(p / "optimizer.pt", 300),
+    "scheduler empty": lambda p: os.truncate(p / "scheduler.pt", 0),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
+    good, bad = checkpoint(tmp_path, 9), checkpoint(tmp_path, 10)
+    assert latest_checkpoint(tmp_path) == str(bad)
+    damage(bad)
+    assert latest_checkpoint(tmp_path) == str(good)
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    (tmp_path / "checkpoint-best").mkdir()
+    assert latest_checkpoint(tmp_path) is None
+    assert latest_checkpoint(tmp_path / "nowhere") is None
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**6))
+def test_number_and_seconds_never_fail(a, b):
+    assert seconds(a / b) and number(a / b)
