@@ -3,7 +3,7 @@
 Report section 4.3.2 gives think-on rates and token counts as points; the rest here is ours, in the
 terms of the adaptive-thinking papers named at each function. A frame is `evaluation.run_arm`'s: one
 row a sample, in arm auto (the model decides), on or off (forced). p_on, p_off are the pass rates of
-a prompt in the forced arms; m* is its better mode.
+the forced arms; m*, the better mode, is decided for each cell of category x difficulty.
 
     accuracy, low, high = bootstrap(frame, "correct")
     figures = summarize(arms, "final")
@@ -17,6 +17,7 @@ import pandas as pd
 from katlab import UserError, rewards, template
 
 ARMS = ("auto", "on", "off")
+CELL = ["category", "difficulty"]
 MEASURES = ["correct", "tokens"]  # what a router changes
 LEAK_TOKENS, LEAK_SHARE = 5.0, 0.02  # above either, forced-off answers are said to leak
 NAMES_MODE = re.compile(r"think[ _-](on|off)")
@@ -91,10 +92,18 @@ def pass_rates(frame: pd.DataFrame) -> pd.Series:
     return scored["correct"].astype(float).groupby(scored["id"]).mean()
 
 
-def better_mode(on: pd.DataFrame, off: pd.DataFrame, delta: float = 0.0) -> pd.Series:
-    """m* of each prompt: "on" if p_on > p_off + delta, else "off" (a tie is off, as in HiPO)."""
+def better_mode(
+    on: pd.DataFrame, off: pd.DataFrame, delta: float = 0.0, per: list[str] = CELL
+) -> pd.Series:
+    """m* of each prompt: "on" if p_on > p_off + delta, else "off" (a tie is off, as in HiPO).
+
+    The pass rates are pooled over the prompts that share `per`: two samples of one prompt decide
+    too little. With enough samples, ["id"] decides each prompt by itself.
+    """
     rates = pd.DataFrame({"on": pass_rates(on), "off": pass_rates(off)}).dropna()
-    return (rates["on"] > rates["off"] + delta).map({True: "on", False: "off"})
+    labels = on.drop_duplicates("id").set_index("id", drop=False).loc[rates.index, per]
+    pooled = rates.groupby([labels[name].rename(None) for name in per]).transform("mean")
+    return (pooled["on"] > pooled["off"] + delta).map({True: "on", False: "off"})
 
 
 def decisions(auto: pd.DataFrame, best: pd.Series) -> dict[str, float]:
@@ -125,7 +134,9 @@ def random_router(on: pd.DataFrame, off: pd.DataFrame, rate: float) -> pd.DataFr
     return sides[0][["category", "difficulty"]].join(mixed, how="inner").reset_index()
 
 
-def oracle_router(on: pd.DataFrame, off: pd.DataFrame, delta: float = 0.0) -> pd.DataFrame:
+def oracle_router(
+    on: pd.DataFrame, off: pd.DataFrame, delta: float = 0.0, per: list[str] = CELL
+) -> pd.DataFrame:
     """What choosing m* for each prompt would reach: two rows a prompt, one for each half.
 
     m* is chosen on one half of the samples and scored on the other, then the other way round:
@@ -136,7 +147,8 @@ def oracle_router(on: pd.DataFrame, off: pd.DataFrame, delta: float = 0.0) -> pd
     scored = []
     for half in (0, 1):
         sides = {"on": on[on["sample"] % 2 != half], "off": off[off["sample"] % 2 != half]}
-        best = better_mode(on[on["sample"] % 2 == half], off[off["sample"] % 2 == half], delta)
+        chosen_on, chosen_off = (side[side["sample"] % 2 == half] for side in (on, off))
+        best = better_mode(chosen_on, chosen_off, delta, per)
         for mode, side in sides.items():
             chosen = _per_prompt(side[side["id"].map(best).eq(mode)])
             scored.append(chosen.reset_index().assign(mode=mode))
