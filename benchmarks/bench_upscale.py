@@ -21,9 +21,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = ROOT / "build" / "mergekit-env"
-# torch by version, so that a machine without a GPU gets no CUDA packages; transformers below 5,
-# since mergekit 0.1.5 stops at the layer_types that transformers 5 adds to a configuration.
-PACKAGES = ("torch==2.13.0", "mergekit==0.1.5", "transformers<5")
+# torch by version, so that a machine without a GPU gets no CUDA packages; transformers 5.0, since
+# later ones refuse the configuration that mergekit 0.1.5 makes (80 layers, 64 layer_types).
+PACKAGES = ("torch==2.13.0", "mergekit==0.1.5", "transformers==5.0.0")
 GENERATE = """
 import json, sys, torch
 from pathlib import Path
@@ -123,7 +123,8 @@ def main() -> None:
 def bench(work: Path, mergekit: str, rounds: int, start: str) -> dict:
     """Time the three in turn and compare the outputs."""
     ours, theirs, copied = work / "ours", work / "theirs", work / "copied"
-    apply = [sys.executable, "-m", "katlab", "upscale", "apply", str(work / "parent"), str(ours)]
+    katlab = str(Path(sys.executable).with_name("katlab"))
+    apply = [katlab, "upscale", "apply", str(work / "parent"), str(ours)]
     apply += ["--layers", "40-55", "--start", start]
     times = {"katlab": [], "mergekit": [], "cp": []}
     peak = {"katlab": 0.0, "mergekit": 0.0}

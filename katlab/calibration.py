@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from katlab import UserError
+from katlab.lab import Stage
 
 PROSE = Path(__file__).parents[1] / "data_samples/calibration/in_the_year_2889.txt"
 
@@ -99,3 +100,26 @@ def nano_batches(
             }
         )
     return result
+
+
+def of_stage(stage: Stage, tokenizer: PreTrainedTokenizerBase) -> tuple[list[dict], list[dict]]:
+    """(calibration, held-out) batches of stage 01: the nano world's, or those of `texts`."""
+    settings = stage.settings
+    if settings.text == "nano":
+        return tuple(
+            nano_batches(tokenizer, settings.queries, stage.seed, split)
+            for split in ("train", "eval")
+        )
+    documents = texts()
+    if settings.text:
+        if not Path(settings.text).is_file():
+            raise UserError(f"No text file {settings.text}; correct layer_saturation.text.")
+        documents = {"text": [Path(settings.text).read_text(encoding="utf-8")]}
+    tokens = settings.tokens
+    return (
+        batches(tokenizer, documents, tokens, length=settings.length, size=settings.batch_size),
+        batches(
+            tokenizer, documents, tokens, length=settings.length, size=settings.batch_size,
+            offset=0.5,
+        ),
+    )  # fmt: skip

@@ -9,25 +9,18 @@ are made in `katlab.layer_plan`, checkpoints too large for memory are written by
 """
 
 import copy
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from katlab import UserError, saturation
-from katlab.layer_plan import STARTS, LayerPlan, child_config, child_tensors, costs, plan
-
-__all__ = [
-    "STARTS",
-    "LayerPlan",
-    "apply_in_memory",
-    "costs",
-    "mean_loss",
-    "plan",
-    "predict",
-    "save_child",
-]
+from katlab import UserError, calibration, models, saturation, upscale_writer
+from katlab.lab import Stage
+from katlab.layer_plan import LayerPlan, child_config, child_tensors, costs, plan
 
 
 def apply_in_memory(
@@ -91,9 +84,7 @@ def verify(
     if name:
         raise UserError(f"{name} is not what the plan says; write the child again.")
     if child.dtype != parent.dtype:
-        raise UserError(
-            "The child's dtype is not its parent's; write the child again."
-        )
+        raise UserError("The child's dtype is not its parent's; write the child again.")
     tied = [
         m.get_output_embeddings().weight is m.get_input_embeddings().weight for m in (parent, child)
     ]
@@ -134,10 +125,63 @@ def _first_wrong_tensor(
     return None
 
 
-def save_child(model: PreTrainedModel, tokenizer, plan: LayerPlan, folder: Path) -> PreTrainedModel:
-    """Write the child of a model in memory as a plain folder with its tokenizer and the plan."""
-    child = apply_in_memory(model, plan)
-    child.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    plan.save(Path(folder) / "layer_plan.json")
-    return child
+def write_student(
+    config: SimpleNamespace,
+    parent: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    plan: LayerPlan,
+    target: Path,
+) -> None:
+    """Write the child as a plain folder: streamed from safetensors, else (GGUF) from memory."""
+    if target.exists():
+        shutil.rmtree(target)
+    source = Path(models.locate(config.student))
+    if source.is_dir() and not config.gguf_file:
+        upscale_writer.write(source, target, plan)
+        return
+    apply_in_memory(parent, plan).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    plan.save(target / "layer_plan.json")
+
+
+def train(stage: Stage) -> dict[str, float]:
+    """Stage 01: measure the parent's layers, plan by the profile, write and verify the student.
+
+    Leaves saturation.csv, damage.csv, angular.csv and layer_plan.json in the stage's folder and the
+    student, with its tokenizer, in checkpoints/student. Returns losses in nats and sizes.
+    """
+    settings = stage.settings
+    parent, tokenizer = models.load(stage.config.model)
+    batches, held_out = calibration.of_stage(stage, tokenizer)
+    report = saturation.measure(parent, batches, seed=stage.seed)
+    damage = saturation.damage(parent, batches, seed=stage.seed)
+    report.layers.to_csv(stage.dir / "saturation.csv", index=False)
+    damage.to_csv(stage.dir / "damage.csv", index=False)
+    pd.DataFrame(report.angular).to_csv(stage.dir / "angular.csv", index=False)
+    student_plan = plan(
+        parent.config.num_hidden_layers,
+        settings.add,
+        choice=settings.choice,
+        order=settings.order,
+        start=settings.start,
+        alpha=settings.alpha,
+        chosen=settings.layers,
+        table=report.overall.merge(damage.query("group == 'all'"), on=["group", "layer"]),
+        angular=report.angular,
+    )
+    student_plan.save(stage.dir / "layer_plan.json")
+    target = stage.checkpoints / "student"
+    write_student(stage.config.model, parent, tokenizer, student_plan, target)
+    reloaded = SimpleNamespace(**{**vars(stage.config.model), "student": str(target)})
+    reloaded.gguf_file = ""
+    checks = verify(parent, models.load(reloaded)[0], student_plan, held_out)
+    sizes = costs(parent.config.to_dict(), student_plan)
+    return {
+        "parent_loss": checks["parent_loss"],
+        "student_loss": checks["child_loss"],
+        "loss_change": checks["measured_change"],
+        "predicted_change": checks["predicted_change"],
+        "layers": sizes["child_layers"],
+        "parameters": sizes["child_parameters"],
+        "lowest_influence": float(report.overall["influence"].min()),
+    }
