@@ -240,5 +240,5 @@ def with_flags(frame: pd.DataFrame) -> pd.DataFrame:
 
 def load(folder: Path) -> tuple[pd.DataFrame, dict]:
     """The samples of all arms and the summary that `run` left in a stage's folder."""
-    arms = pd.read_json(folder / "arms.jsonl", lines=True, dtype=False, convert_dates=False)
+    arms = pd.read_json(folder / "arms.jsonl", lines=True, dtype=False)
     return with_flags(arms), json.loads((folder / "summary.json").read_text())

@@ -129,7 +129,7 @@ def teacher_tokens(arms: pd.DataFrame) -> Figure:
         axis.text(x, max(own, other) + 2, f"{own / other - 1:+.0%}", ha="center", fontsize=9)
     axis.set(xticks=at, xticklabels=means.index, ylabel="tokens a response", xlabel="category")
     axis.set_title("Tokens a response: the final model and the reasoning teacher")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.2))
     axis.margins(y=0.15)
     figure.tight_layout()
     return figure
