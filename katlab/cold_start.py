@@ -25,7 +25,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from katlab import UserError, models, sampling, template
+from katlab import UserError, batching, models, sampling, template
 from katlab.lab import latest_checkpoint
 from katlab.lab.runs import Stage
 from katlab.nano import world
@@ -216,6 +216,8 @@ def train(stage: Stage) -> dict[str, float]:
     source = stage.upstream("03_mtp_distillation") / "checkpoints" / "student"
     model, tokenizer = models.load_from(source, config.model)
     rows = [encode(tokenizer, row) for row in read_jsonl(stage.dir / "corpus.jsonl")]
+    per_step = s.batch_size * s.gradient_accumulation
+    rows = batching.by_length(rows, s.steps, per_step, stage.seed)
     arguments = SFTConfig(
         output_dir=str(stage.checkpoints / "sft"),
         max_steps=s.steps,
@@ -225,7 +227,7 @@ def train(stage: Stage) -> dict[str, float]:
         lr_scheduler_type="cosine",
         warmup_steps=s.warmup,
         max_length=s.max_length,
-        train_sampling_strategy="group_by_length",
+        train_sampling_strategy="sequential",
         gradient_checkpointing=config.model.gradient_checkpointing,
         bf16=config.model.bf16,
         logging_steps=s.logging_steps,

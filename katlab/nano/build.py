@@ -29,13 +29,13 @@ from transformers import (
     TrainingArguments,
 )
 
-from katlab import template
+from katlab import batching, template
 from katlab.nano import world
 
 SHAPES = {  # width, layers, heads, steps, learning rate
-    "base": (128, 4, 4, 900, 2e-3),
-    "teacher_off": (128, 4, 4, 2500, 2e-3),
-    "teacher_on": (128, 4, 4, 2500, 2e-3),
+    "base": (128, 4, 4, 900, 3e-3),
+    "teacher_off": (128, 4, 4, 2500, 3e-3),
+    "teacher_on": (128, 4, 4, 2500, 3e-3),
 }
 BATCH = 128
 TEACHER_JINJA = Path(__file__).with_name("teacher.jinja")
@@ -129,10 +129,12 @@ def train(role: str, tok, folder: Path, seed: int = 0, steps: int | None = None)
     for row in world.queries(min(steps * BATCH, 120_000), seed=seed, split="train"):
         messages, reply = samples(role, row, rng)
         data.append(encode(tok, messages, row["tools"], reply))
+    data = batching.by_length(data, steps, BATCH, seed)
     arguments = TrainingArguments(
         output_dir=str(folder / "log"),
         max_steps=steps,
-        per_device_train_batch_size=BATCH,
+        per_device_train_batch_size=BATCH // 4,
+        gradient_accumulation_steps=4,
         learning_rate=rate,
         lr_scheduler_type="cosine",
         warmup_steps=50,
@@ -147,13 +149,13 @@ def train(role: str, tok, folder: Path, seed: int = 0, steps: int | None = None)
         seed=seed,
         dataloader_num_workers=0,
         disable_tqdm=True,
-        train_sampling_strategy="group_by_length",
+        train_sampling_strategy="sequential",
     )
     Trainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(data),
-        data_collator=DataCollatorForSeq2Seq(tok, pad_to_multiple_of=8),
+        data_collator=DataCollatorForSeq2Seq(tok, pad_to_multiple_of=4),
     ).train()
     model.to(torch.bfloat16).save_pretrained(folder)
     tok.save_pretrained(folder)
