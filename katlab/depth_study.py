@@ -1,0 +1,120 @@
+"""One model's whole depth study: saturation, damage, what each start costs, how it recovers.
+
+Report section 2, on the profile's own student and on real weights (SmolLM2-135M-Instruct), with the
+report's rule beside its alternatives. The figures are in `katlab.depth_figures`.
+
+    real = depth_study.smollm2(stage); table = depth_study.variants(real)
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from transformers import PreTrainedModel
+
+from katlab import calibration, continue_training, models, saturation, upscaling
+from katlab.lab import Stage
+from katlab.layer_plan import LayerPlan, plan
+
+# (label, choice, order, start); the first is the report's own rule
+VARIANTS = (
+    ("copy (the report's rule)", "similarity", "interleaved", "copy"),
+    ("alpha 0.25", "similarity", "interleaved", "alpha"),
+    ("half-step", "similarity", "interleaved", "half-step"),
+    ("zero", "similarity", "interleaved", "zero"),
+    ("copy, by repeat damage", "repeat-damage", "interleaved", "copy"),
+    ("copy, a run, stacked", "run", "stacked", "copy"),
+    ("copy, evenly spaced", "evenly", "interleaved", "copy"),
+)
+RECOVERING = ("copy", "zero", "half-step")
+
+
+@dataclass
+class Study:
+    """A model, the text it is judged on, and what was measured."""
+
+    name: str
+    model: PreTrainedModel
+    train: list[dict]
+    held_out: list[dict]
+    report: saturation.Saturation
+    damage: pd.DataFrame
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """One row a layer over all text: similarity, update norms, skip and repeat damage."""
+        rows = self.report.overall.merge(self.damage.query("group == 'all'"), on=["group", "layer"])
+        return rows.assign(similarity=1 - rows["influence"])
+
+    def plan(self, choice: str = "similarity", order: str = "interleaved", start: str = "copy"):
+        """A plan of a quarter more layers by this study's measurements."""
+        return plan(
+            len(self.layers),
+            choice=choice,
+            order=order,
+            start=start,
+            table=self.layers,
+            angular=self.report.angular,
+        )
+
+    @property
+    def kat(self) -> LayerPlan:
+        """The report's rule: the most saturated quarter, once each, interleaved, copied."""
+        return plan(len(self.layers), preset="kat", table=self.layers)
+
+
+def of_stage(stage: Stage) -> Study:
+    """The study of the profile's own student, on the stage's calibration text."""
+    model, tokenizer = models.load(stage.config.model)
+    batches, held_out = calibration.of_stage(stage, tokenizer)
+    train = batches
+    if stage.settings.text == "nano":
+        train = calibration.nano_batches(
+            tokenizer, stage.settings.recovery_queries, stage.seed, "train"
+        )
+    report = saturation.measure(model, batches, seed=stage.seed)
+    damage = saturation.damage(model, batches, seed=stage.seed)
+    return Study(stage.profile, model, train, held_out, report, damage)
+
+
+def smollm2(stage: Stage) -> Study:
+    """The study of SmolLM2-135M-Instruct, its damage on `real_tokens` tokens, the rest on 8 x that.
+
+    Prose, code and sums; the held-out text is from the second half of each.
+    """
+    model, tokenizer = models.load_smollm2()
+    tokens, texts = stage.settings.real_tokens, calibration.texts()
+
+    def cut(tokens: int, **where) -> list[dict]:
+        return calibration.batches(tokenizer, texts, tokens, length=64, size=3, **where)
+
+    report = saturation.measure(model, cut(8 * tokens), seed=stage.seed)
+    damage = saturation.damage(model, cut(tokens), seed=stage.seed)
+    train = cut(64 * 3 * max(1, stage.settings.real_recovery_steps // 4))
+    return Study("SmolLM2-135M", model, train, cut(tokens, offset=0.5), report, damage)
+
+
+def variants(study: Study) -> pd.DataFrame:
+    """Held-out loss change in nats of the report's rule and its alternatives, before training."""
+    rows = []
+    for label, choice, order, start in VARIANTS:
+        made = study.plan(choice, order, start)
+        change = upscaling.predict(study.model, made, study.held_out)["loss_change"]
+        rows.append((study.name, label, change))
+    return pd.DataFrame(rows, columns=["model", "variant", "loss_change"])
+
+
+def recovery(study: Study, stage: Stage, steps: int) -> pd.DataFrame:
+    """Held-out loss of copy, zero and half-step while each trains for `steps` steps."""
+    settings = stage.settings
+    curves = continue_training.recovery(
+        study.model,
+        {start: study.plan(start=start) for start in RECOVERING},
+        study.train,
+        study.held_out,
+        steps=steps,
+        scheme=settings.recovery_scheme,
+        rate=settings.recovery_rate,
+        every=max(1, steps // 6),
+        seed=stage.seed,
+    )
+    return curves.assign(model=study.name)
