@@ -3,6 +3,8 @@
 import ipaddress
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -20,6 +22,7 @@ os.environ.update(
     MPLBACKEND="Agg",
 )
 
+CHECKOUT = Path(__file__).parents[1]
 PARAMETERS = """profile: str = "nano"  # which profile
 run: str = "demo"  # folder under outputs/
 seed: int = 0
@@ -92,3 +95,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KATLAB_RUNNER", "")  # so that what the runner sets is undone
     monkeypatch.delenv("KATLAB_RUNNER")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one run of every notebook on profile tiny, made once by the command itself."""
+    root = tmp_path_factory.mktemp("smoke")
+    for name in ("notebooks", "data_samples", "pyproject.toml", "constraints.txt"):
+        (root / name).symlink_to(CHECKOUT / name)
+    command = [sys.executable, "-m", "katlab.lab.cli", "run", "--profile", "tiny", "--run", "smoke"]
+    done = subprocess.run(
+        command, env=os.environ | {"KATLAB_ROOT": str(root)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (root / "console.txt").write_text(done.stdout + done.stderr)
+    return root / "outputs" / "smoke"

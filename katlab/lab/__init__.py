@@ -9,6 +9,7 @@ Usage:  from katlab import lab;  stage = lab.begin("05_step_srpo", globals())
 from katlab.lab.callbacks import latest_checkpoint
 from katlab.lab.notebook import begin, quiet
 from katlab.lab.profiles import load as load_profile
+from katlab.lab.progress import number
 from katlab.lab.runs import Stage
 
-__all__ = ["Stage", "begin", "latest_checkpoint", "load_profile", "quiet"]
+__all__ = ["Stage", "begin", "latest_checkpoint", "load_profile", "number", "quiet"]

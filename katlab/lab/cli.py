@@ -181,18 +181,13 @@ def _ls(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
+    from katlab.lab import compare
     from katlab.lab.progress import number
-    from katlab.lab.report import stage_folders
 
-    table: dict[tuple[str, str], dict[str, object]] = {}
-    for run in options.runs:
-        for stage in stage_folders(stages.outputs() / run):
-            for key, value in runs.read(stage)["headline"].items():
-                table.setdefault((stage.name, key), {})[run] = value
-    print(f"{'':52}" + "".join(f"{run:>16}" for run in options.runs))
-    for (stage, key), row in sorted(table.items()):
-        shown = "".join(f"{number(row[run]) if run in row else '–':>16}" for run in options.runs)
-        print(f"{stage:22}{key:30}{shown}")
+    values = compare.headline(stages.outputs(), options.runs)
+    if values.empty:
+        raise UserError(f"None of {', '.join(options.runs)} has headline figures yet; run a stage.")
+    print(values.map(number).unstack("run", fill_value="–")[options.runs].to_string())
 
 
 def _report(options: argparse.Namespace) -> None:

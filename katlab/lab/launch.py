@@ -27,8 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         quiet()
+        spec = stages.find(options.stage)  # both mistakes show before the module is imported
         stage = Stage.open(options.dir)
-        metrics = trainer(options.stage)(stage)
+        metrics = trainer(spec.name)(stage)
     except UserError as mistake:
         print(mistake, file=sys.stderr)
         return 2

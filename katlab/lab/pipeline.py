@@ -74,7 +74,8 @@ def run(specs: Sequence[Spec], values: dict[str, object], force: bool = False) -
 def _stage(folder: Path, values: dict, force: bool, console: Console) -> None:
     upstream = notebook.upstream_fingerprints(folder)
     wanted = fingerprint.of(folder.name, values, upstream)
-    if not force and _unchanged(folder, wanted):
+    always = any(spec.always for spec in stages.STAGES if spec.name == folder.name)
+    if not (force or always) and _unchanged(folder, wanted):
         console.unchanged(folder.name)
         return
     _require_upstream(folder, values)

