@@ -43,6 +43,7 @@ _IS_RIGHT = re.compile(
 )
 _ALONE = re.compile(r"[(\[*$\s]*(?P<letter>[A-Za-z])[)\]*$.:\s]*")
 _LISTED = re.compile(r"^[ \t>*-]*[(\[*]*(?P<letter>[A-Z])(?:[)\]]|[.:](?=\s))", re.MULTILINE)
+_INLINE = re.compile(r"(?<!\w)\(?(?P<letter>[A-Z])\)(?=\s)")  # "(A) Venus (B) Mars"
 _OTHER = re.compile(r"\s*(?:or|and|/|,)\s*\(?(?P<letter>[A-Z])\b(?!\s+(?:is|are|was)\b)")
 _NEGATED = re.compile(r"(?:\b(?:not|neither|nor)|n't)\W+(?:\w+\W+)?$")
 _RETRACTED = re.compile(r"\b(?:wait|no|actually|correction|instead|sorry|scratch|rather)\b", re.I)
@@ -99,7 +100,7 @@ def _letter_of(text: str, texts: dict[str, str]) -> str | None:
     same = [k for k, v in texts.items() if v and _plain(v) == _plain(text)]
     if len(same) == 1:
         return same[0]
-    listed = {m["letter"] for m in _LISTED.finditer(text)}
+    listed = {m["letter"] for m in (*_LISTED.finditer(text), *_INLINE.finditer(text))}
     return listed.pop() if len(listed) == 1 and _LISTED.match(text) else None
 
 

@@ -3,7 +3,7 @@
 Two styles. A `breach` tries to leave the sandbox and gives the right values only if that worked:
 its verdict says whether the door held. A `raw` one attacks the grading itself. Forms: `call`
 (f(x) = x*x + 1 on five inputs), `stdin` (the same over input lines), `check` (a loop of asserts
-that runs in the second sandbox). Classes 16, 19 and 20 are tests of their own in test_rewards_attacks.
+that runs in the second sandbox). Classes 16, 19, 20 are tests of their own (test_rewards_attacks).
 """
 
 from dataclasses import dataclass
@@ -296,7 +296,7 @@ ATTACKS = [
         "import gc\ndef f(x):\n    for o in gc.get_objects():\n"
         "        if isinstance(o, dict) and ('expected' in o or 'wants' in o):\n"
         "            return x * x + 1\n        if isinstance(o, (list, tuple)) and any(\n"
-        "                type(v) is int and v == 905 * 905 + 1 for v in o[:50]):\n"
+        "                type(v) is int and v == x * x + 1 > 9000 for v in o[:50]):\n"
         "            return x * x + 1\n",
     ),
     raw(
