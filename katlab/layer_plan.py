@@ -15,6 +15,8 @@ This module needs neither torch nor transformers: planning 40B takes no memory a
     plan = layer_plan.plan(64, preset="kat", table=saturation.overall)
 """
 
+from __future__ import annotations
+
 import copy
 import json
 import re
@@ -22,11 +24,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from katlab import UserError, planner
+from katlab import UserError
+
+if TYPE_CHECKING:  # writing 81 GB needs no tables
+    import pandas as pd
 
 CHOICES = ("similarity", "skip-damage", "repeat-damage", "run", "evenly", "list")
 STARTS = ("copy", "zero", "half-step", "alpha")
@@ -62,11 +67,11 @@ class LayerPlan:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
-    def from_dict(cls, fields: dict) -> "LayerPlan":
+    def from_dict(cls, fields: dict) -> LayerPlan:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
     @classmethod
-    def load(cls, path: Path) -> "LayerPlan":
+    def load(cls, path: Path) -> LayerPlan:
         """Read a plan written by `save`; UserError when the file is no such plan."""
         try:
             return cls.from_dict(json.loads(Path(path).read_text()))
@@ -201,6 +206,8 @@ def child_tensors(name: str, plan: LayerPlan) -> list[tuple[str, float]]:
 
 def costs(config: Mapping, plan: LayerPlan, sequence: int = 4096) -> dict:
     """Parameters, cache bytes a token and forward FLOPs a token of parent and child."""
+    from katlab import planner
+
     row = {}
     for who, c in (("parent", config), ("child", child_config(config, plan))):
         row[f"{who}_layers"] = c["num_hidden_layers"]

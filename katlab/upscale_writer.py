@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import Path
 from threading import Event
 
@@ -42,7 +42,7 @@ from katlab.checkpoint_layout import (
 from katlab.layer_plan import LayerPlan, child_config
 
 PROVENANCE = "upscale.json"
-CHUNK = 16 * 2**20
+CHUNK = 4 * 2**20
 CARRIED = {".json", ".txt", ".model", ".jinja", ".tiktoken", ".py"}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -78,16 +78,7 @@ def write(
             f"{target} needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free; free"
             " some or give another disk."
         )
-    stop = Event()
-    with ThreadPoolExecutor(1) as pool:  # hashing overlaps with copying
-        hashes = pool.submit(_hashes, source, stop)
-        try:
-            for name, shard, _ in todo:
-                _write_shard(source, part, name, shard)
-        except BaseException:
-            stop.set()
-            raise
-        digests = hashes.result()
+    digests = _work(source, part, todo)
     _carry(source, part)
     total = sum(piece.size for shard in shards for piece in shard)
     if len(shards) > 1:
@@ -108,6 +99,25 @@ def write(
     (part / "job.json").unlink()
     part.rename(target)
     return record
+
+
+def _work(source: Path, part: Path, todo: list[tuple[str, list[Piece], int]]) -> dict[str, str]:
+    """Write the shards of `todo` and hash the source files while their pages are in memory."""
+    stop, files = Event(), ["config.json", *source_files(source)]
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    digests, copies = {}, []
+    try:
+        for file, job in zip_longest(files, todo):
+            if job is not None:
+                copies.append(pool.submit(_write_shard, source, part, job[0], job[1]))
+            if file is not None:
+                digests[file] = pool.submit(_hash, source / file, stop)
+        for copied in copies:
+            copied.result()
+        return {file: digest.result() for file, digest in digests.items()}
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
 
 
 def _same_job(part: Path, source: Path, plan: LayerPlan, shard_bytes: int) -> None:
@@ -204,16 +214,13 @@ def scaled(values: np.ndarray, factor: float, dtype: str) -> bytes:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16).tobytes()
 
 
-def _hashes(source: Path, stop: Event) -> dict[str, str]:
-    """SHA-256 of config.json and the weight files; ends early when `stop` is set."""
-    digests, buffer = {}, bytearray(CHUNK)
-    for name in ["config.json", *source_files(source)]:
-        digest = hashlib.sha256()
-        with (source / name).open("rb", buffering=0) as file:
-            while (size := file.readinto(buffer)) and not stop.is_set():
-                digest.update(memoryview(buffer)[:size])
-        digests[name] = digest.hexdigest()
-    return digests
+def _hash(path: Path, stop: Event) -> str:
+    """SHA-256 of a file; gives up when `stop` is set."""
+    digest, buffer = hashlib.sha256(), bytearray(CHUNK)
+    with path.open("rb", buffering=0) as file:
+        while (size := file.readinto(buffer)) and not stop.is_set():
+            digest.update(memoryview(buffer)[:size])
+    return digest.hexdigest()
 
 
 def _carry(source: Path, part: Path) -> None:
