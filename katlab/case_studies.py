@@ -8,14 +8,18 @@ user). Deviation: the report gives no rates; the thresholds of the verdict are o
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from katlab import models
 from katlab.chat import CHANGES, Model, Reply, Step, Tokenizer, agents, load, replies
 from katlab.evaluation import run_arm, teacher_arm, with_flags
 from katlab.evaluation_metrics import bootstrap, paired_difference
 from katlab.lab.runs import Stage
 from katlab.nano import world
-from katlab.synthesis import load_queries
+from katlab.synthesis import LocalResponder, load_queries
 
 
 def showcases(
@@ -38,11 +42,18 @@ def showcases(
     return {name: (row, s) for (name, row), s in zip(cases.items(), said, strict=True)}
 
 
+def teacher_reply(stage: Stage, row: dict) -> str:
+    """What the reasoning teacher answers to a query, greedily (the other model of Figure 10)."""
+    folder = Path(models.locate(stage.config.model.teacher_on))
+    teacher = LocalResponder(folder, stage.settings.max_new_tokens)
+    return teacher.respond([row])[0][0]
+
+
 def run(stage: Stage) -> dict[str, float]:
     """Measure section 6's claims over many queries; writes cases.jsonl and trajectories.json.
 
-    Settings [case_studies]: prompts, agents, memory, temperature, max_new_tokens, teacher. Returns
-    headline figures.
+    Settings [case_studies]: prompts, agents, memory, temperature, max_new_tokens. Returns headline
+    figures.
     """
     s, config = stage.settings, stage.config
     model, tok = load(stage)
@@ -81,8 +92,7 @@ def run(stage: Stage) -> dict[str, float]:
         on_step=lambda now, before=done: bar.to(before + now),
     )
     bar.close()
-    if s.teacher:
-        frames.append(teacher_arm(config, rows, "on", tok, s, stage.seed).assign(case="teacher"))
+    frames.append(teacher_arm(config, rows, "on", tok, s, stage.seed).assign(case="teacher"))
     cases, steps = pd.concat(frames, ignore_index=True), step_frame(walked)
     if stage.writes:
         cases.to_json(stage.dir / "cases.jsonl", orient="records", lines=True)
@@ -153,13 +163,20 @@ def verdict(
     reached = bootstrap(steps, "reached")
     both = steps.groupby("id")["thinks"].agg(lambda t: t.any() and not t.all())
     switches = bootstrap(both.rename("both").reset_index(), "both")
+    less = paired_difference(simple, case["teacher"], "tokens", relative=True)
     n, m = case["plain"]["id"].nunique(), steps["id"].nunique()
-    rows = [
+    return [
         (
             f"A simple query is answered without thinking (Figure 10; n = {len(simple)})",
             "one example",
             _percent(calm),
             calm[0] >= 0.80,
+        ),
+        (
+            f"It costs fewer tokens than a reasoning model (n = {len(simple)})",
+            "379 thought tokens saved",
+            f"{less[0]:+.0%} [{less[1]:+.0%}, {less[2]:+.0%}]",
+            less[2] < 0,
         ),
         (
             f"A hard query is thought through (Figure 11; n = {len(hard)})",
@@ -198,18 +215,38 @@ def verdict(
             formed[0] >= 0.98,
         ),
     ]
-    if "teacher" in case:
-        less = paired_difference(simple, case["teacher"], "tokens", relative=True)
-        rows.insert(
-            1,
-            (
-                f"It costs fewer tokens than a reasoning model (n = {len(simple)})",
-                "379 thought tokens saved",
-                f"{less[0]:+.0%} [{less[1]:+.0%}, {less[2]:+.0%}]",
-                less[2] < 0,
-            ),
+
+
+def control_figure(cases: pd.DataFrame, steps: pd.DataFrame) -> Figure:
+    """Think-on rate by difficulty as asked for in words, and what agents do at each step."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4), sharey=True)
+    for name, colour in (("told on", "#2563eb"), ("plain", "#94a3b8"), ("told off", "#16a34a")):
+        asked = cases[cases["case"] == name]
+        points = {d: bootstrap(part, "thinks") for d, part in asked.groupby("difficulty")}
+        mean, low, high = np.array(list(points.values())).T
+        left.errorbar(
+            list(points),
+            mean,
+            yerr=[mean - low, high - mean],
+            color=colour,
+            marker="o",
+            capsize=3,
+            label={"plain": "nothing said"}.get(name, name),
         )
-    return rows
+    left.set(title="wishes in words (95 % intervals)", xlabel="difficulty", xticks=list(points))
+    left.set(ylabel="share", ylim=(-0.03, 1.05))
+    left.legend(title="think-on rate", frameon=False)
+    by_step = steps.groupby("step")[["thinks", "reached"]].mean()
+    right.bar(by_step.index - 0.2, by_step["thinks"], 0.36, color="#2563eb", label="thinks")
+    right.bar(by_step.index + 0.2, by_step["reached"], 0.36, color="#7c3aed", label="dial is right")
+    asked = steps.groupby("step")["changes"].first()
+    labels = [f"{step}: {n} change{'s' * (n > 1)}" for step, n in asked.items()]
+    right.set(xticks=by_step.index, xticklabels=labels, xlabel="step of the agent")
+    right.set_title(f"agents with tools (n = {steps['id'].nunique()})")
+    right.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.25))
+    figure.suptitle("Who decides: the user's words and the agent's step")
+    figure.tight_layout()
+    return figure
 
 
 def _percent(interval: tuple[float, float, float]) -> str:

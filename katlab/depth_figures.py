@@ -17,7 +17,6 @@ STARTS = {"copy": "#c2410c", "zero": "#15803d", "half-step": "#2563eb"}
 
 
 def _panels(count: int, title: str, width: float = 5.2, height: float = 3.8):
-    sns.set_theme(style="whitegrid", context="notebook", font_scale=0.85)
     figure, axes = plt.subplots(
         1, count, figsize=(width * count, height), squeeze=False, layout="constrained"
     )
@@ -108,6 +107,7 @@ def starts(table: pd.DataFrame) -> Figure:
         bars = axis.barh(part.variant, part.loss_change, color=own)
         axis.bar_label(bars, [f"{v:+.3f}" for v in part.loss_change], padding=3, fontsize=8)
         axis.margins(x=0.22)
+        axis.grid(False, axis="y")
         axis.axvline(0, color="#334155", lw=0.8)
         axis.invert_yaxis()
         axis.set(xlabel="loss change, nats a token", title=name)

@@ -152,7 +152,7 @@ def run(stage: Stage) -> dict[str, float]:
     """Sample every system in its arms on the held-out queries; write arms.jsonl and summary.json.
 
     Settings [evaluation]: prompts, samples (auto), forced_samples, temperature, max_new_tokens,
-    batch_size, delta, teachers. Returns the figures of the final system and of the cold start.
+    batch_size, delta. Returns the figures of the final system and of the cold start.
     """
     s, config = stage.settings, stage.config
     rows = load_queries(config, s.prompts, stage.seed, "eval")
@@ -183,8 +183,7 @@ def run(stage: Stage) -> dict[str, float]:
             accuracy, tokens, think_on = means
             stage.log(system=system, arm=arm, accuracy=accuracy, tokens=tokens, think_on=think_on)
     bar.close()
-    if s.teachers:
-        frames += [teacher_arm(config, rows, mode, tok, s, stage.seed) for mode in ("on", "off")]
+    frames += [teacher_arm(config, rows, mode, tok, s, stage.seed) for mode in template.MODES]
     arms = pd.concat(frames, ignore_index=True)
     if stage.writes:
         arms.drop(columns=["thinks", "well_formed"]).to_json(
@@ -214,7 +213,8 @@ def teacher_arm(
     Token counts are those of the *student's* tokenizer on the teacher's text: the teachers' own
     tokens are of another size. There is no judge; a reply without an answer has a problem.
     """
-    teacher = LocalResponder(Path(vars(config.model)[f"teacher_{mode}"]), settings.max_new_tokens)
+    folder = models.locate(vars(config.model)[f"teacher_{mode}"])
+    teacher = LocalResponder(Path(folder), settings.max_new_tokens)
     replies = [reply for (reply,) in teacher.respond(rows, 1, settings.temperature, seed)]
     parts = [split_thought(reply) for reply in replies]
     answers = [answer or None for _, answer in parts]

@@ -17,6 +17,7 @@ EPILOG = "Every command explains itself: katlab COMMAND --help."
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     given = list(sys.argv[1:] if argv is None else argv)
+    sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ must not stop a run
     try:
         options = _parser(given).parse_args(given)
         return options.act(options) or 0

@@ -84,6 +84,7 @@ def claim_grid(frame: pd.DataFrame) -> Figure:
     axes.set(xlim=(0, len(chosen)), ylim=(len(rows), 0), xlabel="run")
     axes.set_title("Which claims each run reproduces")
     axes.tick_params(length=0)
+    axes.grid(False)
     for spine in axes.spines.values():
         spine.set_visible(False)
     return figure

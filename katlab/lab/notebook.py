@@ -24,6 +24,7 @@ PARAMETERS = ("profile", "run", "seed", "overrides", "report_to")
 RUNNER = "KATLAB_RUNNER"  # set by the runner for its kernels: it holds the lock of the run folder
 HELD = {True: "held", False: "not held", None: "not applicable"}
 COLOURS = {True: "#15803d", False: "#b91c1c", None: "#64748b"}
+STYLE = Path(__file__).with_name("house.mplstyle")
 CELL = "padding:6px 12px;border-bottom:1px solid #e2e8f0;text-align:left;vertical-align:top"
 
 
@@ -58,6 +59,9 @@ def begin(name: str, namespace: dict) -> Stage:
     )
     stage.shows = _in_notebook()
     if stage.shows:
+        import matplotlib.pyplot as plt
+
+        plt.style.use(STYLE)
         _show(run_card(stage))
     return stage
 

@@ -82,7 +82,7 @@ class Bar:
 
     def metrics(self, values: Mapping[str, object]) -> None:
         """Figures to show beside the step; shown with the next write."""
-        self.values.update(telling(values, self.show))
+        self.values = telling(self.values | dict(values), self.show)
 
     def close(self) -> None:
         """The work is done; the line stays with its duration and last figures."""

@@ -33,11 +33,11 @@ from katlab import batching, template
 from katlab.nano import world
 
 SHAPES = {  # width, layers, heads, steps, learning rate
-    "base": (128, 4, 4, 900, 3e-3),
-    "teacher_off": (128, 4, 4, 2500, 3e-3),
-    "teacher_on": (128, 4, 4, 2500, 3e-3),
+    "base": (128, 4, 4, 900, 2e-3),
+    "teacher_off": (128, 4, 4, 2500, 2e-3),
+    "teacher_on": (128, 4, 4, 2500, 2e-3),
 }
-BATCH = 128
+BATCH = 64
 TEACHER_JINJA = Path(__file__).with_name("teacher.jinja")
 
 
@@ -133,8 +133,8 @@ def train(role: str, tok, folder: Path, seed: int = 0, steps: int | None = None)
     arguments = TrainingArguments(
         output_dir=str(folder / "log"),
         max_steps=steps,
-        per_device_train_batch_size=BATCH // 4,
-        gradient_accumulation_steps=4,
+        per_device_train_batch_size=BATCH // 2,
+        gradient_accumulation_steps=2,
         learning_rate=rate,
         lr_scheduler_type="cosine",
         warmup_steps=50,

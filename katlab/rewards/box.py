@@ -47,6 +47,7 @@ class Box:
             "fd": theirs if own_fd else -1,
             "cpu": int(job["seconds"]) + 2,
             "file_size": 16 << 20,
+            "namespace": rung == "bubblewrap",
             "in_fd": -1,
             "out_fd": -1,
             **job,

@@ -81,6 +81,8 @@ def verify_file(path: str | Path, out: str | Path | None = None) -> int:
         raise UserError(f"The file {path} holds no row: give lines with kind, answer, reference.")
     verdicts = grade([row for _, row in rows])
     print(table([(row[0], verdict) for (_, row), verdict in zip(rows, verdicts, strict=True)]))
+    if isolations := sorted({v.detail["isolation"] for v in verdicts if "isolation" in v.detail}):
+        print(f"code isolation: {', '.join(isolations)}")
     unscorable = [(n, v) for (n, _), v in zip(rows, verdicts, strict=True) if v.correct is None]
     for number, reason in bad:
         print(f"line {number}: not graded, {reason}", file=sys.stderr)

@@ -94,13 +94,15 @@ def said(error):
 def limit(job):
     import resource as r
 
+    if job["namespace"]:  # elsewhere the kernel would count all processes of this user
+        r.setrlimit(r.RLIMIT_NPROC, (32, 32))
+
     for what, value in (
         (r.RLIMIT_AS, job["memory"]),
         (r.RLIMIT_FSIZE, job["file_size"]),
         (r.RLIMIT_NOFILE, 64),
         (r.RLIMIT_CPU, job["cpu"]),
         (r.RLIMIT_CORE, 0),
-        (r.RLIMIT_NPROC, 32),
     ):
         r.setrlimit(what, (value, value))
 

@@ -11,7 +11,8 @@ Deviations: 1. an answer equals the reference as a whole: trailing text that a p
 30 digits, and never taken between an equation and an expression, or for a list with an ellipsis.
 
 Accepts: the content of the last `\boxed{}` (several that differ are wrong, unless the reference is
-a set), else what follows the last "answer is" / "answer:" / "####", else the whole answer, with $
+a set), else what follows the last "answer is" / "answer:" / "####" in its sentence,
+else the whole answer, with $
 signs, LaTeX spacing and a closing full stop taken off. Reference: a string such as "12",
 "\frac{1}{2}", "x = 3", "(1, 2)"; a number is taken as its string.
 Usage: `verify("so the answer is 12.", "12")`
@@ -28,7 +29,7 @@ from threading import Lock
 from typing import Any
 
 from katlab.rewards import math_pool
-from katlab.rewards.verdict import Verdict, answer_span
+from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
 DEADLINE = 2.0  # seconds of one answer in a worker
 MAX_CHARS, MAX_DIGITS, MAX_DEPTH, MAX_FRACTIONS = 2000, 200, 24, 40
@@ -36,6 +37,7 @@ CACHE_SIZE = 50_000
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _STATED = re.compile(r"(?:\banswer\s*(?:is|:|=)|####)\s*:?\s*", re.IGNORECASE)
+_SENTENCE = re.compile(r"\n|\.(?=\s)|\s+(?:because|since|as|which|so)\b")
 _SPACING = re.compile(r"\\[,;:! ]|\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])|~")
 _NUMBER = re.compile(r"([+-]?)(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?:/(\d+))?")
 _FRAC = re.compile(r"([+-]?)\\[dt]?frac\{([+-]?\d+)\}\{([+-]?\d+)\}")
@@ -80,7 +82,7 @@ def final_answer(text: str) -> str | list[str]:
     for stated in _STATED.finditer(text):  # noqa: B007 (the last one is wanted)
         pass
     if stated:
-        text = text[stated.end() :].split("\n", 1)[0]
+        text = _SENTENCE.split(text[stated.end() :], maxsplit=1)[0]
     return normalise(text)
 
 
@@ -174,14 +176,14 @@ def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
     hard: dict[tuple[str, str], list[int]] = {}
     for i, (answer, reference) in enumerate(pairs):
         start = time.perf_counter()
-        gold = _gold(str(reference))
-        submitted = final_answer(answer_span(answer))
+        gold = _gold(str(reference)) if isinstance(reference, str | int | float) else ""
+        submitted = final_answer(answer_span(answer)[:MAX_ANSWER])
         text = submitted if isinstance(submitted, str) else ", ".join(submitted)
         with _lock:
             found = _cache.get((gold, text))
         found = found or quick(submitted, gold)
         if not gold:
-            found = None, "the reference is empty"
+            found = None, "the reference is empty or not a string"
         if found is None:
             hard.setdefault((gold, text), []).append(i)
         verdicts.append(Verdict(*(found or (None, "")), time.perf_counter() - start))

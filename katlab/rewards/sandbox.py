@@ -27,6 +27,15 @@ START_SECONDS = 30.0  # for the interpreter to come up, on a busy machine; not t
 _slots = threading.BoundedSemaphore(SLOTS)
 
 
+def _fresh_slots() -> None:
+    """In a forked child: the slots that the parent's threads held are not held here."""
+    global _slots
+    _slots = threading.BoundedSemaphore(SLOTS)
+
+
+os.register_at_fork(after_in_child=_fresh_slots)
+
+
 @dataclass
 class Job:
     """One candidate; `judge` makes a second sandbox that holds the tests and relays its calls."""

@@ -1,0 +1,89 @@
+"""Stage 04: stratified weights, random modes, directives, rationales, and the loss mask."""
+
+import pytest
+from test_synthesis import Scripted
+from test_template import byte_tokenizer
+
+from katlab import UserError, cold_start, template
+from katlab.nano import world
+
+ROWS = world.queries(300, seed=2, split="train")
+
+
+def voted(rate_on):
+    """Rows whose votes say think-on for a share `rate_on[difficulty]` of each difficulty."""
+    rows = []
+    for difficulty, rate in rate_on.items():
+        rows += [
+            {"difficulty": difficulty, "mode": "on" if i < rate * 100 else "off"}
+            for i in range(100)
+        ]
+    return rows
+
+
+def test_stratify_by_hand():
+    # two levels with shares 0 and 1: think-on share equals the weight of level 2
+    weights = cold_start.stratify(voted({1: 0.0, 2: 1.0}), share_on=2 / 3)
+    assert weights[2] == pytest.approx(2 / 3, abs=1e-6)
+
+
+def test_stratify_reaches_the_share_with_weights_of_one_tilt():
+    rate = {1: 0.5, 2: 0.9, 3: 0.95, 4: 1.0, 5: 1.0}
+    weights = cold_start.stratify(voted(rate), share_on=2 / 3)
+    assert sum(weights.values()) == pytest.approx(1)
+    assert sum(weights[d] * rate[d] for d in rate) == pytest.approx(2 / 3, abs=1e-6)
+    ratios = [weights[d + 1] / weights[d] for d in (1, 2, 3, 4)]
+    assert max(ratios) - min(ratios) < 1e-6
+
+
+def test_votes_that_all_agree_cannot_be_stratified():
+    with pytest.raises(UserError, match="voter_step"):
+        cold_start.stratify(voted({1: 1.0, 2: 1.0}), share_on=2 / 3)
+
+
+def test_random_modes_are_one_in_a_hundred_and_marked():
+    rows = [row | {"mode": "off"} for row in ROWS]
+    marked = cold_start.randomize(rows, 0.01, seed=0)
+    assert sum("random_mode" in row for row in marked) == 3
+    assert all(row["mode"] == "off" for row in marked if "random_mode" not in row)
+
+
+def test_directives_are_obeyed_and_leave_the_plain_query_for_the_teachers():
+    marked = cold_start.direct([row | {"mode": "on"} for row in ROWS], 0.2, seed=0)
+    wished = [row for row in marked if "plain" in row]
+    assert len(wished) == 60
+    for row in wished:
+        said = row["messages"][-1]["content"]
+        assert said.endswith({"on": "Think deeper.", "off": "Do not think."}[row["mode"]])
+        assert not row["plain"][-1]["content"].endswith(("deeper.", "think."))
+
+
+def test_rationale_that_names_another_mode_is_dropped():
+    rows = [row | {"mode": "on"} for row in ROWS[:4]]
+    texts = iter(["a: think on.", "b: think off.", "c", "d: think on, not think off."])
+    kept, dropped = cold_start.rationalize(rows, Scripted(lambda row, k: next(texts)))
+    assert [row["judge"] for row in kept] == ["a: think on."] and dropped == 3
+
+
+def test_responses_come_from_the_modes_teacher():
+    rows = [row | {"mode": mode} for row, mode in zip(ROWS[:40], ["on", "off"] * 20, strict=True)]
+    on = Scripted(lambda r, k: f"<think>\n{r['thought']}\n</think>\n\n{r['direct']}", name="R1")
+    off = Scripted(lambda row, k: row["direct"], name="V3")
+    answered = cold_start.respond(rows, off, on, seed=0)
+    assert len(answered) == 40
+    assert {(row["mode"], row["teacher"]) for row in answered} == {("on", "R1"), ("off", "V3")}
+    assert all((row["thought"] is None) == (row["mode"] == "off") for row in answered)
+
+
+def test_loss_covers_judge_decision_thought_and_answer_but_not_the_prompt():
+    tokenizer = byte_tokenizer()
+    template.add_tags(tokenizer)
+    row = ROWS[0] | {"mode": "on", "judge": "hard, think on.", "thought": "t", "answer": "a"}
+    encoded = cold_start.encode(tokenizer, row)
+    first = encoded["completion_mask"].index(1)
+    assert tokenizer.decode(encoded["input_ids"][:first]).endswith("<judge>\n")
+    learned = tokenizer.decode(encoded["input_ids"][first:])
+    assert learned == template.judged("on", "hard, think on.") + template.body("on", "a", "t") + (
+        "<|im_end|>"
+    )
+    assert all(encoded["completion_mask"][first:])
