@@ -13,7 +13,7 @@ distillation has something to align. Roles as in the report's section 3.1:
 
 import json
 import random
-import time
+import shutil
 from pathlib import Path
 
 import torch
@@ -30,15 +30,27 @@ from transformers import (
 )
 
 from katlab import batching, template
+from katlab.lab.stages import root
 from katlab.nano import world
 
-SHAPES = {  # width, layers, heads, steps, learning rate
-    "base": (128, 4, 4, 900, 2e-3),
-    "teacher_off": (128, 4, 4, 2500, 2e-3),
-    "teacher_on": (128, 4, 4, 2500, 2e-3),
-}
+STEPS = {"base": 900, "teacher_off": 2200, "teacher_on": 1400}
+WIDTH, LAYERS, HEADS, RATE = 128, 4, 4, 2e-3
 BATCH = 64
 TEACHER_JINJA = Path(__file__).with_name("teacher.jinja")
+
+
+def corpus(kind: str, rows: list[dict]) -> list[str]:
+    """The texts a tokenizer is trained on: everything that its models will read and write."""
+    texts = []
+    for row in rows:
+        texts += [m["content"] for m in row["messages"]] + [row["direct"], row["thought"]]
+        texts += [world.rationale(row, mode) for mode in template.MODES]
+        texts += [json.dumps(tool) for tool in row["tools"] or []]
+    chrome = {
+        "student": "system\nYou are a helpful assistant.\nuser\nassistant\n\n# Tools\n<tools>\n",
+        "teacher": "<think>\n\n</think>\n\nTag it. Why think on? Why think off?",
+    }
+    return texts + [chrome[kind]] * len(rows)
 
 
 def tokenizer(kind: str, corpus: list[str]) -> PreTrainedTokenizerFast:
@@ -103,18 +115,16 @@ def encode(tok, messages, tools, reply: str) -> dict:
     return {"input_ids": head + tail, "labels": [-100] * len(head) + tail}
 
 
-def train(role: str, tok, folder: Path, seed: int = 0, steps: int | None = None) -> None:
+def train(role: str, tok, folder: Path, steps: int, seed: int = 0) -> None:
     """Train one of the three models from random weights and save it in bfloat16."""
-    width, layers, heads, full_steps, rate = SHAPES[role]
-    steps = steps or full_steps
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=len(tok) + (-len(tok)) % 8,
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads // 2,
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS // 2,
         max_position_embeddings=512,
         rope_parameters={"rope_theta": 10_000.0, "rope_type": "default"},
         tie_word_embeddings=True,
@@ -135,7 +145,7 @@ def train(role: str, tok, folder: Path, seed: int = 0, steps: int | None = None)
         max_steps=steps,
         per_device_train_batch_size=BATCH // 2,
         gradient_accumulation_steps=2,
-        learning_rate=rate,
+        learning_rate=RATE,
         lr_scheduler_type="cosine",
         warmup_steps=50,
         adam_beta2=0.98,
@@ -157,6 +167,7 @@ def train(role: str, tok, folder: Path, seed: int = 0, steps: int | None = None)
         train_dataset=Dataset.from_list(data),
         data_collator=DataCollatorForSeq2Seq(tok, pad_to_multiple_of=4),
     ).train()
+    shutil.rmtree(folder / "log", ignore_errors=True)
     model.to(torch.bfloat16).save_pretrained(folder)
     tok.save_pretrained(folder)
 
@@ -185,8 +196,26 @@ def accuracy(folder: Path, role: str, rows: list[dict]) -> dict[str, float]:
         batch.pop("token_type_ids", None)
         out = model.generate(**batch, max_new_tokens=128, do_sample=False)
         replies = tok.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-        right = [r.split("\n\n")[-1].strip() == row["direct"] for r, row in zip(replies, rows)]
+        answers = [reply.split("\n\n")[-1].strip() for reply in replies]
+        right = [a == row["direct"] for a, row in zip(answers, rows, strict=True)]
         for level in world.DIFFICULTIES:
-            hits = [ok for ok, row in zip(right, rows) if row["difficulty"] == level]
+            hits = [ok for ok, row in zip(right, rows, strict=True) if row["difficulty"] == level]
             figures[f"{mode}_{level}"] = round(sum(hits) / len(hits), 3)
     return figures
+
+
+def main(steps: int | None = None, out: Path | None = None) -> Path:
+    """Build all three models and figures.json in `out` (default data_samples/nano)."""
+    out = out or root() / "data_samples" / "nano"
+    rows = world.queries(6000, seed=1, split="train")
+    held_out = world.queries(600, seed=5, split="eval")
+    tokenizers = {kind: tokenizer(kind, corpus(kind, rows)) for kind in ("student", "teacher")}
+    figures = {}
+    for role, full in STEPS.items():
+        print(f"{role}: {steps or full} steps of {BATCH}", flush=True)
+        tok = tokenizers["student" if role == "base" else "teacher"]
+        train(role, tok, out / role, steps or full)
+        figures[role] = accuracy(out / role, role, held_out)
+        print(f"{role}: {figures[role]}", flush=True)
+    (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    return out
