@@ -1,6 +1,8 @@
 """The attack corpus on each rung of the isolation ladder that holds here, and what it leaves."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -153,3 +155,46 @@ def test_a_broken_sandbox_is_unscorable(breakage, monkeypatch, tmp_path):
     (verdict,) = rewards.grade([("code", "lambda x: x * x + 1", CALL)])
     assert verdict.correct is None and verdict.reward is None and verdict.reason
     assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+def descendants(pid):
+    """Process ids below `pid`, itself included."""
+    found, todo = set(), [str(pid)]
+    while todo:
+        one = todo.pop()
+        found.add(one)
+        for task in Path("/proc", one, "task").glob("*/children"):
+            todo += task.read_text().split()
+    return found
+
+
+def alive(pid):
+    try:
+        return Path("/proc", pid, "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_killed_grader_takes_its_sandboxes_and_workers_with_it():
+    needs_isolation()
+    program = (
+        "from katlab.rewards import grade, math_pool\n"
+        "math_pool.compare([('x', 'y')], 5.0)\n"
+        "reference = {'entry': 'f', 'tests': [{'args': [1], 'expected': 1}], 'seconds': 100}\n"
+        "print('up', flush=True)\n"
+        "grade([('code', 'import time\\ndef f(x):\\n    time.sleep(100)', reference)])\n"
+    )
+    grader = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=REPO)
+    assert grader.stdout.readline() == b"up\n"
+    until = time.monotonic() + 60
+    while len(below := descendants(grader.pid)) < 6 and time.monotonic() < until:
+        time.sleep(0.1)  # itself, the math worker, its two children, the sandbox
+        if any(isolation.BOOT.encode() in Path("/proc", p, "cmdline").read_bytes() for p in below):
+            break
+    assert len(below) >= 5
+    grader.kill()
+    grader.wait()
+    grader.stdout.close()
+    while any(map(alive, below)) and time.monotonic() < until + 60:
+        time.sleep(0.1)
+    assert not [pid for pid in below if alive(pid)]

@@ -53,6 +53,9 @@ def test_exact_reads_only_what_is_fully_a_number(text, value):
         (r"\boxed{2}, again \boxed{2}", "2"),
         (r"\boxed{2} or \boxed{3}", ["2", "3"]),
         ("#### 8", "8"),
+        ("The answer is 12. It follows from 3 + 9.", "12"),
+        ("The answer is $12.5$ because 12.5 > 3", "12.5"),
+        ("The answer is (1, 2).", "(1, 2)"),
         (r"\boxed{1", ""),
         ("", ""),
     ],
@@ -101,6 +104,9 @@ def test_false_positives_of_the_library_are_wrong(gold, answer):
         (r"\{2,3\}", r"\boxed{2} and \boxed{3}"),
         ("50\\%", "50%"),
         ("x>3", "3<x"),
+        ("12", "3 + 9 = 12"),
+        ("12", "x = 3 + 9 = 12"),
+        (12, "12"),
     ],
 )
 def test_equal_answers_are_correct(gold, answer):
@@ -172,6 +178,8 @@ def test_a_child_past_its_deadline_is_killed_and_its_slot_serves_on():
 def test_a_reference_that_does_not_parse_is_unscorable():
     assert verdict(r"\frac{", "1").correct is None
     assert verdict("", "1").correct is None
+    assert verdict(None, "1").correct is None
+    assert verdict("4=5", "5").correct is None
     assert verdict("9" * 300, "1").correct is None  # beyond bounds is the row's fault here
 
 

@@ -175,7 +175,6 @@ def test_an_unusable_choice_reference(reference):
         ('{"a": true}', {"json": {"a": 1}}, False),
         ("{'a': 1}", {"json": True}, False),
         ("[" * 100_000, {"json": True}, False),
-        ("No. 42", {"regex": r"\b\d{2}\b"}, True),
         ("", {"none": ["x"]}, False),
     ],
 )
@@ -183,7 +182,7 @@ def test_keyword_checks(answer, reference, correct):
     assert keywords.verify(answer, reference).correct is correct
 
 
-@pytest.mark.parametrize("reference", [None, {}, {"al": ["x"]}, "cup C"])
+@pytest.mark.parametrize("reference", [None, {}, {"al": ["x"]}, "cup C", {"all": "cup C"}])
 def test_an_unusable_keywords_reference(reference):
     assert grade([("keywords", "x", reference)])[0].correct is None
 
