@@ -178,10 +178,14 @@ def main(job):
             data = data[write(results, data) :]
 
     def message():
-        size = read(requests, 10)
+        return exactly(int(exactly(10) or b"0"))
+
+    def exactly(size):
         data = b""
-        while size and len(data) < int(size):
-            data += read(requests, int(size) - len(data))
+        while len(data) < size:
+            data += (more := read(requests, size - len(data)))
+            if not more:  # the parent has closed its end
+                return b""
         return data
 
     if job.get("confine"):

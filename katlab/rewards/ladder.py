@@ -7,6 +7,7 @@ Usage: `rung, binary, why = choose()`
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 
 from katlab.rewards import isolation
@@ -24,7 +25,7 @@ def probe(what, argument):
         if what == "write":
             return open(argument, "w").write("x")
         if what == "list":
-            return len(os.listdir(argument))
+            return os.listdir(argument)
         if what == "fork":
             pid = os.fork()
             if not pid:
@@ -48,12 +49,19 @@ _chosen: dict[str | None, tuple[str, str, str]] = {}
 
 def probe(rung: str, binary: str) -> str:
     """ "" when the rung isolates here, else what went wrong."""
+    with tempfile.NamedTemporaryFile("w", prefix="katlab-probe-") as secret:
+        secret.write("a file of the grader's user")
+        secret.flush()
+        return _probe(rung, binary, secret.name)
+
+
+def _probe(rung: str, binary: str, secret: str) -> str:
     requests = [
         ("add", 1),
         ("read", "/etc/passwd"),
         ("write", "/usr/lib/katlab-probe"),
-        ("list", os.path.expanduser("~")),
-        ("list", os.getcwd()),
+        ("read", secret),
+        ("list", "/etc"),
         ("fork", 0),
         ("socket", "192.0.2.1"),
         ("signal", os.getppid()),

@@ -37,7 +37,8 @@ def confine(readable, program):
     rules = check(libc.syscall(CREATE, attributes, size, 0), "landlock_create_ruleset")
     for path in readable:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        rule = struct.pack("=Qi", READ_FILE | READ_DIR | EXECUTE, fd)
+        rights = READ_FILE | EXECUTE | (READ_DIR if os.path.isdir(path) else 0)
+        rule = struct.pack("=Qi", rights, fd)
         check(libc.syscall(ADD_RULE, rules, 1, rule, 0), f"landlock_add_rule {path}")
         os.close(fd)
     check(libc.syscall(RESTRICT, rules, 0), "landlock_restrict_self")

@@ -117,7 +117,7 @@ class _Run:
                     self.boxes[1].send(kind.encode() + payload)
             else:
                 return "forged", "a record of no known kind"
-        if fault and self.waiting:
+        if fault and not box.ready:
             return "failed", f"the sandbox did not start ({box.rung})"
         if fault == "closed":
             if self.records and self.records[-1][0] == "E" or judge:

@@ -221,6 +221,8 @@ ATTACKS = [
     ),
     raw(7, "exit-stdin", "import sys\nsys.exit(0)\n", "stdin"),
     raw(7, "exit-check", "import os\ndef f(x):\n    os._exit(0)\n", "check"),
+    raw(7, "exit-at-import-check", "import os\nos._exit(0)\n", "check"),
+    raw(7, "close-at-import-check", "import os\nos.closerange(0, 1000)\n", "check"),
     # 8 monkey-patching
     raw(
         8,
@@ -481,6 +483,7 @@ ATTACKS = [
     ),
     raw(14, "sleep-check", "import time\ndef f(x):\n    time.sleep(100)\n", "check"),
     raw(14, "sleep-stdin", "import time\ntime.sleep(100)\n", "stdin"),
+    raw(14, "spin-at-import-check", "while True:\n    pass\n", "check"),
     # 15 sources
     raw(15, "parentheses", "x = " + "(" * 20000 + ")" * 20000 + "\ndef f(x):\n    return 1\n"),
     raw(15, "terms", "x = " + "+".join(["1"] * 50000) + "\ndef f(x):\n    return 1\n"),
