@@ -21,10 +21,11 @@ from datasets import Dataset
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     DataCollatorForSeq2Seq,
     PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     Trainer,
     TrainingArguments,
 )
@@ -118,13 +119,14 @@ def encode(tok, messages, tools, reply: str) -> dict:
 def train(role: str, tok, folder: Path, steps: int, seed: int = 0) -> None:
     """Train one of the three models from random weights and save it in bfloat16."""
     torch.manual_seed(seed)
-    config = Qwen2Config(
+    config = Qwen3Config(  # as "qwen2", AutoTokenizer would replace the tokenizer's own splitting
         vocab_size=len(tok) + (-len(tok)) % 8,
         hidden_size=WIDTH,
         intermediate_size=2 * WIDTH,
         num_hidden_layers=LAYERS,
         num_attention_heads=HEADS,
         num_key_value_heads=HEADS // 2,
+        head_dim=WIDTH // HEADS,
         max_position_embeddings=512,
         rope_parameters={"rope_theta": 10_000.0, "rope_type": "default"},
         tie_word_embeddings=True,
@@ -133,7 +135,7 @@ def train(role: str, tok, folder: Path, steps: int, seed: int = 0) -> None:
         bos_token_id=None,
         eos_token_id=tok.eos_token_id,
     )
-    model = Qwen2ForCausalLM(config)
+    model = Qwen3ForCausalLM(config)
     rng = random.Random(seed)
     data = []
     for row in world.queries(min(steps * BATCH, 120_000), seed=seed, split="train"):
@@ -175,7 +177,7 @@ def train(role: str, tok, folder: Path, steps: int, seed: int = 0) -> None:
 @torch.inference_mode()
 def accuracy(folder: Path, role: str, rows: list[dict]) -> dict[str, float]:
     """Greedy accuracy by difficulty on held-out queries, by exact match of the answer text."""
-    tok = PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left")
+    tok = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     modes = {"teacher_on": ("on",), "teacher_off": ("off",), "base": ("off", "on")}[role]
     figures = {}

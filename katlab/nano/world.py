@@ -12,6 +12,7 @@ category come from reasoning-gym's `chain_sum`; its sentence is shortened to kee
 import json
 import random
 import zlib
+from itertools import accumulate
 
 import reasoning_gym
 
@@ -111,16 +112,16 @@ def _query(content: str | list[dict], verifier: str, reference, direct: str, tho
 def _math(rng: random.Random, steps: int) -> dict:
     digits = {"min_digits": 1, "max_digits": 1}
     terms = {"min_terms": steps + 1, "max_terms": steps + 1}
-    while True:  # a term of 0 would leave the sign of "-0" to be guessed
+    while True:  # totals stay in 0..30, as in the other categories, and no term is "-0"
         chain = reasoning_gym.create_dataset(
             "chain_sum", size=1, seed=rng.randrange(2**31), **digits, **terms
         )
         item = chain[0]
         expression = item["metadata"]["expression"].replace(" ", "")
-        if "0" not in expression:
+        start = int(expression[0])
+        changes = [int(expression[i : i + 2]) for i in range(1, len(expression), 2)]
+        if "0" not in expression and all(0 <= t <= 30 for t in accumulate([start, *changes])):
             break
-    start = int(expression[0])
-    changes = [int(expression[i : i + 2]) for i in range(1, len(expression), 2)]
     return _query(
         f"Compute {expression}.",
         "math",
@@ -132,30 +133,31 @@ def _math(rng: random.Random, steps: int) -> dict:
 
 def _code(rng: random.Random, steps: int) -> dict:
     """Compose single operations on x into one expression; graded by running unit tests."""
+    name = rng.choice("xyzn")
     a, b, multiplied, ops, lines = 1, 0, 0, [], []
     for _ in range(steps):
         k = rng.choice([2, 3])
-        if multiplied < 2 and abs(b * k) <= 30 and rng.random() < 0.3:
+        if multiplied < 2 and b * k <= 30 and rng.random() < 0.3:
             a, b, multiplied = a * k, b * k, multiplied + 1
             ops.append(f"*{k}")
         else:
-            (k,) = _walk(rng, b, 1, low=-30, high=30)
+            (k,) = _walk(rng, b, 1, low=-9)
             b += k
             ops.append(f"{k:+d}")
-        lines.append(f"{ops[-1]}: {_affine(a, b)}")
-    thought = "\n".join([OPENING, *lines, f"{CLOSING} {_affine(a, b)}, yes."])
+        lines.append(f"{ops[-1]}: {_affine(a, b, name)}")
+    thought = "\n".join([OPENING, *lines, f"{CLOSING} {_affine(a, b, name)}, yes."])
     tests = [{"args": [x], "expected": a * x + b} for x in (0, 1, 2, 7, -3)]
     return _query(
-        f"Write f: x {' '.join(ops)}.",
+        f"Write f: {name} {' '.join(ops)}.",
         "code",
         {"entry": "f", "tests": tests},
-        f"lambda x: {_affine(a, b)}",
+        f"lambda {name}: {_affine(a, b, name)}",
         thought,
     )
 
 
-def _affine(a: int, b: int) -> str:
-    head = "x" if a == 1 else f"{a}*x"
+def _affine(a: int, b: int, name: str) -> str:
+    head = name if a == 1 else f"{a}*{name}"
     return head if b == 0 else f"{head}{b:+d}"
 
 
@@ -166,9 +168,9 @@ def _science(rng: random.Random, steps: int) -> dict:
     near = [value + k for k in (-3, -2, -1, 1, 2, 3) if value + k >= 0]
     options = rng.sample([value, *rng.sample(near, 3)], 4)
     letter = "ABCD"[options.index(value)]
-    listed = " ".join(f"{name}) {option}" for name, option in zip("ABCD", options, strict=True))
-    content = f"A gas at {start} K is changed by {_signed(changes)} K. {listed}"
-    thought = _worked_sum(start, changes) + f"\n{value} is {letter}."
+    listed = " ".join(f"{option}={name}" for name, option in zip("ABCD", options, strict=True))
+    content = f"A gas at {start} K is changed by {_signed(changes)} K. Options: {listed}"
+    thought = _worked_sum(start, changes) + f"\n{value}={letter}"
     return _query(content, "choice", {"answer": letter, "options": list("ABCD")}, letter, thought)
 
 
