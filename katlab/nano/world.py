@@ -137,7 +137,7 @@ def _code(rng: random.Random, steps: int) -> dict:
     a, b, multiplied, ops, lines = 1, 0, 0, [], []
     for _ in range(steps):
         k = rng.choice([2, 3])
-        if multiplied < 2 and b * k <= 30 and rng.random() < 0.3:
+        if multiplied < 2 and -9 <= b * k <= 30 and rng.random() < 0.3:
             a, b, multiplied = a * k, b * k, multiplied + 1
             ops.append(f"*{k}")
         else:
