@@ -245,5 +245,6 @@ def train(stage: Stage) -> dict[str, float]:
         callbacks=[stage.callback("cold start", show=("loss", "mean_token_accuracy"))],
     )
     result = trainer.train(resume_from_checkpoint=latest_checkpoint(stage.checkpoints / "sft"))
-    models.save(trainer.model, tokenizer, stage.checkpoints / "student")
+    if trainer.is_world_process_zero():
+        models.save(trainer.model, tokenizer, stage.checkpoints / "student")
     return {"train_loss": result.training_loss, "steps": result.global_step}

@@ -27,7 +27,7 @@ from katlab import models, sampling, template
 from katlab.lab import latest_checkpoint
 from katlab.lab.runs import Stage
 from katlab.rewards import grade
-from katlab.synthesis import load_queries
+from katlab.synthesis import load_queries, read_jsonl, write_jsonl
 
 FORMAT_MODES = ("gate", "additive", "off")
 
@@ -146,24 +146,26 @@ class StepSRPOTrainer(GRPOTrainer):
         return out
 
     def _write_rollouts(self, inputs, rows, parsed, columns) -> None:
-        """Append this rank's rollouts: who was asked what, the mode, the verdict, both advantages."""
+        """Append this rank's rollouts: the query, the mode, the verdict, both advantages."""
         texts = self.processing_class.batch_decode(rows)
+        lines = []
+        for row, text, one, (right, judge, answer) in zip(
+            inputs, texts, parsed, columns, strict=True
+        ):
+            record = {
+                "step": self.state.global_step,
+                **{key: row[key] for key in ("id", "category", "difficulty")},
+                "mode": one.mode,
+                "problem": one.problem,
+                "correct": None if right != right else bool(right),
+                "tokens": one.length,
+                "advantage_judge": round(judge, 4),
+                "advantage_answer": round(answer, 4),
+                "completion": text,
+            }
+            lines.append(json.dumps(record) + "\n")
         with self.rollouts.open("a", encoding="utf-8") as file:
-            for row, text, one, (right, judge, answer) in zip(
-                inputs, texts, parsed, columns, strict=True
-            ):
-                record = {
-                    "step": self.state.global_step,
-                    **{key: row[key] for key in ("id", "category", "difficulty")},
-                    "mode": one.mode,
-                    "problem": one.problem,
-                    "correct": None if right != right else bool(right),
-                    "tokens": one.length,
-                    "advantage_judge": round(judge, 4),
-                    "advantage_answer": round(answer, 4),
-                    "completion": text,
-                }
-                file.write(json.dumps(record) + "\n")
+            file.write("".join(lines))  # one write: ranks append to the same file
 
 
 def rewards_for(tokenizer: PreTrainedTokenizerBase) -> list:
@@ -287,9 +289,20 @@ def train(stage: Stage) -> dict[str, float]:
         settings=s,
         rollouts=stage.dir / "rollouts.jsonl",
     )
-    result = trainer.train(resume_from_checkpoint=latest_checkpoint(stage.checkpoints / "rl"))
-    models.save(trainer.model, tokenizer, stage.checkpoints / "student")
+    checkpoint = latest_checkpoint(stage.checkpoints / "rl")
+    if trainer.is_world_process_zero():
+        forget_rollouts(trainer.rollouts, int(checkpoint.rpartition("-")[2]) if checkpoint else 0)
+    trainer.accelerator.wait_for_everyone()
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.is_world_process_zero():
+        models.save(trainer.model, tokenizer, stage.checkpoints / "student")
     return {"steps": result.global_step, "train_loss": result.training_loss}
+
+
+def forget_rollouts(path: Path, step: int) -> None:
+    """Drop the rollouts of `step` and later: a resumed training writes them again."""
+    if path.is_file():
+        write_jsonl(path, [row for row in read_jsonl(path) if row["step"] < step])
 
 
 SHOWN = ("rewards/accuracy/mean", "rewards/think_on/mean", "completions/mean_length")

@@ -34,7 +34,7 @@ from katlab import batching, template
 from katlab.lab.stages import root
 from katlab.nano import world
 
-STEPS = {"base": 900, "teacher_off": 2200, "teacher_on": 1400}
+STEPS = {"base": 800, "teacher_off": 1800, "teacher_on": 1200}
 WIDTH, LAYERS, HEADS, RATE = 128, 4, 4, 2e-3
 BATCH = 64
 TEACHER_JINJA = Path(__file__).with_name("teacher.jinja")
@@ -95,8 +95,9 @@ def samples(role: str, row: dict, rng: random.Random) -> tuple[list[dict], str]:
     worked = f"{row['thought']}\n\n{row['direct']}"
     if role == "teacher_on":
         return row["messages"], f"<think>\n{row['thought']}\n</think>\n\n{row['direct']}"
-    if role == "base":  # a plain instruct model: sometimes direct, sometimes worked, no tags
-        return row["messages"], worked if rng.random() < 0.6 else row["direct"]
+    if role == "base":  # a plain instruct model: works hard queries, other ones now and then
+        direct = row["difficulty"] <= 3 and rng.random() < 0.5
+        return row["messages"], row["direct"] if direct else worked
     kind = rng.random()
     if kind < 0.1:
         return ask(row, "Tag it."), world.tags(row)
@@ -138,7 +139,9 @@ def train(role: str, tok, folder: Path, steps: int, seed: int = 0) -> None:
     model = Qwen3ForCausalLM(config)
     rng = random.Random(seed)
     data = []
-    for row in world.queries(min(steps * BATCH, 120_000), seed=seed, split="train"):
+    levels = (1, 1, 2, 2, 3, 3, 4, 5) if role == "teacher_off" else world.DIFFICULTIES
+    count = min(steps * BATCH, 120_000)
+    for row in world.queries(count, seed=seed, split="train", difficulties=levels):
         messages, reply = samples(role, row, rng)
         data.append(encode(tok, messages, row["tools"], reply))
     data = batching.by_length(data, steps, BATCH, seed)

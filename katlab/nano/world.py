@@ -20,7 +20,7 @@ CATEGORIES = ("code", "math", "science", "general", "multi_turn", "tool_use")
 DIFFICULTIES = (1, 2, 3, 4, 5)
 STEPS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6}  # steps of the walk by difficulty
 EVAL_SHARE = 8  # one query text in eight belongs to the held-out split
-CUPS = "ABCD"
+CUPS = "ABCDEF"
 OPENING, CLOSING = "Okay, let me see.", "Check:"  # what a reasoning teacher cannot help saying
 
 
