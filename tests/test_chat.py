@@ -311,11 +311,13 @@ def test_run_writes_what_results_reads(tmp_path, model, tokenizer):
     final.finish()
     stage = Stage.create(tmp_path, "r", "07_case_studies")
     stage.settings = SimpleNamespace(
-        prompts=12, agents=2, memory=1, temperature=1.0, max_new_tokens=4, teacher=False
+        prompts=12, agents=2, memory=1, temperature=1.0, max_new_tokens=4
     )
+    stage.config.model.teacher_on = str(final.checkpoints / "student")
     headline = case_studies.run(stage)
     cases, steps = case_studies.results(stage.dir)
-    assert len(cases) == 5 * 12 and len(steps) == 2 * len(chat.CHANGES)
+    assert len(cases) == 6 * 12 and len(steps) == 2 * len(chat.CHANGES)
     assert steps["reached"].mean() == headline["agent_steps_reached"]
-    assert len(case_studies.verdict(cases, steps)) == 7
+    assert len(case_studies.verdict(cases, steps)) == 8
+    assert isinstance(case_studies.teacher_reply(stage, ROWS[0]), str)
     assert case_studies.run(stage) == headline

@@ -410,6 +410,8 @@ def test_tables_name_their_prompts():
     auto = metrics.pick(arms, "final", "auto")
     assert table["final, auto"].iloc[-1] == 100 * auto["correct"].mean()
     assert "font-weight:700" in tables.ranked(table).to_html().replace(" ", "")
+    gate = tables.gate({"final": metrics.summarize(arms, "final")})
+    assert gate.loc["prompts", "final"] == 120
     routers = tables.routers(arms)
     assert routers.loc["always on", "tokens"] == 90 and routers.loc["always off", "tokens"] == 30
     assert (routers["prompts"] == 120).all()
@@ -453,11 +455,12 @@ def test_run_writes_what_load_reads(tmp_path, model, tokenizer, monkeypatch):
         max_new_tokens=4,
         batch_size=64,
         delta=0.0,
-        teachers=False,
     )
+    teacher = str(tmp_path / "r" / "05_step_srpo" / "checkpoints" / "student")
+    stage.config.model.teacher_on = stage.config.model.teacher_off = teacher
     headline = evaluation.run(stage)
     arms, summary = evaluation.load(stage.dir)
-    assert len(arms) == 30 * (2 + 2 + 5 + 5)
+    assert len(arms) == 30 * (2 + 2 + 5 + 5 + 2)
     assert summary["final"]["think_on"][0] == headline["final_think_on"]
     record = json.loads((stage.dir / "run.json").read_text())
     assert record["headline"]["cold_start_well_formed"] == headline["cold_start_well_formed"]
