@@ -280,3 +280,16 @@ def test_params_compare_and_ls_read_what_runs_wrote(project, capfd):
     assert "05_step_srpo           done" in capfd.readouterr().out
     assert cli.main(["params", "1"]) == 0
     assert "seed" in capfd.readouterr().out
+
+
+def test_libraries_are_quiet_before_the_first_cell(project):
+    """bitsandbytes logs a warning while it is imported; no page should open with it."""
+    speak = 'import logging\nlogging.getLogger("bitsandbytes.backends").warning("no CUDA here")'
+    edit(project, LAST, speak, "stage.finish()")
+    path = project / "notebooks" / f"{LAST}.ipynb"
+    book = nbformat.read(path, as_version=4)
+    book.cells.insert(0, book.cells.pop(4))  # before lab.begin
+    nbformat.write(book, path)
+    assert cli.main(["stage", "8"]) == 0
+    done = nbformat.read(project / "outputs/demo" / LAST / "notebook.ipynb", as_version=4)
+    assert done.cells[0].source == speak and done.cells[0].outputs == []

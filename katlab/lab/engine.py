@@ -21,6 +21,8 @@ from papermill import PapermillExecutionError, execute_notebook
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 
+# Runs in a kernel before its first cell, because libraries speak up while they are imported.
+QUIET = "--IPKernelApp.exec_lines=[\"__import__('katlab.lab').lab.quiet()\"]"
 GRACE = 20.0  # seconds an interrupted cell has before its kernel is killed
 
 
@@ -56,7 +58,12 @@ class _Engine(NBClientEngine):
         quiet.addHandler(logging.NullHandler())
         quiet.propagate = False
         client = _Client(
-            nb_man, kernel_name=kernel_name, timeout=None, coalesce_streams=True, log=quiet
+            nb_man,
+            kernel_name=kernel_name,
+            timeout=None,
+            coalesce_streams=True,
+            extra_arguments=[QUIET],
+            log=quiet,
         )
         with _forwarded_signals(client), kernel_log.open("ab") as log:
             client.execute(stdout=log, stderr=log, cwd=kernel_cwd)

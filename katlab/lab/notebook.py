@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import json
+import logging
 import os
 import sys
 import warnings
@@ -102,6 +103,8 @@ def quiet() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # Says at import, on every machine without a GPU, that a CUDA kernel is missing.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if "transformers" in sys.modules:  # imported before us, so the environment comes too late
         sys.modules["transformers"].logging.set_verbosity_error()
         sys.modules["transformers"].logging.disable_progress_bar()
