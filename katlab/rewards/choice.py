@@ -27,22 +27,26 @@ from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
 # After a letter: the end, a delimiter, or a word that continues a statement and not a noun phrase.
 _AFTER = r"(?=\s*(?:$|[.,;:!?)\]}\n*]|-|\b(?:because|since|as|and|or|but|is|not|with)\b))"
-_LETTER = rf"[(\[*$]*(?P<letter>[A-Za-z])[)\]*$]*{_AFTER}"
+_OPEN, _CLOSE = r"[(\[*$]{0,6}", r"[)\]*$]{0,6}"
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _LATEX = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|rm|bf)\b|[{}$]")
 _STATED = re.compile(
-    r"(?:\banswers?\b(?:\s+(?:choice|option))?\s*(?:is|are|would be|must be|should be|[:=])\s*[:=]?"
-    r"|\b(?:so|therefore|thus|hence)\b,?(?:\s+(?:it is|it's|it must be|we choose|choose|pick))?"
+    r"(?i:\banswers?\b(?:\s+(?:choice|option))?\s*(?:is|are|(?:would|must|should) be|[:=])\s*[:=]?)"
+    rf"\s*(?i:\boption\s+|\bchoice\s+)?{_OPEN}(?P<letter>[A-Za-z]){_CLOSE}{_AFTER}"
+)
+_HENCE = re.compile(  # weaker words: a capital only, "so a, ..." is an article
+    r"(?i:\b(?:so|therefore|thus|hence)\b,?(?:\s+(?:it is|it's|it must be|we choose|choose|pick))?"
     r"|\b(?:choose|pick|select|chosen|correct option is|correct choice is|correct one is))"
-    rf"\s*(?:\boption\s+|\bchoice\s+)?{_LETTER}",
-    re.IGNORECASE,
+    rf"\s*(?i:\boption\s+|\bchoice\s+)?{_OPEN}(?P<letter>[A-Z]){_CLOSE}{_AFTER}"
 )
 _IS_RIGHT = re.compile(
-    r"(?:\b(?:option|choice)\s+)?[(\[*]*\b(?P<letter>[A-Z])\b[)\]*]*\s+is\s+(?:the\s+)?"
+    rf"(?:\b(?:option|choice)\s+)?{_OPEN}\b(?P<letter>[A-Z])\b{_CLOSE}\s+is\s+(?:the\s+)?"
     r"(?:correct|right|best|answer)\b"
 )
 _ALONE = re.compile(r"[(\[*$\s]*(?P<letter>[A-Za-z])[)\]*$.:\s]*")
-_LISTED = re.compile(r"^[ \t>*-]*[(\[*]*(?P<letter>[A-Z])(?:[)\]]|[.:](?=\s))", re.MULTILINE)
+_LISTED = re.compile(
+    r"^[ \t>*-]{0,9}[(\[*]{0,6}(?P<letter>[A-Z])(?:[)\]]|[.:](?=\s))", re.MULTILINE
+)
 _INLINE = re.compile(r"(?<!\w)\(?(?P<letter>[A-Z])\)(?=\s)")  # "(A) Venus (B) Mars"
 _OTHER = re.compile(r"\s*(?:or|and|/|,)\s*\(?(?P<letter>[A-Z])\b(?!\s+(?:is|are|was)\b)")
 _NEGATED = re.compile(r"(?:\b(?:not|neither|nor)|n't)\W+(?:\w+\W+)?$")
@@ -75,7 +79,7 @@ def extract(answer: str, texts: dict[str, str]) -> tuple[str | None, str]:
     if boxed:
         return _only(boxed, "boxed")
     stated = []  # (position, letter)
-    for pattern in (_STATED, _IS_RIGHT):
+    for pattern in (_STATED, _HENCE, _IS_RIGHT):
         for match in pattern.finditer(answer):
             if _NEGATED.search(answer[max(0, match.start() - 20) : match.start()]):
                 continue

@@ -31,14 +31,16 @@ from typing import Any
 from katlab.rewards import math_pool
 from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
-DEADLINE = 2.0  # seconds of one answer in a worker
+DEADLINE = 2.0  # seconds of processor time of one answer in a worker
 MAX_CHARS, MAX_DIGITS, MAX_DEPTH, MAX_FRACTIONS = 2000, 200, 24, 40
 CACHE_SIZE = 50_000
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _STATED = re.compile(r"(?:\banswer\s*(?:is|:|=)|####)\s*:?\s*", re.IGNORECASE)
 _SENTENCE = re.compile(r"\n|\.(?=\s)|\s+(?:because|since|as|which|so)\b")
-_SPACING = re.compile(r"\\[,;:! ]|\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])|~")
+_SPACING = re.compile(  # a run of backslashes goes whole, so that one pass leaves nothing to do
+    r"\\+(?:[,;:!\s()\[\]]|(?:left|right|displaystyle|quad|qquad)(?![A-Za-z]))|~"
+)
 _NUMBER = re.compile(r"([+-]?)(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?:/(\d+))?")
 _FRAC = re.compile(r"([+-]?)\\[dt]?frac\{([+-]?\d+)\}\{([+-]?\d+)\}")
 # base^power as an exponent, with the power's digits; 10^5 and above is out of bounds.
@@ -88,10 +90,8 @@ def final_answer(text: str) -> str | list[str]:
 
 def normalise(text: str) -> str:
     """The string without dollar signs, LaTeX spacing, outer blanks and a closing full stop."""
-    text = _SPACING.sub(" ", text.translate(_UNICODE))
-    text = text.replace("$", "").replace("\\(", "").replace("\\)", "")
-    text = text.replace("\\[", "").replace("\\]", "")
-    return re.sub(r"\s+", " ", text).strip().strip("*").rstrip(".").strip()
+    text = _SPACING.sub(" ", text.translate(_UNICODE).replace("$", ""))
+    return re.sub(r"\s+", " ", text).lstrip(" *").rstrip(" *.")
 
 
 def exact(text: str) -> Fraction | None:

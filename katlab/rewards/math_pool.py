@@ -72,7 +72,7 @@ class Worker:
                 except OSError as error:
                     raise Gone("the math worker died") from error
                 sent += 1
-            for line in self.read(seconds * 4 + 20.0):  # its own clock is stricter
+            for line in self.read(seconds * 6 + 20.0):  # its own clock is stricter
                 results[line["id"] - first] = line["state"], line["note"]
         return [results[i] for i in range(len(items))]
 

@@ -21,7 +21,16 @@ import signal
 import sys
 import time
 
-MEMORY = 2 << 30
+MEMORY, PATIENCE = 2 << 30, 5
+OWN = [
+    ("x+1", "1+x"),
+    (r"\frac{1}{2}", r"\sqrt{2}"),
+    ("(1,2)", "(2,1)"),
+    (r"\{1,x\}", r"\{x,1\}"),
+    ("x=3", "2x=6"),
+    (r"\sqrt{1/n}", r"1/\sqrt{n}"),
+    ("1-1/e", "0.63"),
+]  # to warm up with
 _RELATION = re.compile(r"[=<>]|\\(?:le|ge|leq|geq|neq|ne|forall|exists|in)\b|[∀∃≤≥]")
 _COMMAND = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]{2,}")
 
@@ -176,7 +185,8 @@ class Slot:
 
     def give(self, item):
         self.item, self.gold_parsed, self.buffer = item, False, b""
-        self.deadline, self.cpu_before = time.monotonic() + item["seconds"], self.cpu()
+        self.start, self.cpu_before = time.monotonic(), self.cpu()
+        self.deadline = self.start + item["seconds"]
         os.write(self.down, json.dumps([item["gold"], item["answer"]]).encode() + b"\n")
 
     def replace(self):
@@ -191,7 +201,8 @@ def main():
     import math_verify  # noqa: F401 (loaded here, once, for every child)
     from latex2sympy2_extended import latex2sympy  # noqa: F401
 
-    boxed(r"\frac{1}{2}x+\sqrt{2}")  # the grammar's tables are built on first use
+    for gold, answer in OWN:  # tables that are built on first use, here once for every child
+        compare(gold, answer, lambda: None)
     out = os.dup(1)
     os.dup2(2, 1)  # nothing that a library prints may enter the protocol
     selector, waiting, incoming = selectors.DefaultSelector(), [], b""
@@ -238,9 +249,14 @@ def main():
                 say(slot, *json.loads(slot.buffer))
         for slot in slots:
             if slot.item and time.monotonic() >= slot.deadline:
-                starved = slot.cpu() - slot.cpu_before < 0.25 * slot.item["seconds"]
-                state = "starved" if starved else "timeout" if slot.gold_parsed else "no_gold"
-                say(slot, state, f"over {slot.item['seconds']:g} s")
+                seconds = slot.item["seconds"]
+                left = 0.95 * seconds - (slot.cpu() - slot.cpu_before)
+                # On a busy machine it still gets its processor time, up to PATIENCE times as late.
+                if left > 0 and time.monotonic() < slot.start + PATIENCE * seconds:
+                    slot.deadline = time.monotonic() + max(left, 0.05)
+                    continue
+                state = "starved" if left > 0 else "timeout" if slot.gold_parsed else "no_gold"
+                say(slot, state, f"over {seconds:g} s")
                 renew(slot)
             if not slot.item and waiting:
                 slot.give(waiting.pop(0))
