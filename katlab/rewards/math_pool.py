@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -52,7 +52,9 @@ class Worker:
 
     def read(self, seconds: float) -> list[dict]:
         """The lines that arrive next; Gone when none does in time."""
-        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
+        with selectors.DefaultSelector() as selector:  # select() ends at descriptor 1023
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            ready = selector.select(seconds)
         data = os.read(self.process.stdout.fileno(), 1 << 16) if ready else b""
         if not data:
             raise Gone("the math worker died" if ready else "the math worker does not answer")
