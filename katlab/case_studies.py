@@ -219,7 +219,7 @@ def verdict(
 
 def control_figure(cases: pd.DataFrame, steps: pd.DataFrame) -> Figure:
     """Think-on rate by difficulty as asked for in words, and what agents do at each step."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4), sharey=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4), sharey=True, layout="constrained")
     for name, colour in (("told on", "#2563eb"), ("plain", "#94a3b8"), ("told off", "#16a34a")):
         asked = cases[cases["case"] == name]
         points = {d: bootstrap(part, "thinks") for d, part in asked.groupby("difficulty")}
@@ -245,7 +245,6 @@ def control_figure(cases: pd.DataFrame, steps: pd.DataFrame) -> Figure:
     right.set_title(f"agents with tools (n = {steps['id'].nunique()})")
     right.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.25))
     figure.suptitle("Who decides: the user's words and the agent's step")
-    figure.tight_layout()
     return figure
 
 

@@ -23,7 +23,9 @@ PARTS = {"judge": "#f59e0b", "thought": ON, "answer": OFF, "tags": "#cbd5e1"}
 
 def think_on(arms: pd.DataFrame) -> Figure:
     """Think-on rate before and after Step-SRPO, by category and by difficulty (after Figure 7)."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.2), sharey=True)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10.5, 4.2), sharey=True, layout="constrained"
+    )
     before, after = (pick(arms, system, "auto") for system in (BEFORE, AFTER))
     rates = pd.DataFrame(
         {s: f.groupby("category")["thinks"].mean() for s, f in ((BEFORE, before), (AFTER, after))}
@@ -46,13 +48,12 @@ def think_on(arms: pd.DataFrame) -> Figure:
     _by_difficulty(right, {BEFORE: before, AFTER: after}, "thinks")
     right.set(ylabel="", title="by difficulty (95 % intervals)")
     figure.suptitle("Think-on rate before and after Step-SRPO")
-    figure.tight_layout()
     return figure
 
 
 def think_on_map(arms: pd.DataFrame) -> Figure:
     """Think-on rate by category x difficulty, before and after Step-SRPO."""
-    figure, axes = plt.subplots(1, 2, figsize=(10.5, 3.8), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 3.8), sharey=True, layout="constrained")
     for axis, system in zip(axes, (BEFORE, AFTER), strict=True):
         auto = pick(arms, system, "auto")
         table = auto.pivot_table("thinks", "category", "difficulty", aggfunc="mean")
@@ -68,15 +69,16 @@ def think_on_map(arms: pd.DataFrame) -> Figure:
             cbar_kws={"label": "think-on rate"},
             linewidths=1,
         )
+        axis.grid(False)
+        axis.tick_params(axis="y", rotation=0)
         axis.set(title=f"{system} ({_cell_size(auto)} samples a cell)", ylabel="")
     figure.suptitle("Where the model thinks")
-    figure.tight_layout()
     return figure
 
 
 def tokens(arms: pd.DataFrame) -> Figure:
     """Mean tokens a response by category and part, before and after (after Figure 8)."""
-    figure, axis = plt.subplots(figsize=(9, 4.2))
+    figure, axis = plt.subplots(figsize=(9, 4.2), layout="constrained")
     categories = sorted(arms["category"].unique())
     for offset, system in ((-0.2, BEFORE), (0.2, AFTER)):
         auto = pick(arms, system, "auto")
@@ -108,13 +110,12 @@ def tokens(arms: pd.DataFrame) -> Figure:
     axis.set_title("Tokens a response before and after Step-SRPO, by part")
     axis.legend(frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(0, -0.2))
     axis.margins(y=0.12)
-    figure.tight_layout()
     return figure
 
 
 def teacher_tokens(arms: pd.DataFrame) -> Figure:
     """Tokens of the final model against the reasoning teacher, by category (after Figure 9)."""
-    figure, axis = plt.subplots(figsize=(9, 3.8))
+    figure, axis = plt.subplots(figsize=(9, 3.8), layout="constrained")
     ours, theirs = pick(arms, AFTER, "auto"), pick(arms, "teacher on", "on")
     means = pd.DataFrame(
         {
@@ -131,13 +132,12 @@ def teacher_tokens(arms: pd.DataFrame) -> Figure:
     axis.set_title("Tokens a response: the final model and the reasoning teacher")
     axis.legend(frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.2))
     axis.margins(y=0.15)
-    figure.tight_layout()
     return figure
 
 
 def routers(table: pd.DataFrame) -> Figure:
     """Accuracy against tokens of every way to choose a mode (`evaluation_tables.routers`)."""
-    figure, axis = plt.subplots(figsize=(7.5, 4.4))
+    figure, axis = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
     ends = table.loc[["always off", "always on"]]
     axis.plot(
         ends["tokens"],
@@ -163,7 +163,6 @@ def routers(table: pd.DataFrame) -> Figure:
     axis.set(xlabel="tokens a response", ylabel="accuracy (95 % interval over prompts)")
     axis.set_title(f"When to think: the gate among its controls ({table['prompts'].min()} prompts)")
     axis.legend(frameon=False, loc="upper left")
-    figure.tight_layout()
     return figure
 
 
