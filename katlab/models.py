@@ -8,15 +8,18 @@ path. The report trains all parameters of its 40B; LoRA is this workbench's road
 """
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -120,13 +123,29 @@ def _quantization(kind: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
 
 def _plain(model: PreTrainedModel) -> PreTrainedModel:
     """The same weights without the GGUF mark, which forbids casting, training and saving."""
-    config = model.config.__class__(
-        **{k: v for k, v in model.config.to_dict().items() if k != "quantization_config"}
-    )
-    plain = AutoModelForCausalLM.from_config(config, dtype=model.dtype)
-    plain.load_state_dict(model.state_dict(), assign=True)
-    plain.tie_weights()
-    return plain
+    kept = {k: v for k, v in model.config.to_dict().items() if k != "quantization_config"}
+    config = model.config.__class__.from_dict(kept)
+    return assemble(config, model.state_dict(), dict(model.named_buffers()), model.dtype)
+
+
+def assemble(
+    config: PreTrainedConfig,
+    tensors: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
+    dtype: torch.dtype,
+) -> PreTrainedModel:
+    """A model of `config` made of the given tensors, none of them copied or initialised.
+
+    `buffers` are those that no state dict holds, such as rotary frequencies.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    model.load_state_dict(tensors, assign=True)
+    for name, buffer in buffers.items():
+        owner, _, leaf = name.rpartition(".")
+        model.get_submodule(owner).register_buffer(leaf, buffer.clone(), persistent=False)
+    model.tie_weights()
+    return model.eval()
 
 
 def attach_lora(

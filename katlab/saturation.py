@@ -172,8 +172,10 @@ class _LayerProbe:
         update = torch.linalg.vector_norm(y - x, dim=-1)
         values = (1 - xy / (size * yy.sqrt()), update / size, self.attention / size)
         metrics_BTM = torch.stack([*values, self.mlp / size, share], dim=-1)
-        masks = self.masks.to(y.device, torch.float64)
-        self.sums.append(torch.einsum("gbt,btm->gbm", masks, metrics_BTM.double()))
+        masks_GBT = self.masks.to(y.device)
+        # Padding may be a zero vector, which has no direction: 0/0 must not reach the sums.
+        metrics_BTM = metrics_BTM.double().masked_fill(~masks_GBT.any(0)[..., None], 0.0)
+        self.sums.append(torch.einsum("gbt,btm->gbm", masks_GBT.double(), metrics_BTM))
         self._keep(y)
 
     def _keep(self, state: Tensor):

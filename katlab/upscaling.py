@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from katlab import UserError, calibration, models, saturation, upscale_writer
 from katlab.lab import Stage
@@ -34,20 +34,14 @@ def apply_in_memory(
     if getattr(model, "is_quantized", False):
         raise UserError('A quantised model cannot be upscaled; load it with quantize = "none".')
     config = model.config.__class__.from_dict(child_config(model.config.to_dict(), plan))
-    with torch.device("meta"):
-        child = AutoModelForCausalLM.from_config(config, dtype=model.dtype)
     tensors = {}
     for name, tensor in model.state_dict().items():
         for child_name, factor in child_tensors(name, plan):
             own = tensor if share and factor == 1.0 else tensor.clone()
             tensors[child_name] = own.mul_(factor) if factor != 1.0 else own
-    child.load_state_dict(tensors, assign=True)
-    for name, buffer in model.named_buffers():  # rotary frequencies are in no state dict
-        owner, _, leaf = name.rpartition(".")
-        child.get_submodule(owner).register_buffer(leaf, buffer.clone(), persistent=False)
-    child.tie_weights()
+    child = models.assemble(config, tensors, dict(model.named_buffers()), model.dtype)
     child.generation_config = copy.deepcopy(model.generation_config)
-    return child.eval()
+    return child
 
 
 @torch.inference_mode()
@@ -80,9 +74,6 @@ def verify(
     Every tensor must be the parent's times its scale, dtype and weight tying must be kept, the
     held-out loss must move as predicted, and with start "zero" the logits must be equal bit by bit.
     """
-    name = _first_wrong_tensor(parent, child, plan)
-    if name:
-        raise UserError(f"{name} is not what the plan says; write the child again.")
     if child.dtype != parent.dtype:
         raise UserError("The child's dtype is not its parent's; write the child again.")
     tied = [
@@ -90,6 +81,9 @@ def verify(
     ]
     if tied[0] != tied[1]:
         raise UserError("The child's embeddings are not tied as its parent's; write it again.")
+    name = _first_wrong_tensor(parent, child, plan)
+    if name:
+        raise UserError(f"{name} is not what the plan says; write the child again.")
     predicted = predict(parent, plan, batches)
     loss = mean_loss(child, batches)
     checks = {

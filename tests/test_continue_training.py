@@ -37,16 +37,13 @@ def test_new_layers_alone_learn():
 
 
 def test_the_curve_starts_at_the_parent_and_falls():
-    batches = text(8)
+    batches, model = text(8), tiny()
     plans = {s: plan(4, choice="list", chosen=[1], start=s) for s in ("copy", "zero")}
-    model = tiny()
-    curves = recovery(model, plans, batches, batches, steps=12, rate=1e-2, every=6)
-    assert curves.groupby("start").step.apply(list).to_dict() == {
-        "copy": [-1, 0, 6, 12], "zero": [-1, 0, 6, 12]
-    }  # fmt: skip
+    curves = recovery(model, plans, batches, batches, steps=6, rate=2e-2, every=3)
     for start, curve in curves.groupby("start"):
+        assert curve.step.tolist() == [-1, 0, 3, 6]
         assert curve.loss.iloc[-1] < curve.loss.iloc[0] - 0.1
         if start == "zero":
             assert curve.loss.iloc[1] == curve.loss.iloc[0], "zero starts as its parent"
-    again = recovery(model, plans, batches, batches, steps=12, rate=1e-2, every=6)
-    assert again.equals(curves), "the same seed, the same curve"
+    again = recovery(model, {"copy": plans["copy"]}, batches, batches, steps=6, rate=2e-2, every=3)
+    assert again.equals(curves[curves.start == "copy"]), "the same seed, the same curve"

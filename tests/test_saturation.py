@@ -1,5 +1,7 @@
 """Layer saturation: hand-computed metrics, the streaming sums, skip and repeat damage."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -64,7 +66,6 @@ def test_update_norms_and_shares_by_hand():
     layer, x = model.model.layers[0], model.model.embed_tokens(batch["input_ids"])
     caught = []
     hook = layer.self_attn.register_forward_hook(lambda m, a, out: caught.append(out[0]))
-    y = model.model(batch["input_ids"], output_hidden_states=True)
     y = saturation_output(model, batch["input_ids"])
     hook.remove()
     attention = caught[0]
@@ -198,29 +199,43 @@ def test_repeat_damage_equals_a_model_that_runs_the_layer_twice():
 
 
 def test_tuple_outputs_are_measured_alike():
-    """Older decoders return (hidden, ...) from a layer."""
+    """Older decoders return (hidden, ...) from a layer and take the first."""
     model, batches = tiny(), text(2)
-    before = measure(model, batches).overall.influence
-    damaged = damage(model, batches).query("group == 'all'")["skip"]
+    inner = model.model
 
-    class Tupled(torch.nn.Module):
+    class Layer(torch.nn.Module):
         def __init__(self, layer):
             super().__init__()
             self.layer, self.self_attn, self.mlp = layer, layer.self_attn, layer.mlp
 
         def forward(self, hidden, **kwargs):
-            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
             return (self.layer(hidden, **kwargs),)
 
-    wrapped = torch.nn.ModuleList(Tupled(layer) for layer in model.model.layers)
-    last = wrapped[-1].register_forward_hook(lambda m, a, out: out)
-    model.model.layers = wrapped
-    norm = model.model.norm.forward
-    model.model.norm.forward = lambda h: norm(h[0] if isinstance(h, tuple) else h)
-    np.testing.assert_allclose(measure(model, batches).overall.influence, before, rtol=1e-6)
-    after = damage(model, batches).query("group == 'all'")["skip"]
-    np.testing.assert_allclose(after, damaged, atol=1e-6)
-    last.remove()
+    class Decoder(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.ModuleList(Layer(layer) for layer in inner.layers)
+
+        def forward(self, input_ids, attention_mask, use_cache):
+            hidden = inner.embed_tokens(input_ids)
+            rotary = inner.rotary_emb(hidden, torch.arange(input_ids.shape[1])[None])
+            for layer in self.layers:
+                hidden = layer(hidden, position_embeddings=rotary)[0]
+            return SimpleNamespace(last_hidden_state=inner.norm(hidden))
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base_model, self.device = Decoder(), model.device
+
+        def get_output_embeddings(self):
+            return model.lm_head
+
+    expected, found = measure(model, batches).overall, measure(Model(), batches).overall
+    np.testing.assert_allclose(found.influence, expected.influence, rtol=1e-5)
+    expected, found = (damage(m, batches).query("group == 'all'") for m in (model, Model()))
+    np.testing.assert_allclose(found["skip"], expected["skip"], atol=1e-5)
+    np.testing.assert_allclose(found["repeat"], expected["repeat"], atol=1e-5)
 
 
 @torch.no_grad()
