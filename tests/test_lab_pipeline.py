@@ -65,6 +65,21 @@ def test_a_run_is_done_once_and_reruns_only_what_changed(project, capfd):
     assert {name for name in forced if forced[name] != after[name]} == {LAST}
 
 
+def test_another_run_takes_over_what_is_the_same(project, capfd):
+    assert cli.main(["run", "--run", "a"]) == 0
+    assert cli.main(["run", "--run", "b"]) == 0
+    assert capfd.readouterr().out.count("same as in run a, taken from there") == 3
+    first, second = (project / "outputs" / run / SECOND for run in "ab")
+    record = runs.read(second)
+    assert (record["id"], record["parameters"]["run"]) == (f"b/{SECOND}", "b")
+    assert runs.read(first)["parameters"]["run"] == "a"
+    assert (second / "figures/line.png").samefile(first / "figures/line.png")
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    assert cli.main(["run", "--run", "b", "--seed", "1"]) == 0  # writes anew, never into a's files
+    assert "taken from" not in capfd.readouterr().out
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -119,7 +134,7 @@ def test_a_failing_stage_is_named_and_stops_the_run(project, capfd, code, words,
     assert "Traceback (most" not in page and words.split()[-1] in page
 
 
-def wait_for(path: Path, seconds: float = 60) -> None:
+def wait_for(path: Path, seconds: float = 300) -> None:
     until = time.monotonic() + seconds
     while not path.is_file():
         assert time.monotonic() < until, f"{path} did not appear"
@@ -146,7 +161,7 @@ def test_a_signal_reaches_the_kernel_and_leaves_a_named_state(project, number):
     kernel = runs.read(folder)["pid"]
     assert kernel != process.pid
     process.send_signal(number)
-    shown, _ = process.communicate(timeout=60)
+    shown, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     assert f"interrupted by {number.name}" in shown and "Traceback" not in shown
     assert states(project) == {FIRST: "done", SECOND: "interrupted"}
@@ -175,7 +190,7 @@ def test_a_killed_run_has_died_and_continues(project, capfd):
     wait_for(folder / "checkpoints/reached")
     assert (folder / "checkpoints/mark").is_file()
     again.terminate()
-    again.wait(timeout=60)
+    again.wait(timeout=300)
     edit(project, SECOND, "stage.finish()")
     assert cli.main(["run"]) == 0
     assert not (folder / "checkpoints/mark").exists()
@@ -184,7 +199,7 @@ def test_a_killed_run_has_died_and_continues(project, capfd):
 
 
 def wait_until_dead(pid: int) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while runs.psutil.pid_exists(pid):
         assert time.monotonic() < until, "the kernel outlived its runner"
         time.sleep(0.1)
@@ -208,6 +223,9 @@ def test_the_fingerprint_covers_what_results_depend_on(project, monkeypatch):
     assert of() == of(run="b") == of(overrides={"evaluation.prompts": 7})
     assert len({of(), of(seed=1), of(overrides={"step_srpo.steps": 7})}) == 3
     assert of() != fingerprint.of("05_step_srpo", values, {"04_cold_start": "y"})
+    before = of(overrides={"model.queries": "mine.jsonl"})
+    (project / "mine.jsonl").write_text("{}")
+    assert of(overrides={"model.queries": "mine.jsonl"}) != before
     edit(project, "05_step_srpo", "stage.finish()")
     assert of() != (edit(project, "05_step_srpo", "stage.finish( )") or of())
 

@@ -103,5 +103,5 @@ def test_the_promised_profiles_ship():
 def test_every_number_of_a_section_belongs_to_a_stage_or_is_shared():
     from katlab.lab import stages
 
-    known = {profiles.section(stage.name) for stage in stages.STAGES} | {"model", "lora"}
+    known = {profiles.section(stage.name) for stage in stages.STAGES} | {"model", "lora", "rewards"}
     assert {k for k, v in profiles.table("nano").items() if isinstance(v, dict)} <= known

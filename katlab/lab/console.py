@@ -43,9 +43,9 @@ class Console:
             over.set()
             watcher.join()
 
-    def unchanged(self, name: str) -> None:
+    def unchanged(self, name: str, why: str = "unchanged, skipped") -> None:
         """The stage is done already with the same inputs."""
-        self._line("=", name, "unchanged, skipped")
+        self._line("=", name, why)
 
     def done(self, folder: Path) -> None:
         """The stage is done; its duration, verdict count and first headline figures."""

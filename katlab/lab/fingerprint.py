@@ -2,8 +2,9 @@
 
 It covers the notebook (code and prose, not outputs), its parameters, the profile values that the
 stage may read (its own section and the sections that belong to no stage), the source of its
-module and of every katlab module reached from there by imports, the shipped data, and the
-fingerprints of its upstream stages. Deliberately outside: katlab.lab (it runs and draws, the
+module and of every katlab module reached from there by imports, the shipped data, files and
+folders that a profile value names (folders by names and sizes), and the fingerprints of its
+upstream stages. Deliberately outside: katlab.lab (it runs and draws, the
 values it passes on are covered), the run's name, and library versions (run.json records them).
 
 Usage:  fingerprint.of("05_step_srpo", parameters, upstream={"04_cold_start": "3f2a..."})
@@ -31,6 +32,8 @@ def of(name: str, parameters: dict, upstream: dict[str, str]) -> str:
     values = {k: v for k, v in values.items() if isinstance(v, dict) and k not in others}
     for part in (kept, values, upstream):
         digest.update(json.dumps(part, sort_keys=True).encode() + b"\0")
+    for text in _texts(values):
+        digest.update(_named(stages.root() / text).encode())
     source = notebook_source(stages.root() / "notebooks" / f"{name}.ipynb")
     digest.update(source.encode())
     for path in modules(name, source):
@@ -99,6 +102,22 @@ def _source_file(module: str) -> Path | None:
         if path.is_file():
             return path
     return None
+
+
+def _texts(values: dict) -> list[str]:
+    """Every text value of nested tables."""
+    nested = [text for v in values.values() if isinstance(v, dict) for text in _texts(v)]
+    return nested + [value for value in values.values() if isinstance(value, str) and value]
+
+
+def _named(path: Path) -> str:
+    """What a path holds: a file's hash, a folder's names and sizes, '' if it is no path."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    if not path.is_dir():
+        return ""
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return repr([(str(p.relative_to(path)), p.stat().st_size) for p in files])
 
 
 @cache
