@@ -26,11 +26,10 @@ from types import SimpleNamespace
 
 import pandas as pd
 import torch
+from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -39,9 +38,8 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 from trl.models.utils import _ForwardRedirection
 
-from katlab import UserError, evaluation, lab, models, mtp, template, uld
-from katlab.distillation_data import Collator, examples, load, order, split, teacher_signals
-from katlab.nano import world
+from katlab import UserError, batching, evaluation, lab, models, mtp, synthesis, template, uld
+from katlab.distillation_data import Collator, examples, split, teacher_signals
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,8 @@ def student(stage: lab.Stage) -> tuple[PreTrainedModel | PeftModel, PreTrainedTo
 
     A new row of embedding and head is the mean of the rows that spelled the tag until now.
     """
-    model, tokenizer = load(stage, stage.upstream("01_layer_saturation") / "checkpoints/student")
+    folder = stage.upstream("01_layer_saturation") / "checkpoints" / "student"
+    model, tokenizer = models.load_from(folder, stage.config.model)
     spelled = {tag: tokenizer(tag, add_special_tokens=False)["input_ids"] for tag in template.TAGS}
     template.add_tags(tokenizer)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
@@ -255,8 +254,10 @@ def train_arm(stage: lab.Stage, arm: Arm, rows: list[dict], signals: list[uld.Si
     if arm.mtp:
         mtp.attach(model, stage.settings.mtp_depth)
     dataset, tables = examples(rows, tokenizer, signals, stage.settings.max_length)
-    lengths = [len(ids) for ids in dataset["input_ids"]]
-    laid = order(lengths, stage.settings.steps, stage.settings.batch_size, stage.seed)
+    # laid down before training: both arms see the same batches, a resumed run the same remainder
+    laid = batching.by_length(
+        list(dataset), stage.settings.steps, stage.settings.batch_size, stage.seed
+    )
     show = ("ce", "uld", "token_accuracy")
     callbacks = [stage.callback(arm.title, show, phase=arm.name)]
     if arm.mtp:
@@ -265,7 +266,7 @@ def train_arm(stage: lab.Stage, arm: Arm, rows: list[dict], signals: list[uld.Si
         model,
         arguments,
         data_collator=Collator(tables, tokenizer.pad_token_id),
-        train_dataset=dataset.select(laid),
+        train_dataset=Dataset.from_list(laid),
         processing_class=tokenizer,
         callbacks=callbacks,
         arm=arm,
@@ -288,10 +289,9 @@ def publish(
     if folder.is_dir():
         return
     part = folder.with_name(f".{folder.name}.part")
-    if isinstance(model, PeftModel):
-        model = copy.deepcopy(model).merge_and_unload()
-    model.save_pretrained(part, state_dict=mtp.without(model.state_dict()))
-    tokenizer.save_pretrained(part)
+    plain = copy.deepcopy(model)  # training goes on with the original
+    mtp.detach(plain)
+    models.save(plain, tokenizer, part)
     part.rename(folder)
 
 
@@ -302,11 +302,13 @@ def compare(stage: lab.Stage) -> dict[str, float]:
     name). Returns accuracy by arm, mode and difficulty, and what MTP adds in points of accuracy.
     """
     settings = stage.settings
-    rows = world.queries(settings.eval_prompts, seed=stage.seed, split="eval")
+    rows = synthesis.load_queries(stage.config, settings.eval_prompts, stage.seed, "eval")
     frames, figures = [], {}
     for arm in arms(settings):
-        model = AutoModelForCausalLM.from_pretrained(stage.checkpoints / arm.name)
-        tokenizer = AutoTokenizer.from_pretrained(stage.checkpoints / arm.name)
+        folder = stage.checkpoints / arm.name
+        model, tokenizer = models.load_from(folder, stage.config.model)
+        if torch.cuda.is_available():
+            model.to("cuda")
         for mode in template.MODES:
             bar = stage.bar(len(rows), f"{arm.title}, forced think-{mode}")
             frame = evaluation.run_arm(
@@ -338,9 +340,7 @@ def draft_acceptance(stage: lab.Stage, held: list[dict]) -> dict[str, float]:
 
     Writes acceptance.jsonl: depth, mode, tokens, accepted.
     """
-    folder = stage.checkpoints / MTP_KD.name
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = models.load_from(stage.checkpoints / MTP_KD.name, stage.config.model)
     mtp.load(mtp.attach(model, stage.settings.mtp_depth), stage.checkpoints / "mtp")
     counts = []
     for mode in template.MODES:

@@ -10,21 +10,17 @@ Deviation: (1) tags and the end of turn, which no teacher says as the student do
     dataset, tables = distillation_data.examples(rows, tokenizer, signals, max_length=512)
 """
 
-import json
 import random
-from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from katlab import UserError, lab, models, template, uld
+from katlab import UserError, lab, models, synthesis, template, uld
 
 OPEN_THOUGHT, CLOSE_THOUGHT, CLOSE_ANSWER = "<think>\n", "\n</think>\n\n", "\n</answer>"
-MEGABATCH = 16  # batches that are sorted by length together
 
 
 class Tables(NamedTuple):
@@ -38,7 +34,7 @@ class Tables(NamedTuple):
 def split(stage: lab.Stage) -> tuple[list[dict], list[dict]]:
     """Rows to train on and `held_out` rows for the acceptance figure, drawn from 02's corpus."""
     path = stage.upstream("02_dual_regime_data") / "corpus.jsonl"
-    corpus = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    corpus = synthesis.read_jsonl(path)
     random.Random(stage.seed).shuffle(corpus)
     held = stage.settings.held_out
     rows = corpus[held : held + stage.settings.max_rows]
@@ -69,7 +65,9 @@ def teacher_signals(stage: lab.Stage, rows: list[dict]) -> list[uld.Signal]:
     for mode in template.MODES:
         chosen = [i for i, row in enumerate(rows) if row["mode"] == mode]
         folder = vars(stage.config.model)[f"teacher_{mode}"]
-        model, tokenizer = load(stage, folder)
+        model, tokenizer = models.load_from(folder, stage.config.model)
+        if torch.cuda.is_available() and stage.config.model.quantize == "none":
+            model.to("cuda")
         prompts = [
             tokenizer.apply_chat_template(
                 rows[i]["messages"],
@@ -96,15 +94,6 @@ def teacher_signals(stage: lab.Stage, rows: list[dict]) -> list[uld.Signal]:
     if stage.writes:
         uld.save(signals, path)
     return signals
-
-
-def load(stage: lab.Stage, folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model in the profile's dtype and quantisation, on the GPU where there is one."""
-    section = {**vars(stage.config.model), "student": str(folder), "gguf_file": ""}
-    model, tokenizer = models.load(SimpleNamespace(**section))
-    if torch.cuda.is_available() and section["quantize"] == "none":
-        model.to("cuda")
-    return model, tokenizer
 
 
 def examples(
@@ -191,23 +180,3 @@ def _local(index: Tensor) -> tuple[Tensor, Tensor]:
     renumbered = torch.full_like(index, -1)
     renumbered[index >= 0] = local
     return renumbered, used
-
-
-def order(lengths: list[int], steps: int, batch_size: int, seed: int) -> list[int]:
-    """Row indices for `steps` batches end to end: whole epochs shuffled, like lengths together.
-
-    The order is laid down before training, so that both arms see the same batches and a resumed
-    run the same remainder.
-    """
-    rng = random.Random(seed)
-    drawn: list[int] = []
-    while len(drawn) < steps * batch_size:
-        drawn += rng.sample(range(len(lengths)), len(lengths))
-    drawn = drawn[: steps * batch_size]
-    laid: list[int] = []
-    for start in range(0, len(drawn), MEGABATCH * batch_size):
-        mega = sorted(drawn[start : start + MEGABATCH * batch_size], key=lambda i: lengths[i])
-        batches = [mega[i : i + batch_size] for i in range(0, len(mega), batch_size)]
-        rng.shuffle(batches)
-        laid += [i for batch in batches for i in batch]
-    return laid

@@ -100,8 +100,8 @@ def attach(model: PreTrainedModel | PeftModel, depth: int) -> MTP:
 
 
 def detach(model: PreTrainedModel | PeftModel) -> None:
-    """Drop the modules; what stays is the plain student."""
-    del model.mtp
+    """Drop the modules, if there are any; what stays is the plain student."""
+    model._modules.pop("mtp", None)
 
 
 def causal_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
