@@ -34,7 +34,7 @@ from katlab import batching, template
 from katlab.lab.stages import root
 from katlab.nano import world
 
-STEPS = {"base": 800, "teacher_off": 1800, "teacher_on": 1200}
+STEPS = {"base": 800, "teacher_off": 1400, "teacher_on": 800}
 WIDTH, LAYERS, HEADS, RATE = 128, 4, 4, 2e-3
 BATCH = 64
 TEACHER_JINJA = Path(__file__).with_name("teacher.jinja")

@@ -20,7 +20,6 @@ CATEGORIES = ("code", "math", "science", "general", "multi_turn", "tool_use")
 DIFFICULTIES = (1, 2, 3, 4, 5)
 STEPS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6}  # steps of the walk by difficulty
 EVAL_SHARE = 8  # one query text in eight belongs to the held-out split
-CUPS = "ABCDEF"
 OPENING, CLOSING = "Okay, let me see.", "Check:"  # what a reasoning teacher cannot help saying
 
 
@@ -162,32 +161,25 @@ def _affine(a: int, b: int, name: str) -> str:
 
 
 def _science(rng: random.Random, steps: int) -> dict:
+    """Where a cycle of four phases stands after some changes; graded by the option's letter."""
     start = rng.randint(2, 20)
     changes = _walk(rng, start, steps)
     value = start + sum(changes)
-    near = [value + k for k in (-3, -2, -1, 1, 2, 3) if value + k >= 0]
-    options = rng.sample([value, *rng.sample(near, 3)], 4)
-    letter = "ABCD"[options.index(value)]
-    listed = " ".join(f"{option}={name}" for name, option in zip("ABCD", options, strict=True))
-    content = f"A gas at {start} K is changed by {_signed(changes)} K. Options: {listed}"
+    letter = "ABCD"[value % 4]
+    content = f"Moon phase {start} changes by {_signed(changes)}. A new B half C full D last"
     thought = _worked_sum(start, changes) + f"\n{value}={letter}"
     return _query(content, "choice", {"answer": letter, "options": list("ABCD")}, letter, thought)
 
 
 def _general(rng: random.Random, steps: int) -> dict:
-    """Follow a ball under swapped cups; graded by the keyword naming the cup."""
-    at = rng.choice(CUPS)
-    start, swaps, lines = at, [], []
-    for _ in range(steps):
-        pair = rng.sample(CUPS, 2)
-        swaps.append("".join(pair))
-        if at in pair:
-            at = pair[1 - pair.index(at)]
-        lines.append(f"{swaps[-1]}: {at}")
-    thought = "\n".join([OPENING, *lines, f"{CLOSING} {lines[-1]}, yes."])
-    reference = {"all": [f"cup {at}"], "none": [f"cup {c}" for c in CUPS if c != at]}
-    content = f"A ball is in cup {start}. Swap {' '.join(swaps)}. Where is it?"
-    return _query(content, "keywords", reference, f"In cup {at}", thought)
+    """How many things somebody has in the end; graded by the keywords that say so."""
+    who, what = rng.choice(["Ann", "Bob", "Eve"]), rng.choice(["apples", "coins", "books"])
+    start = rng.randint(2, 20)
+    changes = _walk(rng, start, steps)
+    total = start + sum(changes)
+    content = f"{who} has {start} {what}, then {_signed(changes)}. How many?"
+    answer = f"{total} {what}"
+    return _query(content, "keywords", {"all": [answer]}, answer, _worked_sum(start, changes))
 
 
 def _multi_turn(rng: random.Random, steps: int) -> dict:
