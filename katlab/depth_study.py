@@ -95,13 +95,19 @@ def smollm2(stage: Stage) -> Study:
 
 
 def variants(study: Study) -> pd.DataFrame:
-    """Held-out loss change in nats of the report's rule and its alternatives, before training."""
-    rows = []
+    """The report's rule and its alternatives before training, against the parent on held-out text.
+
+    loss_change in nats; kl of the logits, KL(parent, child) in nats; top1_agreement, the share of
+    tokens on which both have the same first choice.
+    """
+    before, rows = upscaling.mean_loss(study.model, study.held_out), []
     for label, choice, order, start in VARIANTS:
         made = study.plan(choice, order, start)
-        change = upscaling.predict(study.model, made, study.held_out)["loss_change"]
-        rows.append((study.name, label, change))
-    return pd.DataFrame(rows, columns=["model", "variant", "loss_change"])
+        child = upscaling.apply_in_memory(study.model, made, share=True)
+        change = upscaling.mean_loss(child, study.held_out) - before
+        told = upscaling.compare(study.model, child, study.held_out)
+        rows.append({"model": study.name, "variant": label, "loss_change": change, **told})
+    return pd.DataFrame(rows)
 
 
 def recovery(study: Study, stage: Stage, steps: int) -> pd.DataFrame:

@@ -58,11 +58,14 @@ def locate(student: str) -> str:
     return student
 
 
-def load(config: SimpleNamespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(
+    config: SimpleNamespace, device_map: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer of a profile's [model] section, in evaluation mode.
 
     `gguf_file` (optional) names a GGUF inside the folder; it is read into plain weights of `dtype`.
-    `quantize` is "none", "4bit" (nf4 with double quantisation, QLoRA, arXiv 2305.14314) or "8bit".
+    `quantize` is "none", "4bit" (nf4 with double quantisation, QLoRA, arXiv 2305.14314) or "8bit";
+    `device_map` is accelerate's, as "auto".
     Raises UserError when the folder, the dtype or the quantisation is unknown.
     """
     gguf_file = getattr(config, "gguf_file", "") or None
@@ -75,7 +78,11 @@ def load(config: SimpleNamespace) -> tuple[PreTrainedModel, PreTrainedTokenizerB
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=gguf_file, dtype=dtype, quantization_config=quantization
+            folder,
+            gguf_file=gguf_file,
+            dtype=dtype,
+            quantization_config=quantization,
+            device_map=device_map,
         )
     except OSError as error:
         raise UserError(

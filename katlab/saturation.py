@@ -106,7 +106,7 @@ def _groups(batch: dict, sequences: int) -> Iterator[tuple[str, np.ndarray]]:
             yield f"{key}={name}", np.flatnonzero(names == name)
 
 
-def _token_masks(batch: dict, sink_tokens: int) -> tuple[Tensor, Tensor]:
+def token_masks(batch: dict, sink_tokens: int) -> tuple[Tensor, Tensor]:
     """(B, T) masks of the counted tokens and of the first `sink_tokens` real ones (padding out)."""
     ids = batch["input_ids"]
     real = batch.get("attention_mask", torch.ones_like(ids)).bool()
@@ -115,10 +115,10 @@ def _token_masks(batch: dict, sink_tokens: int) -> tuple[Tensor, Tensor]:
 
 
 def loss_masks(batch: dict, sink_tokens: int) -> tuple[Tensor, Tensor]:
-    """`_token_masks` of the tokens whose loss counts: with labels, those that are not -100."""
+    """`token_masks` of the tokens whose loss counts: with labels, those that are not -100."""
     predicted = batch.get("labels", batch["input_ids"]) != -100
     predicted[:, 0] = False  # nothing predicts the first token
-    counted, first = _token_masks(batch, sink_tokens)
+    counted, first = token_masks(batch, sink_tokens)
     return counted & predicted, first & predicted
 
 
@@ -208,7 +208,7 @@ def measure(
         probe = _LayerProbe(layers, stack)
         for batch in batches:
             ids = batch["input_ids"]
-            counted, first = _token_masks(batch, sink_tokens)
+            counted, first = token_masks(batch, sink_tokens)
             flat = counted.flatten().nonzero().flatten()
             pick = torch.linspace(0, len(flat) - 1, min(map_positions, len(flat))).long()
             probe.begin((counted, first), flat[pick])

@@ -33,6 +33,8 @@ def apply_in_memory(
     """
     if getattr(model, "is_quantized", False):
         raise UserError('A quantised model cannot be upscaled; load it with quantize = "none".')
+    if len({str(parameter.device) for parameter in model.parameters()}) > 1:
+        raise UserError("A model spread over devices cannot be upscaled in memory; load it on one.")
     config = model.config.__class__.from_dict(child_config(model.config.to_dict(), plan))
     tensors = {}
     for name, tensor in model.state_dict().items():
@@ -63,6 +65,28 @@ def predict(model: PreTrainedModel, plan: LayerPlan, batches: list[dict]) -> dic
     parent = mean_loss(model, batches)
     child = mean_loss(apply_in_memory(model, plan, share=True), batches)
     return {"parent_loss": parent, "child_loss": child, "loss_change": child - parent}
+
+
+@torch.inference_mode()
+def compare(
+    parent: PreTrainedModel, child: PreTrainedModel, batches: list[dict], chunk: int = 256
+) -> dict[str, float]:
+    """Parent's and child's logits: mean KL(parent, child) in nats, share of equal first choices."""
+    divergence, agreed, tokens = 0.0, 0, 0
+    for batch in batches:
+        counted, _ = saturation.token_masks(batch, sink_tokens=4)
+        inputs = {k: batch[k].to(parent.device) for k in ("input_ids", "attention_mask")}
+        rows = [
+            model.base_model(**inputs, use_cache=False).last_hidden_state[counted].split(chunk)
+            for model in (parent, child)
+        ]
+        for own, other in zip(*rows, strict=True):
+            log_p = parent.get_output_embeddings()(own).float().log_softmax(-1)
+            log_q = child.get_output_embeddings()(other).float().log_softmax(-1)
+            divergence += float((log_p.exp() * (log_p - log_q)).sum())
+            agreed += int((log_p.argmax(-1) == log_q.argmax(-1)).sum())
+            tokens += len(own)
+    return {"kl": divergence / tokens, "top1_agreement": agreed / tokens}
 
 
 @torch.inference_mode()
@@ -168,13 +192,15 @@ def train(stage: Stage) -> dict[str, float]:
     write_student(stage.config.model, parent, tokenizer, student_plan, target)
     reloaded = SimpleNamespace(**{**vars(stage.config.model), "student": str(target)})
     reloaded.gguf_file = ""
-    checks = verify(parent, models.load(reloaded)[0], student_plan, held_out)
+    student = models.load(reloaded)[0]
+    checks = verify(parent, student, student_plan, held_out)
     sizes = costs(parent.config.to_dict(), student_plan)
     return {
         "parent_loss": checks["parent_loss"],
         "student_loss": checks["child_loss"],
         "loss_change": checks["measured_change"],
         "predicted_change": checks["predicted_change"],
+        **compare(parent, student, held_out),
         "layers": sizes["child_layers"],
         "parameters": sizes["child_parameters"],
         "lowest_influence": float(report.overall["influence"].min()),

@@ -38,6 +38,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         options.add_argument("--alpha", type=float, default=0.25, help="factor of --start alpha")
     plan.add_argument("--text", type=Path, help="text to measure layers and predict the loss on")
     plan.add_argument("--tokens", type=int, default=1024, help="how much of it")
+    plan.add_argument("--device-map", help="where to load it for that, as auto (accelerate)")
+    plan.add_argument("--quantize", default="none", choices=("none", "4bit", "8bit"))
     verify = commands.add_parser("verify", help="reload and compare the child with its parent")
     verify.add_argument("source", type=Path)
     verify.add_argument("target", type=Path)
@@ -73,11 +75,13 @@ def _plan(arguments: argparse.Namespace, measured: dict) -> layer_plan.LayerPlan
     )
 
 
-def _load(folder: Path):
+def _load(folder: Path, quantize: str = "none", device_map: str | None = None):
     from katlab import models
 
-    dtype = checkpoint_layout.read_config(folder).get("dtype") or "bfloat16"
-    return models.load(SimpleNamespace(student=str(folder), dtype=dtype, quantize="none"))
+    written = checkpoint_layout.read_config(folder)
+    dtype = written.get("dtype") or written.get("torch_dtype") or "bfloat16"
+    config = SimpleNamespace(student=str(folder), dtype=dtype, quantize=quantize, gguf_file="")
+    return models.load(config, device_map)
 
 
 def _batches(tokenizer, text: Path, tokens: int) -> list[dict]:
@@ -99,12 +103,14 @@ def run_plan(arguments: argparse.Namespace) -> None:
     if arguments.text is not None:
         from katlab import saturation
 
-        model, tokenizer = _load(arguments.source)
+        model, tokenizer = _load(arguments.source, arguments.quantize, arguments.device_map)
         batches = _batches(tokenizer, arguments.text, arguments.tokens)
         report = saturation.measure(model, batches)
         table = report.overall
-        if arguments.choice in ("skip-damage", "repeat-damage"):
-            table = table.merge(saturation.damage(model, batches).query("group == 'all'"))
+        whole = arguments.quantize == "none" and not arguments.device_map
+        if not whole or arguments.choice in ("skip-damage", "repeat-damage"):
+            damage = saturation.damage(model, batches).query("group == 'all'")
+            table = table.merge(damage, on=["group", "layer"])
         measured = {"table": table, "angular": report.angular}
     plan = _plan(arguments, measured)
     facts = layer_plan.costs(checkpoint_layout.read_config(arguments.source), plan)
@@ -121,6 +127,9 @@ def run_plan(arguments: argparse.Namespace) -> None:
         print(f"{key:<19} {parent:.2f} -> {child:.2f} {unit}")
     if model is None:
         print("loss change not predicted: give --text FILE to measure it")
+    elif arguments.quantize != "none" or arguments.device_map:
+        added = damage.set_index("layer")["repeat"].loc[plan.duplicated].sum()
+        print(f"loss change about {added:+.4f} nats as plain copies (each layer repeated alone)")
     else:
         from katlab import upscaling
 
