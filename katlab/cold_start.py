@@ -29,7 +29,7 @@ from katlab import UserError, batching, models, sampling, template
 from katlab.lab import latest_checkpoint
 from katlab.lab.runs import Stage
 from katlab.nano import world
-from katlab.rewards import grade
+from katlab.rewards import backends, grade
 from katlab.synthesis import (
     LocalResponder,
     ask,
@@ -178,6 +178,7 @@ def build_corpus(stage: Stage) -> pd.DataFrame:
     write_jsonl(stage.dir / "corpus.jsonl", corpus)
     n_on = sum(row["mode"] == "on" for row in corpus)
     stage.record(
+        verifiers=backends(),
         rows=len(corpus),
         on_to_off=n_on / max(1, len(corpus) - n_on),
         random_mode_share=sum("random_mode" in row for row in corpus) / len(corpus),

@@ -26,7 +26,7 @@ from trl import GRPOConfig, GRPOTrainer
 from katlab import models, sampling, template
 from katlab.lab import latest_checkpoint
 from katlab.lab.runs import Stage
-from katlab.rewards import grade
+from katlab.rewards import backends, grade
 from katlab.synthesis import load_queries, read_jsonl, write_jsonl
 
 FORMAT_MODES = ("gate", "additive", "off")
@@ -228,7 +228,7 @@ def choose_queries(stage: Stage, model, tokenizer) -> list[dict]:
     n_hard = round(total * s.hard_share)
     rows = rng.choices(hard, k=n_hard) + rng.choices(easy, k=total - n_hard)
     rng.shuffle(rows)
-    stage.record(missed_without_thinking=len(hard) / len(candidates))
+    stage.record(verifiers=backends(), missed_without_thinking=len(hard) / len(candidates))
     return rows
 
 

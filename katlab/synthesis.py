@@ -31,7 +31,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from katlab import UserError, sampling
 from katlab.lab.runs import Stage
 from katlab.nano import world
-from katlab.rewards import grade
+from katlab.rewards import backends, grade
 
 TAG = re.compile(r"(code|math|science|general|multi_turn|tool_use), level ([1-5])")
 EQUATION = re.compile(r"(-?\d+)([+-]\d+)=(-?\d+)")
@@ -93,14 +93,22 @@ def ask(row: dict, request: str) -> dict:
 
 
 def load_queries(config, n: int, seed: int, split: str) -> list[dict]:
-    """`n` query rows: from the nano world, or from the profile's JSONL file (`queries`)."""
+    """`n` query rows: from the nano world, or from the profile's JSONL file (`queries`).
+
+    A verifier's name that stands under the profile's [rewards] becomes the path written there.
+    """
     if config.model.queries == "nano":
         return world.queries(n, seed, split)
     path = Path(config.model.queries)
     if not path.is_file():
         raise UserError(f"the query file {path} does not exist; set model.queries to a JSONL file")
     rows = [json.loads(line) for line in path.read_text().splitlines() if line]
-    rows = [row for row in rows if row.get("split", split) == split]
+    own = vars(config.rewards)
+    rows = [
+        row | {"verifier": own.get(row["verifier"], row["verifier"])}
+        for row in rows
+        if row.get("split", split) == split
+    ]
     if len(rows) < n:
         raise UserError(
             f"{path} has {len(rows)} {split} rows and {n} are asked for; lower the count"
@@ -231,6 +239,7 @@ def synthesize(stage: Stage) -> pd.DataFrame:
     corpus = compose(rows_off, rows_on, s.think_on_share, stage.seed)
     write_jsonl(stage.dir / "corpus.jsonl", corpus)
     stage.record(
+        verifiers=backends(),
         rows=len(corpus),
         think_on_share=sum(row["mode"] == "on" for row in corpus) / len(corpus),
         tag_agreement=_agreement(tagged),
