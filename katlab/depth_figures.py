@@ -88,7 +88,7 @@ def damage(studies: Sequence[Study], kind: str = "skip") -> Figure:
                 str(row.layer), (row.similarity, getattr(row, kind)), xytext=(3, 3),
                 textcoords="offset points", fontsize=7,
             )  # fmt: skip
-        rank = (1 - rows.similarity).corr(rows[kind], method="spearman")
+        rank = (1 - rows.similarity).rank().corr(rows[kind].rank())  # Spearman
         axis.set(
             xlabel="cosine similarity (orange: the report's quarter)",
             ylabel="loss change, nats a token",
