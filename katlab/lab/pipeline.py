@@ -143,12 +143,13 @@ def _lender(folder: Path, wanted: str) -> Path | None:
 
 def _borrow(folder: Path, lender: Path, values: dict) -> None:
     """Fill a stage folder with hard links to another run's; what is written later is replaced."""
-    notebook.prepare(folder, "")
+    folder.mkdir(parents=True, exist_ok=True)
     runs.clear(folder)
-    shutil.copytree(lender, folder, copy_function=os.link, dirs_exist_ok=True)
-    stage = Stage.open(folder)
-    record = runs.read(folder) | {"id": f"{folder.parent.name}/{folder.name}"}
-    stage.write("run.json", record | {"parameters": values, "taken_from": lender.parent.name})
+    leave = shutil.ignore_patterns("run.json")  # written last: it is what says done
+    shutil.copytree(lender, folder, copy_function=os.link, dirs_exist_ok=True, ignore=leave)
+    record = runs.read(lender) | {"id": f"{folder.parent.name}/{folder.name}"}
+    record |= {"parameters": values, "taken_from": lender.parent.name}
+    runs.replace(folder / "run.json", json.dumps(record, indent=1) + "\n")
     report.stage(folder)
 
 
