@@ -151,13 +151,17 @@ def _graded(rows: list[dict], answers: list[str | None]) -> list[bool | None]:
 def run(stage: Stage) -> dict[str, float]:
     """Sample every system in its arms on the held-out queries; write arms.jsonl and summary.json.
 
-    Settings [evaluation]: prompts, samples (auto), forced_samples, temperature, max_new_tokens,
-    batch_size, delta. Returns the figures of the final system and of the cold start.
+    Settings [evaluation]: prompts, samples, forced_samples (of the judging students), temperature,
+    max_new_tokens, batch_size, delta. Returns figures of the final system and of the cold start.
     """
     s, config = stage.settings, stage.config
     rows = load_queries(config, s.prompts, stage.seed, "eval")
-    counts = {"auto": s.samples, "on": s.forced_samples, "off": s.forced_samples}
-    total = len(rows) * sum(counts[arm] for _, _, arms in SYSTEMS.values() for arm in arms)
+    counts = {  # only what is routed needs the forced arms' second sample
+        (name, arm): s.forced_samples if name in JUDGED and arm != "auto" else s.samples
+        for name, (_, _, arms) in SYSTEMS.items()
+        for arm in arms
+    }
+    total = len(rows) * sum(counts.values())
     bar = stage.bar(total, "sampling three arms", show=("accuracy", "tokens", "think_on"))
     frames, done = [], 0
     for system, (source, style, arms) in SYSTEMS.items():
@@ -172,7 +176,7 @@ def run(stage: Stage) -> dict[str, float]:
                 style,
                 max_new_tokens=s.max_new_tokens,
                 temperature=s.temperature,
-                samples=counts[arm],
+                samples=counts[system, arm],
                 seed=stage.seed,
                 batch_size=s.batch_size,
                 on_batch=lambda now, _, before=done: bar.to(before + now),

@@ -161,18 +161,19 @@ def _per_prompt(frame: pd.DataFrame) -> pd.DataFrame:
     return values.groupby("id").agg(how)
 
 
-def leakage(on: pd.DataFrame, off: pd.DataFrame) -> dict[str, float]:
-    """Does thinking hide in the answers of forced-off samples?
+def leakage(on: pd.DataFrame, off: pd.DataFrame) -> dict[str, float | None]:
+    """Does thinking hide in the answers of forced-off samples? Well-formed samples only.
 
-    answer_tokens_off_minus_on (paired over prompts) and the share of well-formed answers with a
-    word of reflection (`MARKERS`), by arm.
+    answer_tokens_off_minus_on (paired over prompts; None where no prompt has both) and the share
+    of answers with a word of reflection (`MARKERS`), by arm.
     """
-    excess, _, _ = paired_difference(off, on, "answer_tokens")
+    on, off = on[on["problem"].isna()], off[off["problem"].isna()]
     shares = {}
     for mode, frame in (("on", on), ("off", off)):
-        texts = frame.loc[frame["problem"].isna(), "completion"]
-        marked = [bool(MARKERS.search(rewards.answer_span(text))) for text in texts]
+        marked = [bool(MARKERS.search(rewards.answer_span(text))) for text in frame["completion"]]
         shares[f"marked_{mode}"] = sum(marked) / max(1, len(marked))
+    both = set(on["id"]) & set(off["id"])
+    excess = paired_difference(off, on, "answer_tokens")[0] if both else None
     return {"answer_tokens_off_minus_on": excess, **shares}
 
 
@@ -220,7 +221,7 @@ def summarize(arms: pd.DataFrame, system: str, delta: float = 0.0) -> dict:
 def alarms(figures: dict) -> list[str]:
     """Sentences about what would make a system's figures misleading; empty when all is well."""
     rate, low = figures["think_on"][0], figures["gain_over_random"][1]
-    excess, answers = figures["answer_tokens_off_minus_on"], figures["marked_off"]
+    excess, answers = figures["answer_tokens_off_minus_on"] or 0.0, figures["marked_off"]
     found = {
         f"The gate has collapsed: it thinks on {rate:.1%} of the samples.": not 0.02
         <= rate

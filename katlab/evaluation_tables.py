@@ -12,6 +12,7 @@ from pandas.io.formats.style import Styler
 
 from katlab.evaluation_metrics import (
     ARMS,
+    alarms,
     better_mode,
     bootstrap,
     failures,
@@ -114,7 +115,11 @@ def table_4(arms: pd.DataFrame, column: str = "correct") -> pd.DataFrame:
 
 def ranked(table: pd.DataFrame) -> Styler:
     """A `table_4` with the best of each row boxed, the second bold, the third underlined."""
-    marks = ("border:1.5px solid #334155", "font-weight:700", "text-decoration:underline")
+    marks = (
+        "outline:1.5px solid #334155;outline-offset:-4px",
+        "font-weight:700",
+        "text-decoration:underline",
+    )
 
     def mark(row: pd.Series) -> list[str]:
         places = row.round(1).rank(method="dense", ascending=False)
@@ -140,16 +145,30 @@ def gate(summary: dict) -> pd.DataFrame:
     return pd.DataFrame({s: {k: f(x) for k, f in rows.items()} for s, x in summary.items()})
 
 
+def leaks(summary: dict) -> pd.DataFrame:
+    """Whether thinking leaks into forced-off answers, and every alarm that rings, by system."""
+    rows = {}
+    for system, figures in summary.items():
+        excess = figures["answer_tokens_off_minus_on"]
+        rows[system] = {
+            "answer tokens, off minus on": "no well-formed pair" if excess is None else excess,
+            "answers with reflection, off": f"{figures['marked_off']:.1%}",
+            "answers with reflection, on": f"{figures['marked_on']:.1%}",
+            "alarms": " ".join(alarms(figures)) or "none",
+        }
+    return pd.DataFrame(rows)
+
+
 def cells(arms: pd.DataFrame, system: str = AFTER) -> pd.DataFrame:
-    """Accuracy, tokens and think-on rate of the auto arm by category x difficulty, with n."""
+    """Accuracy and tokens of the auto arm by category x difficulty, with the prompts of a cell."""
     auto = pick(arms, system, "auto").astype({"correct": float})
-    table = auto.groupby(["category", "difficulty"]).agg(
-        prompts=("id", "nunique"),
-        accuracy=("correct", "mean"),
-        tokens=("tokens", "mean"),
-        think_on=("thinks", "mean"),
-    )
-    return table.unstack("difficulty").swaplevel(axis=1).sort_index(axis=1, level=0)
+    size = auto.groupby(["category", "difficulty"])["id"].nunique().groupby("category").min()
+    parts = {}
+    for name, column, digits in (("accuracy", "correct", 2), ("tokens", "tokens", 1)):
+        means = auto.pivot_table(column, "category", "difficulty", aggfunc="mean").round(digits)
+        means.insert(0, "prompts a cell", size)
+        parts[name] = means
+    return pd.concat(parts, names=["measure", "category"])
 
 
 def failure_table(arms: pd.DataFrame) -> pd.DataFrame:

@@ -322,6 +322,13 @@ def test_leakage_counts_tokens_and_markers():
     }
 
 
+def test_leakage_without_a_well_formed_pair_is_unknown():
+    on = samples("a", "on", "n", [1], [9], answer_tokens=[3], problem="truncated", completion="")
+    off = samples("a", "off", "f", [1], [9], answer_tokens=[4], problem=None)
+    leaks = metrics.leakage(on, off.assign(completion=answered("7")))
+    assert leaks["answer_tokens_off_minus_on"] is None
+
+
 def test_judge_agreement_wants_the_mode_named_and_no_other():
     auto = samples("abcde", "auto", "nfff-", [1] * 5, [1] * 5)
     auto["completion"] = [
@@ -417,7 +424,9 @@ def test_tables_name_their_prompts():
     assert (routers["prompts"] == 120).all()
     assert tables.outcomes(arms)["samples"].sum() == 120
     assert tables.failure_table(arms)["samples"].sum() == 2 * 600 + 2 * 120
-    assert tables.cells(arms).xs("prompts", axis=1, level=1).to_numpy().sum() == 120
+    assert (tables.cells(arms)["prompts a cell"] == 4).all()
+    summary = {"final": metrics.summarize(arms, "final")}
+    assert tables.leaks(summary).loc["alarms", "final"] == "none"
 
 
 def test_every_figure_has_a_title_and_labels():
@@ -460,7 +469,7 @@ def test_run_writes_what_load_reads(tmp_path, model, tokenizer, monkeypatch):
     stage.config.model.teacher_on = stage.config.model.teacher_off = teacher
     headline = evaluation.run(stage)
     arms, summary = evaluation.load(stage.dir)
-    assert len(arms) == 30 * (2 + 2 + 5 + 5 + 2)
+    assert len(arms) == 30 * (1 + 1 + 5 + 5 + 2)
     assert summary["final"]["think_on"][0] == headline["final_think_on"]
     record = json.loads((stage.dir / "run.json").read_text())
     assert record["headline"]["cold_start_well_formed"] == headline["cold_start_well_formed"]
