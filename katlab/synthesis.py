@@ -28,8 +28,9 @@ import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from katlab import UserError, sampling
+from katlab import UserError, models, sampling
 from katlab.lab.runs import Stage
+from katlab.lab.stages import root
 from katlab.nano import world
 from katlab.rewards import backends, grade
 
@@ -56,11 +57,12 @@ class LocalResponder:
     max_new_tokens: int = 160
 
     def __post_init__(self):
-        if not (Path(self.folder) / "config.json").is_file():
+        self.folder = Path(models.locate(str(self.folder)))
+        if not (self.folder / "config.json").is_file():
             raise UserError(
                 f"there is no model in {self.folder}; rebuild it with `katlab nano build`"
             )
-        self.name = Path(self.folder).name
+        self.name = self.folder.name
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
         self.model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32)
 
@@ -99,7 +101,7 @@ def load_queries(config, n: int, seed: int, split: str) -> list[dict]:
     """
     if config.model.queries == "nano":
         return world.queries(n, seed, split)
-    path = Path(config.model.queries)
+    path = root() / config.model.queries  # an absolute path stays what it is
     if not path.is_file():
         raise UserError(f"the query file {path} does not exist; set model.queries to a JSONL file")
     rows = [json.loads(line) for line in path.read_text().splitlines() if line]
