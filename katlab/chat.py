@@ -4,8 +4,10 @@ Report section 6. A mode is forced by program (a prefilled judge, which cannot b
 words of the query ("Do not think."), which the model may or may not obey. What the report shows by
 single examples (Figures 10-13) is measured over many queries in katlab.case_studies.
 
-Deviation: the agent's house (katlab.nano.house) stands in for a code base; its tools are really
-executed, and each request is written from the state that the calls before it left behind.
+Deviations: (1) the agent's house (katlab.nano.house) stands in for a code base; its tools are
+really executed, and each request is written from the state that the calls before it left behind;
+(2) by default that state is all an agent remembers: the nano queries hold no tool results, so a
+nano model that is shown earlier exchanges calls its tools wrongly.
 
     said = chat.reply(model, tokenizer, [{"role": "user", "content": "Compute 3+4."}], mode="off")
     said.judge, said.thought, said.answer
@@ -136,7 +138,7 @@ def agents(
     n: int,
     *,
     seed: int = 0,
-    memory: int = 1,
+    memory: int = 0,
     on_step: Callable[[int], None] | None = None,
     **how,
 ) -> list[list[Step]]:
