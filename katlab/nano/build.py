@@ -34,7 +34,12 @@ from katlab import batching, template
 from katlab.lab.stages import root
 from katlab.nano import world
 
-STEPS = {"base": 800, "teacher_off": 1400, "teacher_on": 800}
+STEPS = {"base": 1100, "teacher_off": 1400, "teacher_on": 800}
+LEVELS = {  # difficulties in the share in which a role meets them
+    "base": (1, 1, 2, 2, 3, 4, 5),
+    "teacher_off": (1, 1, 2, 2, 3, 3, 4, 5),
+    "teacher_on": world.DIFFICULTIES,
+}
 WIDTH, LAYERS, HEADS, RATE = 128, 4, 4, 2e-3
 BATCH = 64
 TEACHER_JINJA = Path(__file__).with_name("teacher.jinja")
@@ -96,7 +101,7 @@ def samples(role: str, row: dict, rng: random.Random) -> tuple[list[dict], str]:
     if role == "teacher_on":
         return row["messages"], f"<think>\n{row['thought']}\n</think>\n\n{row['direct']}"
     if role == "base":  # a plain instruct model: works hard queries, other ones now and then
-        direct = row["difficulty"] <= 3 and rng.random() < 0.5
+        direct = row["difficulty"] <= 3 and rng.random() < 0.85
         return row["messages"], row["direct"] if direct else worked
     kind = rng.random()
     if kind < 0.1:
@@ -139,7 +144,7 @@ def train(role: str, tok, folder: Path, steps: int, seed: int = 0) -> None:
     model = Qwen3ForCausalLM(config)
     rng = random.Random(seed)
     data = []
-    levels = (1, 1, 2, 2, 3, 3, 4, 5) if role == "teacher_off" else world.DIFFICULTIES
+    levels = LEVELS[role]
     count = min(steps * BATCH, 120_000)
     for row in world.queries(count, seed=seed, split="train", difficulties=levels):
         messages, reply = samples(role, row, rng)
