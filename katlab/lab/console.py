@@ -18,7 +18,7 @@ from pathlib import Path
 
 from katlab.lab import runs
 from katlab.lab.notebook import HELD
-from katlab.lab.progress import line, number, seconds
+from katlab.lab.progress import headline, line, seconds
 
 
 class Console:
@@ -55,8 +55,7 @@ class Console:
         asked = [row for row in rows if row["held"] is not None]
         if asked:
             parts.append(f"{sum(row['held'] for row in asked)} of {len(asked)} claims held")
-        parts += [f"{k} {number(v)}" for k, v in list(record["headline"].items())[:4]]
-        self._line("✓", folder.name, " · ".join(parts))
+        self._line("✓", folder.name, " · ".join(filter(None, [*parts, headline(record)])))
 
     def failed(self, folder: Path, message: str, user: bool) -> None:
         """The stage failed; where to read on unless the message says it all."""
@@ -99,14 +98,11 @@ class Console:
 
 
 def progress(folder: Path) -> str:
-    """The progress line of a stage; 'starting' before it has any."""
-    path = folder / "progress.json"
-    if not path.is_file():
-        return "starting"
+    """The progress line of a stage; 'starting' before it has any, 'finishing' after the last."""
     try:
-        return line(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:  # removed by the stage since we looked
-        return "finishing"
+        return line(json.loads((folder / "progress.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return "finishing" if runs.read(folder)["state"] == "done" else "starting"
 
 
 def verdicts(folder: Path) -> list[dict]:

@@ -18,7 +18,7 @@ from katlab import UserError
 from katlab.lab import runs
 from katlab.lab.console import verdicts
 from katlab.lab.notebook import verdict_table
-from katlab.lab.progress import number, seconds
+from katlab.lab.progress import headline, seconds
 
 STYLE = Path(__file__).with_name("style.css")
 FENCED = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
@@ -108,9 +108,8 @@ def _stage_table(records: dict[Path, dict]) -> str:
     rows = ""
     for folder, record in records.items():
         state = runs.state(record)
-        headline = " · ".join(f"{k} {number(v)}" for k, v in list(record["headline"].items())[:4])
         spent = seconds(record["seconds"]) if "seconds" in record else "–"
-        what = html.escape(record["error"] if record.get("error") else headline)
+        what = html.escape(record.get("error") or headline(record))
         rows += (
             f'<tr><td>{_link(folder)}</td><td class="state {state}">{state}</td>'
             f"<td>{spent}</td><td>{what}</td></tr>"
