@@ -6,8 +6,8 @@ nano size labels (-100 outside the reply) and the list mode, "on" or "off".
     batches = calibration.batches(tokenizer, calibration.texts(), tokens=1024)
 """
 
+import argparse
 import inspect
-import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,11 +24,11 @@ PROSE = Path(__file__).parents[1] / "data_samples/calibration/in_the_year_2889.t
 
 
 def texts() -> dict[str, list[str]]:
-    """Three domains: prose (the sample), code (Python's json module), math (generated sums)."""
-    sums = reasoning_gym.create_dataset("gsm_symbolic", size=100, seed=0)
+    """Three domains: prose (the sample), code (Python's argparse), math (generated sums)."""
+    sums = reasoning_gym.create_dataset("gsm_symbolic", size=300, seed=0)
     return {
         "prose": [PROSE.read_text(encoding="utf-8")],
-        "code": [inspect.getsource(json.decoder)],
+        "code": [inspect.getsource(argparse)],
         "math": ["\n\n".join(f"{s['question']}\nAnswer: {s['answer']}" for s in sums)],
     }
 

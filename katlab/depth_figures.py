@@ -3,12 +3,15 @@
 stage.figure(depth_figures.similarity([nano, real]), "similarity", "One sentence.")
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator, NullLocator
 
 from katlab.depth_study import Study
 
@@ -22,6 +25,18 @@ def _panels(count: int, title: str, width: float = 5.2, height: float = 3.8):
     )
     figure.suptitle(title)
     return figure, axes[0]
+
+
+def _cosine_scale(axis: Axis, set_scale: Callable, low: float, high: float) -> None:
+    """Stretch a cosine axis towards 1, where the layers crowd: position -log(1 - cos)."""
+    set_scale(
+        "function",
+        functions=(lambda c: -np.log10(1.002 - c), lambda v: 1.002 - 10.0 ** (-v)),
+    )
+    ticks = [0.0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99]
+    axis.set_major_locator(FixedLocator([t for t in ticks if low - 0.3 <= t <= high + 0.02]))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_locator(NullLocator())
 
 
 def similarity(studies: Sequence[Study]) -> Figure:
@@ -38,7 +53,9 @@ def similarity(studies: Sequence[Study]) -> Figure:
             label=f"most saturated quarter ({len(chosen)})",
         )  # fmt: skip
         axis.set(xlabel="layer", ylabel="cosine similarity", title=study.name)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        ends = rows.similarity.min(), rows.similarity.max()
+        _cosine_scale(axis.yaxis, axis.set_yscale, *ends)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(loc="lower right")
     return figure
 
@@ -48,11 +65,14 @@ def groups(studies: Sequence[Study]) -> Figure:
     figure, axes = _panels(len(studies), "Influence of each layer by kind of text")
     for axis, study in zip(axes, studies, strict=True):
         rows = study.report.layers
+        colours = iter(sns.color_palette("tab10"))
         for group, part in rows.groupby("group", sort=False):
-            style = {"all": "-", "first tokens": ":"}.get(group, "--")
-            axis.plot(part.layer, part.influence, style, label=group, lw=1.5)
+            kind = group.split("=")[0]
+            style = {"domain": "-", "mode": "--", "first tokens": ":", "all": "-"}[kind]
+            own = "black" if kind == "all" else next(colours)
+            axis.plot(part.layer, part.influence, style, label=group, lw=1.5, color=own)
         axis.set(xlabel="layer", ylabel="1 - cosine similarity", title=study.name, yscale="log")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(fontsize=7, ncols=2)
     return figure
 
@@ -95,6 +115,8 @@ def damage(studies: Sequence[Study], kind: str = "skip") -> Figure:
             title=f"{study.name}, Spearman {rank:.2f}",
         )
         axis.set_yscale("symlog", linthresh=0.1)
+        ends = rows.similarity.min(), rows.similarity.max()
+        _cosine_scale(axis.xaxis, axis.set_xscale, *ends)
     return figure
 
 
@@ -105,8 +127,8 @@ def starts(table: pd.DataFrame) -> Figure:
     for axis, (name, part) in zip(axes, parts, strict=True):
         own = [CHOSEN if "report" in v else PLAIN for v in part.variant]
         bars = axis.barh(part.variant, part.loss_change, color=own)
-        axis.bar_label(bars, [f"{v:+.3f}" for v in part.loss_change], padding=3, fontsize=8)
-        axis.margins(x=0.22)
+        axis.bar_label(bars, [f"{v:+.4f}" for v in part.loss_change], padding=3, fontsize=8)
+        axis.margins(x=0.28)
         axis.grid(False, axis="y")
         axis.axvline(0, color="#334155", lw=0.8)
         axis.invert_yaxis()
@@ -123,6 +145,7 @@ def recovery(curves: pd.DataFrame) -> Figure:
         axis.axhline(before, color="#334155", ls="--", lw=1, label="before duplication")
         for start, curve in part[part.step >= 0].groupby("start", sort=False):
             axis.plot(curve.step, curve.loss, marker="o", ms=3, color=STARTS[start], label=start)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set(xlabel="training step", ylabel="held-out loss, nats a token", title=name)
         axis.legend()
     return figure

@@ -79,7 +79,7 @@ def of_stage(stage: Stage) -> Study:
 def smollm2(stage: Stage) -> Study:
     """The study of SmolLM2-135M-Instruct, its damage on `real_tokens` tokens, the rest on 8 x that.
 
-    Prose, code and sums; the held-out text is from the second half of each.
+    Prose, code and sums; the held-out text is from the last fifth of each.
     """
     model, tokenizer = models.load_smollm2()
     tokens, texts = stage.settings.real_tokens, calibration.texts()
@@ -91,7 +91,7 @@ def smollm2(stage: Stage) -> Study:
     report = saturation.measure(model, cut(8 * tokens), seed=stage.seed)
     damage = saturation.damage(model, cut(tokens), seed=stage.seed)
     train = cut(8 * tokens)
-    return Study("SmolLM2-135M", model, train, cut(tokens, offset=0.5), report, damage)
+    return Study("SmolLM2-135M", model, train, cut(tokens, offset=0.8), report, damage)
 
 
 def variants(study: Study) -> pd.DataFrame:
