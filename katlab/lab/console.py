@@ -1,7 +1,7 @@
 """What `katlab run` prints: a line a stage that lives while it runs, then every verdict.
 
 On a terminal the line is rewritten; elsewhere it is printed again every five seconds if it
-changed. The figures come from the stage's progress.json.
+changed, every thirty if it did not. The figures come from the stage's progress.json.
 
 Usage:  with console.watching(folder): engine.execute(...)
 """
@@ -87,7 +87,7 @@ class Console:
                 shown = f"▸ {folder.name:{self.width}}  {clock} · {text}"
                 sys.stdout.write(f"\r{shown[:room]:{room}}")
                 sys.stdout.flush()
-            elif text != last and time.monotonic() - printed >= 5:
+            elif time.monotonic() - printed >= (5 if text != last else 30):
                 self._line("▸", folder.name, f"{clock} · {text}")
                 last, printed = text, time.monotonic()
 
