@@ -75,6 +75,8 @@ def load(
     if gguf_file and config.quantize != "none":
         raise UserError('A GGUF file is already quantised; set model.quantize to "none".')
     quantization = _quantization(config.quantize, dtype)
+    if Path(folder).is_dir() and not gguf_file and not (Path(folder) / "config.json").is_file():
+        raise UserError(f"There is no config.json in {folder}; give a model folder as student.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file)
         model = AutoModelForCausalLM.from_pretrained(
