@@ -161,6 +161,7 @@ def test_a_signal_reaches_the_kernel_and_leaves_a_named_state(project, number):
     kernel = runs.read(folder)["pid"]
     assert kernel != process.pid
     process.send_signal(number)
+    process.send_signal(number)  # as `timeout` and SLURM do: the process and its group
     shown, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     assert f"interrupted by {number.name}" in shown and "Traceback" not in shown

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 
 # Runs in a kernel before its first cell, because libraries speak up while they are imported.
 QUIET = "--IPKernelApp.exec_lines=[\"__import__('katlab.lab').lab.quiet()\"]"
+TWIN = 2.0  # seconds within which a second signal is taken for the same one
 GRACE = 20.0  # seconds an interrupted cell has before its kernel is killed
 
 
@@ -65,8 +67,12 @@ class _Engine(NBClientEngine):
             extra_arguments=[QUIET],
             log=quiet,
         )
-        with _forwarded_signals(client), kernel_log.open("ab") as log:
-            client.execute(stdout=log, stderr=log, cwd=kernel_cwd)
+        try:
+            with _forwarded_signals(client), kernel_log.open("ab") as log:
+                client.execute(stdout=log, stderr=log, cwd=kernel_cwd)
+        except DeadKernelError:
+            if not client.stopped:
+                raise
         if client.stopped:
             raise Interrupted(client.stopped)
 
@@ -108,17 +114,24 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
 
 @contextmanager
 def _forwarded_signals(client: _Client) -> Iterator[None]:
-    """SIGINT and SIGTERM interrupt the kernel's cell; a second one, or GRACE seconds, kill it."""
+    """SIGINT and SIGTERM interrupt the kernel's cell; a second one, or GRACE seconds, kill it.
+
+    Supervisors (timeout, SLURM) signal a process and its group, so twins count as one signal.
+    """
     timers: list[threading.Timer] = []
+    first = 0.0
 
     def kill() -> None:
         if client.km is not None and client.km.provisioner.pid:
             os.killpg(client.km.provisioner.pid, signal.SIGKILL)
 
     def forward(number: int, frame: object) -> None:
+        nonlocal first
         if client.stopped:
-            kill()
+            if time.monotonic() - first > TWIN:
+                kill()
             return
+        first = time.monotonic()
         client.stopped = signal.Signals(number).name
         if client.km is not None and client.km.provisioner and client.km.provisioner.pid:
             os.kill(client.km.provisioner.pid, signal.SIGINT)

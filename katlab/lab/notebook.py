@@ -111,6 +111,7 @@ def quiet() -> None:
     if "datasets" in sys.modules:
         sys.modules["datasets"].logging.set_verbosity_error()
         sys.modules["datasets"].disable_progress_bars()
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm asks for widgets
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|trl)\b")
 

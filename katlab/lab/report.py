@@ -112,7 +112,7 @@ def _stage_table(records: dict[Path, dict]) -> str:
         what = html.escape(record.get("error") or headline(record))
         rows += (
             f'<tr><td>{_link(folder)}</td><td class="state {state}">{state}</td>'
-            f"<td>{spent}</td><td>{what}</td></tr>"
+            f'<td style="white-space:nowrap">{spent}</td><td>{what}</td></tr>'
         )
     head = "<tr><th>stage</th><th>state</th><th>time</th><th>headline figures</th></tr>"
     return f'<div class="scroll"><table style="width:100%">{head}{rows}</table></div>'
