@@ -18,6 +18,7 @@ from katlab.evaluation_metrics import (
     failures,
     oracle_router,
     paired_difference,
+    pass_rates,
     pick,
     random_router,
 )
@@ -67,6 +68,18 @@ def routers(arms: pd.DataFrame, system: str = AFTER, delta: float = 0.0) -> pd.D
             }
         )
     return pd.DataFrame(table).set_index("router")
+
+
+def by_direct_pass_rate(arms: pd.DataFrame, system: str = AFTER) -> pd.DataFrame:
+    """Think-on rate and accuracy of the auto arm by p_off, with n.
+
+    p_off comes from the forced-off arm, so from other samples than the ones that are averaged.
+    """
+    auto, off = pick(arms, system, "auto").astype({"correct": float}), pick(arms, system, "off")
+    auto = auto.assign(p_off=auto["id"].map(pass_rates(off)))
+    return auto.groupby("p_off").agg(
+        think_on=("thinks", "mean"), accuracy=("correct", "mean"), prompts=("id", "nunique")
+    )
 
 
 def outcomes(arms: pd.DataFrame, system: str = AFTER, delta: float = 0.0) -> pd.DataFrame:

@@ -422,6 +422,9 @@ def test_tables_name_their_prompts():
     routers = tables.routers(arms)
     assert routers.loc["always on", "tokens"] == 90 and routers.loc["always off", "tokens"] == 30
     assert (routers["prompts"] == 120).all()
+    direct = tables.by_direct_pass_rate(arms)
+    assert direct["prompts"].sum() == 120 and list(direct.index) == [0, 0.5, 1]
+    assert direct.loc[0, "think_on"] > direct.loc[1, "think_on"]
     assert tables.outcomes(arms)["samples"].sum() == 120
     assert tables.failure_table(arms)["samples"].sum() == 2 * 600 + 2 * 120
     assert (tables.cells(arms)["prompts a cell"] == 4).all()
