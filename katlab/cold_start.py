@@ -22,7 +22,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+)
 from trl import SFTConfig, SFTTrainer
 
 from katlab import UserError, batching, models, sampling, template
@@ -245,6 +250,7 @@ def train(stage: Stage) -> dict[str, float]:
         processing_class=tokenizer,
         callbacks=[stage.callback("cold start", show=("loss", "mean_token_accuracy"))],
     )
+    trainer.remove_callback(PrinterCallback)  # the stage's own callback shows the progress
     result = trainer.train(resume_from_checkpoint=latest_checkpoint(stage.checkpoints / "sft"))
     if trainer.is_world_process_zero():
         models.save(trainer.model, tokenizer, stage.checkpoints / "student")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from katlab import models, sampling, template
@@ -289,6 +289,7 @@ def train(stage: Stage) -> dict[str, float]:
         settings=s,
         rollouts=stage.dir / "rollouts.jsonl",
     )
+    trainer.remove_callback(PrinterCallback)  # the stage's own callback shows the progress
     checkpoint = latest_checkpoint(stage.checkpoints / "rl")
     if trainer.is_world_process_zero():
         forget_rollouts(trainer.rollouts, int(checkpoint.rpartition("-")[2]) if checkpoint else 0)
