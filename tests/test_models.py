@@ -5,9 +5,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
-from katlab import UserError, models
+from katlab import UserError, models, saturation, upscaling
+from katlab.layer_plan import plan
 
 LORA = SimpleNamespace(
     enabled=True, r=4, alpha=8, dropout=0.0, target_modules=["q_proj", "down_proj"]
@@ -40,7 +48,7 @@ def steps(model, count: int = 3):
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     return losses
 
 
@@ -105,3 +113,23 @@ def test_smollm2_is_plain_after_its_gguf():
     ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
     with torch.no_grad():
         assert tokenizer.decode(model(ids).logits[0, -1].argmax()).strip() == "Paris"
+
+
+@pytest.mark.parametrize("kind", ["4bit", "8bit"])
+def test_a_quantised_model_is_measured_and_trained_by_qlora(kind, tmp_path):
+    """bitsandbytes on the CPU: the frozen weights stay packed, adapters and new rows learn."""
+    tiny(tied=False).save_pretrained(tmp_path)
+    words = Tokenizer(WordLevel({"a": 0}, unk_token="a"))
+    PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(tmp_path)
+    model, _ = models.load(config(student=str(tmp_path), quantize=kind))
+    batch = {"input_ids": torch.randint(0, 64, (2, 12))}
+    assert saturation.measure(model, [batch]).overall.influence.gt(0).all()
+    assert len(saturation.damage(model, [batch]).query("group == 'all'")) == 2
+    with pytest.raises(UserError, match="quantised"):
+        upscaling.apply_in_memory(model, plan(2, choice="evenly", add=1))
+    # Evaluating on a CPU repacks 4-bit weights for inference alone, so training loads them anew.
+    model, _ = models.load(config(student=str(tmp_path), quantize=kind))
+    packed = model.model.layers[0].mlp.up_proj.weight.detach().clone()
+    losses = steps(models.attach_lora(model, LORA, NEW).train())
+    assert losses[-1] < losses[0]
+    assert torch.equal(model.model.layers[0].mlp.up_proj.weight, packed)
