@@ -248,9 +248,9 @@ def train_arm(stage: lab.Stage, arm: Arm, rows: list[dict], signals: list[uld.Si
     folder, work = stage.checkpoints / arm.name, f"{arm.name}.training"
     if folder.is_dir():
         return
+    torch.manual_seed(stage.seed)  # embedding rows beyond the tags are drawn, then the modules
     model, tokenizer = student(stage)
     arguments = training_arguments(stage, work)
-    torch.manual_seed(stage.seed)
     if arm.mtp:
         mtp.attach(model, stage.settings.mtp_depth)
     dataset, tables = examples(rows, tokenizer, signals, stage.settings.max_length)
