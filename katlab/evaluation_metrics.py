@@ -181,7 +181,7 @@ def judge_agreement(auto: pd.DataFrame) -> float:
     """Share of decided samples whose judge names the mode decided on ("think on", "THINK-OFF") and
     no other; a judge that names none does not agree."""
     decided = auto[auto["mode"].notna()]
-    judges = decided["completion"].str.partition("</judge>")[0]
+    judges = [text.partition("</judge>")[0] for text in decided["completion"]]
     named = [set(NAMES_MODE.findall(text.lower())) for text in judges]
     agrees = [modes == {mode} for modes, mode in zip(named, decided["mode"], strict=True)]
     return sum(agrees) / max(1, len(agrees))

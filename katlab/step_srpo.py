@@ -223,12 +223,11 @@ def choose_queries(stage: Stage, model, tokenizer) -> list[dict]:
         asked.append((row["verifier"], answer, row["reference"]))
     right = [verdict.correct is True for verdict in grade(asked)]
     rng = random.Random(stage.seed)
-    hard = [row for row, ok in zip(candidates, right, strict=True) if not ok]
-    easy = [row for row, ok in zip(candidates, right, strict=True) if ok]
-    n_hard = round(total * s.hard_share)
-    rows = rng.choices(hard, k=n_hard) + rng.choices(easy, k=total - n_hard)
-    rng.shuffle(rows)
-    stage.record(verifiers=backends(), missed_without_thinking=len(hard) / len(candidates))
+    missed = right.count(False)
+    each_hard, each_easy = s.hard_share / max(missed, 1), (1 - s.hard_share) / max(sum(right), 1)
+    weights = [each_easy if ok else each_hard for ok in right]
+    rows = rng.choices(candidates, weights=weights, k=total)
+    stage.record(verifiers=backends(), missed_without_thinking=missed / len(candidates))
     return rows
 
 
