@@ -9,7 +9,8 @@ Deviations: (1) the report names no voters; votes come from an earlier checkpoin
 which section 4.1.2 uses for its dialogues; (2) on:off ~ 2:1 is reached by weighting difficulties
 (its stratified sampling), never by dropping votes of one side; (3) a rationale that does not name
 its mode, or names the other one, is dropped and counted; (4) a share of queries carries a
-directive in words ("Do not think."), whose mode is obeyed (section 6.4).
+directive in words ("Do not think."), whose mode is obeyed (section 6.4); (5) under LoRA the tags'
+embedding rows stay as stage 03 trained them: TRL's fused head takes no wrapped `lm_head`.
 
     metrics = cold_start.build_corpus(stage); metrics |= cold_start.train(stage)
 """
@@ -183,7 +184,7 @@ def build_corpus(stage: Stage) -> pd.DataFrame:
     write_jsonl(stage.dir / "corpus.jsonl", corpus)
     n_on = sum(row["mode"] == "on" for row in corpus)
     stage.record(
-        verifiers=backends(),
+        **{f"{kind}_verifier": name for kind, name in backends().items()},
         rows=len(corpus),
         on_to_off=n_on / max(1, len(corpus) - n_on),
         random_mode_share=sum("random_mode" in row for row in corpus) / len(corpus),
@@ -206,11 +207,6 @@ def encode(tokenizer: PreTrainedTokenizerBase, row: dict) -> dict:
     text += template.body(row["mode"], row["answer"], row["thought"])
     tail = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     return {"input_ids": head + tail, "completion_mask": [0] * len(head) + [1] * len(tail)}
-
-
-def tag_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids of the tags, whose embedding rows are trained under LoRA as well."""
-    return list(template.Tags.of(tokenizer).ids.values())
 
 
 def train(stage: Stage) -> dict[str, float]:
@@ -244,7 +240,7 @@ def train(stage: Stage) -> dict[str, float]:
         disable_tqdm=True,
     )
     trainer = SFTTrainer(
-        model=models.attach_lora(model, config.lora, tag_ids(tokenizer)),
+        model=models.attach_lora(model, config.lora),
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,

@@ -15,6 +15,7 @@ floor, so that a group in which every answer is right still prefers the cheaper 
 """
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from katlab import models, sampling, template
+from katlab import UserError, models, sampling, template
 from katlab.lab import latest_checkpoint
 from katlab.lab.runs import Stage
 from katlab.rewards import backends, grade
@@ -227,7 +228,8 @@ def choose_queries(stage: Stage, model, tokenizer) -> list[dict]:
     each_hard, each_easy = s.hard_share / max(missed, 1), (1 - s.hard_share) / max(sum(right), 1)
     weights = [each_easy if ok else each_hard for ok in right]
     rows = rng.choices(candidates, weights=weights, k=total)
-    stage.record(verifiers=backends(), missed_without_thinking=missed / len(candidates))
+    stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})
+    stage.record(missed_without_thinking=missed / len(candidates))
     return rows
 
 
@@ -252,11 +254,18 @@ def train(stage: Stage) -> dict[str, float]:
         }
         for row in json.loads(queries.read_text())
     ]
+    rollouts = s.prompts_per_step * s.num_generations
+    together = s.batch_size * int(os.environ.get("WORLD_SIZE", "1"))
+    if rollouts % together:
+        raise UserError(
+            f"{rollouts} rollouts a step do not divide into batches of {together} over all ranks; "
+            "change step_srpo.batch_size"
+        )
     arguments = GRPOConfig(
         output_dir=str(stage.checkpoints / "rl"),
         max_steps=s.steps,
         per_device_train_batch_size=s.batch_size,
-        gradient_accumulation_steps=s.prompts_per_step * s.num_generations // s.batch_size,
+        gradient_accumulation_steps=rollouts // together,
         num_generations=s.num_generations,
         max_completion_length=s.max_completion_length,
         temperature=s.temperature,

@@ -241,7 +241,7 @@ def synthesize(stage: Stage) -> pd.DataFrame:
     corpus = compose(rows_off, rows_on, s.think_on_share, stage.seed)
     write_jsonl(stage.dir / "corpus.jsonl", corpus)
     stage.record(
-        verifiers=backends(),
+        **{f"{kind}_verifier": name for kind, name in backends().items()},
         rows=len(corpus),
         think_on_share=sum(row["mode"] == "on" for row in corpus) / len(corpus),
         tag_agreement=_agreement(tagged),

@@ -25,6 +25,7 @@ def student():
     """The base model with the tags added, as stage 03 hands it on."""
     model, tokenizer = models.load_from(BASE, load_profile("tiny").model)
     template.add_tags(tokenizer)
+    torch.manual_seed(0)  # the new rows are drawn
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     return model, tokenizer
 
@@ -115,12 +116,23 @@ def test_two_dimensional_advantages_equal_one_dimensional_ones_bitwise(tmp_path)
     assert not torch.equal(flat, grpo(doubled, tmp_path / "doubled"))
 
 
+@pytest.fixture
+def parity(monkeypatch):
+    """Rewards that an untrained model earns: the tokens' parity instead of a verifier's verdict."""
+
+    def column(position):
+        return lambda completion_ids, **_: [float(ids[position] % 2) for ids in completion_ids]
+
+    always = lambda completion_ids, **_: [1.0] * len(completion_ids)  # noqa: E731
+    monkeypatch.setattr(step_srpo, "rewards_for", lambda _: [column(0), always, column(-1)])
+
+
 def prepared_rl(root: Path, **overrides) -> Stage:
     finished(root, "04_cold_start")
     return Stage.create(root, "r", "05_step_srpo", profile="tiny", overrides=overrides)
 
 
-def test_step_srpo_trains_and_records_every_rollout(tmp_path):
+def test_step_srpo_trains_and_records_every_rollout(tmp_path, parity):
     stage = prepared_rl(tmp_path)
     metrics = step_srpo.train(stage)
     s = stage.settings
@@ -133,7 +145,7 @@ def test_step_srpo_trains_and_records_every_rollout(tmp_path):
     )
 
 
-def test_a_resumed_step_srpo_equals_an_uninterrupted_one(tmp_path):
+def test_a_resumed_step_srpo_equals_an_uninterrupted_one(tmp_path, parity):
     whole = prepared_rl(tmp_path / "whole")
     step_srpo.train(whole)
     cut = prepared_rl(tmp_path / "cut")

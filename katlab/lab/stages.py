@@ -28,7 +28,7 @@ class Spec:
 
 STAGES = (
     Spec("00_start_here"),
-    Spec("01_layer_saturation", "saturation"),
+    Spec("01_layer_saturation", "upscaling"),
     Spec("02_dual_regime_data", "synthesis", ("01_layer_saturation",)),
     Spec("03_mtp_distillation", "distillation", ("01_layer_saturation", "02_dual_regime_data")),
     Spec("04_cold_start", "cold_start", ("02_dual_regime_data", "03_mtp_distillation")),
