@@ -34,6 +34,7 @@ def stage(folder: Path) -> Path:
     from traitlets.config import Config
 
     notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
+    notebook.metadata.pop("widgets", None)  # their state needs a script from a network
     formulas: list[str] = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
