@@ -31,7 +31,7 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from katlab import UserError, batching, models, sampling, template
+from katlab import batching, models, sampling, template
 from katlab.lab import latest_checkpoint
 from katlab.lab.runs import Stage
 from katlab.nano import world
@@ -46,6 +46,7 @@ from katlab.synthesis import (
     write_jsonl,
 )
 
+MOST_TILT = 1.5  # a difficulty at most 4.5 times as frequent as the next
 NAMES_MODE = re.compile(r"think (on|off)")
 
 
@@ -85,8 +86,9 @@ def vote(
 def stratify(rows: list[dict], share_on: float) -> dict[int, float]:
     """Weights of the difficulties, w_d ~ exp(-t d), at which a share `share_on` votes think-on.
 
-    Weighting difficulties leaves the votes of a query as they are. Raises UserError where no
-    weighting reaches the share (every vote agrees).
+    Weighting difficulties leaves the votes of a query as they are. Where no tilt within
+    +-MOST_TILT reaches the share, the nearest one is taken: the notebook's verdict then shows the
+    ratio as not held.
     """
     frame = pd.DataFrame(rows)
     rate = frame.assign(on=frame["mode"] == "on").groupby("difficulty")["on"].mean()
@@ -95,13 +97,8 @@ def stratify(rows: list[dict], share_on: float) -> dict[int, float]:
         raw = pd.Series({d: math.exp(-tilt * d) for d in rate.index})
         return raw / raw.sum()
 
-    low, high = -6.0, 6.0
+    low, high = -MOST_TILT, MOST_TILT
     share = [float((weights(t) * rate).sum()) for t in (low, high)]
-    if not min(share) <= share_on <= max(share):
-        raise UserError(
-            f"the votes reach think-on shares from {min(share):.2f} to {max(share):.2f}, not "
-            f"{share_on:.2f}; choose another voter_step or think_on_share"
-        )
     rising = share[1] > share[0]
     for _ in range(60):
         middle = (low + high) / 2

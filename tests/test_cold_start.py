@@ -1,10 +1,12 @@
 """Stage 04: stratified weights, random modes, directives, rationales, and the loss mask."""
 
+import math
+
 import pytest
 from test_synthesis import Scripted
 from test_template import byte_tokenizer
 
-from katlab import UserError, cold_start, template
+from katlab import cold_start, template
 from katlab.nano import world
 
 ROWS = world.queries(300, seed=2, split="train")
@@ -36,9 +38,10 @@ def test_stratify_reaches_the_share_with_weights_of_one_tilt():
     assert max(ratios) - min(ratios) < 1e-6
 
 
-def test_votes_that_all_agree_cannot_be_stratified():
-    with pytest.raises(UserError, match="voter_step"):
-        cold_start.stratify(voted({1: 1.0, 2: 1.0}), share_on=2 / 3)
+def test_a_share_out_of_reach_takes_the_nearest_tilt():
+    weights = cold_start.stratify(voted({1: 0.9, 2: 1.0}), share_on=2 / 3)
+    odds = math.exp(cold_start.MOST_TILT)  # all it may: level 1, which votes think-off at times
+    assert weights[1] == pytest.approx(odds / (1 + odds))
 
 
 def test_random_modes_are_one_in_a_hundred_and_marked():
