@@ -21,21 +21,15 @@ import re
 from pathlib import Path
 
 import pandas as pd
-import torch
 from datasets import Dataset
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-)
+from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from katlab import batching, models, sampling, template
+from katlab import batching, evaluation, models, template
 from katlab.lab import latest_checkpoint
 from katlab.lab.runs import Stage
 from katlab.nano import world
-from katlab.rewards import backends, grade
+from katlab.rewards import backends
 from katlab.synthesis import (
     LocalResponder,
     ask,
@@ -50,37 +44,31 @@ MOST_TILT = 1.5  # a difficulty at most 4.5 times as frequent as the next
 NAMES_MODE = re.compile(r"think (on|off)")
 
 
-def vote(
-    rows: list[dict], model, tokenizer: PreTrainedTokenizerBase, voters: int, settings, seed: int
-) -> list[dict]:
+def vote(stage: Stage, rows: list[dict], model, tokenizer: PreTrainedTokenizerBase) -> list[dict]:
     """Add `votes_off` (how many of `voters` samples were right without thinking) and `mode`.
 
     A tie goes to think-on: at the cold start an answer lost costs more than tokens spent.
     """
-    prompts = [template.prompt(tokenizer, r["messages"], r["tools"], mode="off") for r in rows]
-    replies = sampling.sample(
+    s = stage.settings
+    bar = stage.bar(len(rows) * s.voters, "votes")
+    frame = evaluation.run_arm(
         model,
         tokenizer,
-        [p for p in prompts for _ in range(voters)],
-        max_new_tokens=settings.vote_tokens,
-        temperature=1.0,
-        seed=seed,
+        rows,
+        "off",
+        style="trigger",
+        max_new_tokens=s.vote_tokens,
+        samples=s.voters,
+        seed=stage.seed,
         batch_size=256,
+        on_batch=lambda done, total: bar.to(done),
     )
-    tags = template.Tags.of(tokenizer)
-    trigger = tags.ids["<think_off>"]
-    asked = []
-    for i, ids in enumerate(replies):
-        row, parsed = rows[i // voters], template.parse([trigger, *ids], tags)
-        start, end = parsed.answer or (1, 1)
-        answer = tokenizer.decode(ids[start - 1 : end - 1]).strip()
-        asked.append((row["verifier"], answer, row["reference"]))
-    right = [verdict.correct is True for verdict in grade(asked)]
-    voted = []
-    for i, row in enumerate(rows):
-        off = sum(right[i * voters : (i + 1) * voters])
-        voted.append(row | {"votes_off": off, "mode": "off" if 2 * off > voters else "on"})
-    return voted
+    bar.close()
+    right = frame["correct"].eq(True).to_numpy().reshape(-1, s.voters)  # (rows, voters)
+    return [
+        row | {"votes_off": int(off), "mode": "off" if 2 * off > s.voters else "on"}
+        for row, off in zip(rows, right.sum(1), strict=True)
+    ]
 
 
 def stratify(rows: list[dict], share_on: float) -> dict[int, float]:
@@ -156,10 +144,9 @@ def build_corpus(stage: Stage) -> pd.DataFrame:
     """Vote, stratify, randomise, answer and explain; writes votes.jsonl and corpus.jsonl."""
     s, config = stage.settings, stage.config
     voter = stage.upstream("03_mtp_distillation") / "checkpoints" / "voter"
-    tokenizer = AutoTokenizer.from_pretrained(voter)
-    model = AutoModelForCausalLM.from_pretrained(voter, dtype=torch.float32)
+    model, tokenizer = models.load_from(voter, config.model)
     queries = load_queries(config, s.queries, stage.seed + 1, "train")  # unseen in Stage 1
-    voted = vote(queries, model, tokenizer, s.voters, s, stage.seed)
+    voted = vote(stage, queries, model, tokenizer)
     write_jsonl(stage.dir / "votes.jsonl", voted)
     stage.log(phase="votes", queries=len(voted))
     weights = stratify(voted, s.think_on_share)

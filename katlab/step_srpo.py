@@ -24,7 +24,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from katlab import UserError, models, sampling, template
+from katlab import UserError, evaluation, models, template
 from katlab.lab import latest_checkpoint
 from katlab.lab.runs import Stage
 from katlab.rewards import backends, grade
@@ -210,19 +210,18 @@ def choose_queries(stage: Stage, model, tokenizer) -> list[dict]:
     s = stage.settings
     total = s.steps * s.prompts_per_step
     candidates = load_queries(stage.config, s.candidates, stage.seed + 2, "train")
-    tags = template.Tags.of(tokenizer)
-    prefill = template.judged("off", "Answer directly, think off.")
-    prompts = [template.prompt(tokenizer, r["messages"], r["tools"]) + prefill for r in candidates]
-    replies = sampling.sample(
-        model, tokenizer, prompts, max_new_tokens=48, temperature=1.0, seed=stage.seed
+    bar = stage.bar(len(candidates), "what the model misses")
+    frame = evaluation.run_arm(
+        model,
+        tokenizer,
+        candidates,
+        "off",
+        max_new_tokens=s.max_completion_length,
+        seed=stage.seed,
+        on_batch=lambda done, total: bar.to(done),
     )
-    asked = []
-    for row, ids in zip(candidates, replies, strict=True):
-        head = [tags.ids["</judge>"], tags.ids["<think_off>"]]
-        start, end = template.parse([*head, *ids], tags).answer or (2, 2)
-        answer = tokenizer.decode(ids[start - 2 : end - 2]).strip()
-        asked.append((row["verifier"], answer, row["reference"]))
-    right = [verdict.correct is True for verdict in grade(asked)]
+    bar.close()
+    right = frame["correct"].eq(True).tolist()
     rng = random.Random(stage.seed)
     missed = right.count(False)
     each_hard, each_easy = s.hard_share / max(missed, 1), (1 - s.hard_share) / max(sum(right), 1)
