@@ -92,7 +92,7 @@ def run(stage: Stage) -> dict[str, float]:
         on_step=lambda now, before=done: bar.to(before + now),
     )
     bar.close()
-    frames.append(teacher_arm(config, rows, "on", tok, s, stage.seed).assign(case="teacher"))
+    frames.append(teacher_arm(stage, rows, "on", tok).assign(case="teacher"))
     cases, steps = pd.concat(frames, ignore_index=True), step_frame(walked)
     if stage.writes:
         cases.to_json(stage.dir / "cases.jsonl", orient="records", lines=True)

@@ -10,7 +10,8 @@ Report section 2 duplicates layers and continues training, without saying how. T
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import pandas as pd
 import torch
@@ -89,13 +90,20 @@ def run(
     decay: float = 0.7,
     every: int = 10,
     seed: int = 0,
-    callbacks: Iterable[TrainerCallback] = (),
+    tell: Callable[[int, float], None] | None = None,
 ) -> list[tuple[int, float]]:
     """Train the child in place for `steps` batches; returns (step, held-out loss in nats).
 
+    `tell` hears each of these points as it is measured.
     AdamW (0.9, 0.95), weight decay 0.1, gradient norm 1, constant rate after a tenth of warm-up.
     """
     curve: list[tuple[int, float]] = []
+
+    def point(step: int, loss: float) -> None:
+        curve.append((step, loss))
+        if tell:
+            tell(step, loss)
+
     optimizer = torch.optim.AdamW(
         parameter_groups(model, plan, scheme, rate, decay), betas=(0.9, 0.95), weight_decay=0.1
     )
@@ -119,10 +127,7 @@ def run(
             train_dataset=batches,
             data_collator=_one_batch,
             optimizers=(optimizer, schedule),
-            callbacks=[
-                _HeldOutLoss(held_out, every, lambda *point: curve.append(point)),
-                *callbacks,
-            ],
+            callbacks=[_HeldOutLoss(held_out, every, point)],
         )
         trainer.train()
     model.eval()
@@ -144,16 +149,19 @@ def recovery(
     held_out: list[dict],
     *,
     steps: int,
+    tell: Callable[[str, int, float], None] | None = None,
     **settings,
 ) -> pd.DataFrame:
     """Held-out loss (nats) of each plan's child while it trains: columns start, step, loss.
 
-    Step -1 is the parent before duplication, step 0 the child before training.
+    Step -1 is the parent before duplication, step 0 the child before training. `tell` hears each
+    row of a child as it is measured.
     """
     before = upscaling.mean_loss(parent, held_out)
     rows = []
     for name, plan in plans.items():
         child = upscaling.apply_in_memory(parent, plan)
-        curve = run(child, plan, batches, held_out, steps=steps, **settings)
+        heard = partial(tell, name) if tell else None
+        curve = run(child, plan, batches, held_out, steps=steps, tell=heard, **settings)
         rows += [(name, -1, before), *((name, *point) for point in curve)]
     return pd.DataFrame(rows, columns=["start", "step", "loss"])

@@ -71,9 +71,19 @@ def of_stage(stage: Stage) -> Study:
         train = calibration.nano_batches(
             tokenizer, stage.settings.recovery_queries, stage.seed, "train"
         )
-    report = saturation.measure(model, batches, seed=stage.seed)
-    damage = saturation.damage(model, batches, seed=stage.seed)
-    return Study(stage.profile, model, train, held_out, report, damage)
+    return Study(stage.profile, model, train, held_out, *_measured(stage, model, batches, batches))
+
+
+def _measured(stage: Stage, model, read: list[dict], changed: list[dict], name: str = ""):
+    """Similarity over the batches `read`, damage over `changed`, both with their progress."""
+    name = name or stage.profile
+    report = saturation.measure(
+        model, stage.progress(read, f"{name}: what each layer changes"), seed=stage.seed
+    )
+    damage = saturation.damage(
+        model, stage.progress(changed, f"{name}: each layer skipped, each twice"), seed=stage.seed
+    )
+    return report, damage
 
 
 def smollm2(stage: Stage) -> Study:
@@ -88,20 +98,20 @@ def smollm2(stage: Stage) -> Study:
     def cut(tokens: int, **where) -> list[dict]:
         return calibration.batches(tokenizer, texts, tokens, length=length, size=3, **where)
 
-    report = saturation.measure(model, cut(8 * tokens), seed=stage.seed)
-    damage = saturation.damage(model, cut(tokens), seed=stage.seed)
-    train = cut(8 * tokens)
-    return Study("SmolLM2-135M", model, train, cut(tokens, offset=0.8), report, damage)
+    train, name = cut(8 * tokens), "SmolLM2-135M"
+    measured = _measured(stage, model, train, cut(tokens), name)
+    return Study(name, model, train, cut(tokens, offset=0.8), *measured)
 
 
-def variants(study: Study) -> pd.DataFrame:
+def variants(study: Study, stage: Stage) -> pd.DataFrame:
     """The report's rule and its alternatives before training, against the parent on held-out text.
 
     loss_change in nats; kl of the logits, KL(parent, child) in nats; top1_agreement, the share of
     tokens on which both have the same first choice.
     """
     before, rows = upscaling.mean_loss(study.model, study.held_out), []
-    for label, choice, order, start in VARIANTS:
+    work = stage.progress(VARIANTS, f"{study.name}: what each start costs")
+    for label, choice, order, start in work:
         made = study.plan(choice, order, start)
         child = upscaling.apply_in_memory(study.model, made, share=True)
         change = upscaling.mean_loss(child, study.held_out) - before
@@ -113,6 +123,12 @@ def variants(study: Study) -> pd.DataFrame:
 def recovery(study: Study, stage: Stage, steps: int) -> pd.DataFrame:
     """Held-out loss of copy, zero and half-step while each trains for `steps` steps."""
     settings = stage.settings
+    bar = stage.bar(steps * len(RECOVERING), f"{study.name}: training goes on", ("loss",))
+
+    def tell(start: str, step: int, loss: float) -> None:
+        stage.log(model=study.name, start=start, loss=loss)
+        bar.to(RECOVERING.index(start) * steps + step)
+
     curves = continue_training.recovery(
         study.model,
         {start: study.plan(start=start) for start in RECOVERING},
@@ -123,5 +139,7 @@ def recovery(study: Study, stage: Stage, steps: int) -> pd.DataFrame:
         rate=settings.recovery_rate,
         every=max(1, steps // 6),
         seed=stage.seed,
+        tell=tell,
     )
+    bar.close()
     return curves.assign(model=study.name)

@@ -14,7 +14,6 @@ functions); (3) tokens are counted by part (judge, thought, answer) and include 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -187,7 +186,7 @@ def run(stage: Stage) -> dict[str, float]:
             accuracy, tokens, think_on = means
             stage.log(system=system, arm=arm, accuracy=accuracy, tokens=tokens, think_on=think_on)
     bar.close()
-    frames += [teacher_arm(config, rows, mode, tok, s, stage.seed) for mode in template.MODES]
+    frames += [teacher_arm(stage, rows, mode, tok) for mode in template.MODES]
     arms = pd.concat(frames, ignore_index=True)
     if stage.writes:
         arms.drop(columns=["thinks", "well_formed"]).to_json(
@@ -205,21 +204,16 @@ def run(stage: Stage) -> dict[str, float]:
 
 
 def teacher_arm(
-    config: SimpleNamespace,
-    rows: list[dict],
-    mode: str,
-    tok: PreTrainedTokenizerBase,
-    settings: SimpleNamespace,
-    seed: int = 0,
+    stage: Stage, rows: list[dict], mode: str, tok: PreTrainedTokenizerBase
 ) -> pd.DataFrame:
     """One reply of a teacher to every row, in `run_arm`'s columns (system "teacher on" or "off").
 
     Token counts are those of the *student's* tokenizer on the teacher's text: the teachers' own
     tokens are of another size. There is no judge; a reply without an answer has a problem.
     """
-    folder = models.locate(vars(config.model)[f"teacher_{mode}"])
-    teacher = LocalResponder(Path(folder), settings.max_new_tokens)
-    replies = [reply for (reply,) in teacher.respond(rows, 1, settings.temperature, seed)]
+    folder = models.locate(vars(stage.config.model)[f"teacher_{mode}"])
+    teacher = LocalResponder(Path(folder), stage.settings.max_new_tokens, stage)
+    replies = [r for (r,) in teacher.respond(rows, 1, stage.settings.temperature, stage.seed)]
     parts = [split_thought(reply) for reply in replies]
     answers = [answer or None for _, answer in parts]
     frame = pd.DataFrame([{key: row[key] for key in LABEL} for row in rows])

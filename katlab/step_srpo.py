@@ -1,15 +1,8 @@
-"""Stage 05: Step-SRPO, one advantage for the decision and one for the answer (report section 4.2).
+"""Stage 05: Step-SRPO on TRL's GRPOTrainer (report section 4.2).
 
-The report names two rewards and leaves the formulas to its companion paper HiPO (arXiv
-2509.23967); `advantages` is our reading of both. `StepSRPOTrainer` overrides two methods of TRL's
-GRPOTrainer: the rewards, already gathered over ranks, are kept, and the (B,) advantages are
-replaced by (B, T) ones built from the judge's and the answer's token spans. The loss is TRL's.
-
-Deviations: (1) the mode with too few samples in a group is not compared; (2) the normaliser has a
-floor, so that a group in which every answer is right still prefers the cheaper mode, gently;
-(3) accuracy is gated by the format (`format_mode = "gate"`), HiPO adds 0.2 x format
-(`"additive"`): under group normalisation the bonus rewards well-formed wrong answers;
-(4) SRPO's advantage of 0 for truncated responses follows from the gate: they cannot be right.
+`StepSRPOTrainer` overrides two methods: the rewards, already gathered over ranks, are kept, and the
+(B,) advantages are replaced by (B, T) ones built from the judge's and the answer's token spans
+(`katlab.segment_advantages` has the formulas and our deviations). The loss is TRL's.
 
     metrics = step_srpo.train(stage)
 """
@@ -28,83 +21,8 @@ from katlab import UserError, evaluation, models, template
 from katlab.lab import latest_checkpoint
 from katlab.lab.runs import Stage
 from katlab.rewards import backends, grade
+from katlab.segment_advantages import advantages, combine, spread
 from katlab.synthesis import load_queries, read_jsonl, write_jsonl
-
-FORMAT_MODES = ("gate", "additive", "off")
-
-
-def combine(accuracy: torch.Tensor, form: torch.Tensor, format_mode: str) -> torch.Tensor:
-    """One reward per completion from accuracy and format, both (N,) in {0, 1}; NaN stays NaN."""
-    if format_mode not in FORMAT_MODES:
-        raise ValueError(f"format_mode is {format_mode!r}, not one of {FORMAT_MODES}")
-    if format_mode == "additive":
-        return accuracy + 0.2 * form
-    return accuracy * form if format_mode == "gate" else accuracy
-
-
-def advantages(
-    rewards: torch.Tensor,
-    think_on: torch.Tensor,
-    group_size: int,
-    omega: float,
-    gamma: float,
-    std_floor: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Judge and answer advantages, both (N,), of N = groups x `group_size` completions.
-
-    `rewards` is NaN where a completion is unscorable (both advantages 0, left out of all means),
-    `think_on` is 1, 0, or NaN where no mode was chosen. With m_on, m_off the mean rewards of the
-    modes in a group, b = omega m_on and m'_off = m_off + b if 0 <= m_on - m_off <= b:
-
-        A_judge(i)  = (m'_M(i) - mean m' + gamma (r_i - mean r)) / max(std r, std_floor)
-        A_answer(i) = (r_i - m_M(i)) / std(r | M(i))         (0 where the mode's rewards agree)
-
-    (HiPO, our reading.) The first difference is 0 in a group that tried one mode only.
-    """
-    r = rewards.view(-1, group_size)  # (groups, G)
-    known = ~r.isnan()
-    on = (think_on.view(-1, group_size) == 1) & known
-    off = (think_on.view(-1, group_size) == 0) & known
-    r = r.nan_to_num()
-    mean_on, mean_off, mean_all = _mean(r, on), _mean(r, off), _mean(r, known)  # (groups, 1)
-    boost = omega * mean_on
-    behind = mean_on - mean_off
-    raised = torch.where((behind >= 0) & (behind <= boost), mean_off + boost, mean_off)
-    compared = on.any(1, keepdim=True) & off.any(1, keepdim=True)
-    value = torch.where(on, mean_on, raised) * (on | off)
-    value = (value - _mean(value, on | off)) * (on | off) * compared
-    spread = _std(r, known, mean_all).clamp(min=std_floor)
-    judge = (value + gamma * (r - mean_all)) / spread * known
-    within = torch.where(on, mean_on, torch.where(off, mean_off, mean_all))
-    deviation = torch.where(on, _std(r, on, mean_on), _std(r, off, mean_off))
-    answer = torch.where(deviation > 0, (r - within) / deviation.clamp(min=1e-6), 0.0) * (on | off)
-    return judge.flatten(), answer.flatten()
-
-
-def _mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return (x * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
-
-
-def _std(x: torch.Tensor, mask: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-    return _mean((x - mean) ** 2, mask).sqrt()
-
-
-def spread(
-    judge: torch.Tensor,
-    answer: torch.Tensor,
-    parsed: list[template.Parsed],
-    length: int,
-    judge_weight: float,
-) -> torch.Tensor:
-    """Token advantages (B, T): the judge's through the decision token, the answer's after it.
-
-    `judge_weight` multiplies the judge's part, because the default loss divides by all tokens of
-    the batch and the judge has few of them. A completion without a decision is all judge.
-    """
-    out = answer.unsqueeze(1).repeat(1, length)  # (B, T)
-    for i, one in enumerate(parsed):
-        out[i, : one.judge[1]] = judge_weight * judge[i]
-    return out
 
 
 class StepSRPOTrainer(GRPOTrainer):

@@ -51,10 +51,14 @@ class Responder(Protocol):
 
 @dataclass
 class LocalResponder:
-    """A Responder over `from_pretrained` weights; the tokenizer's chat template frames requests."""
+    """A Responder over `from_pretrained` weights; the tokenizer's chat template frames requests.
+
+    With a stage, every call of `respond` shows its progress there.
+    """
 
     folder: Path
     max_new_tokens: int = 160
+    stage: Stage | None = None
 
     def __post_init__(self):
         self.folder = Path(models.locate(str(self.folder)))
@@ -74,6 +78,7 @@ class LocalResponder:
             for row in requests
             for _ in range(n)
         ]
+        bar = self.stage.bar(len(prompts), f"{self.name} replies") if self.stage else None
         replies = sampling.sample(
             self.model,
             self.tokenizer,
@@ -82,7 +87,10 @@ class LocalResponder:
             temperature=temperature,
             seed=seed,
             batch_size=256,
+            on_batch=(lambda done, _: bar.to(done)) if bar else None,
         )
+        if bar:
+            bar.close()
         texts = [t.strip() for t in self.tokenizer.batch_decode(replies, skip_special_tokens=True)]
         return [texts[i : i + n] for i in range(0, len(texts), n)]
 
@@ -228,7 +236,7 @@ def split_thought(reply: str) -> tuple[str | None, str]:
 def synthesize(stage: Stage) -> pd.DataFrame:
     """Run the stage: write corpus.jsonl and return its rows with what was rejected counted."""
     s, model = stage.settings, stage.config.model
-    off, on = LocalResponder(Path(model.teacher_off)), LocalResponder(Path(model.teacher_on))
+    off, on = (LocalResponder(Path(p), stage=stage) for p in (model.teacher_off, model.teacher_on))
     queries = load_queries(stage.config, s.queries, stage.seed, "train")
     stage.log(phase="queries", queries=len(queries))
     tagged = tag(queries, off)

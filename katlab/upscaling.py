@@ -171,8 +171,10 @@ def train(stage: Stage) -> dict[str, float]:
     settings = stage.settings
     parent, tokenizer = models.load(stage.config.model)
     batches, held_out = calibration.of_stage(stage, tokenizer)
-    report = saturation.measure(parent, batches, seed=stage.seed)
-    damage = saturation.damage(parent, batches, seed=stage.seed)
+    read = stage.progress(batches, "what each layer changes")
+    report = saturation.measure(parent, read, seed=stage.seed)
+    changed = stage.progress(batches, "each layer skipped, each twice")
+    damage = saturation.damage(parent, changed, seed=stage.seed)
     report.layers.to_csv(stage.dir / "saturation.csv", index=False)
     damage.to_csv(stage.dir / "damage.csv", index=False)
     pd.DataFrame(report.angular).to_csv(stage.dir / "angular.csv", index=False)

@@ -161,10 +161,12 @@ def run_verify(arguments: argparse.Namespace) -> None:
     """Print the checks of a written child; UserError when one fails."""
     from katlab import upscaling
 
+    record = arguments.target / upscale_writer.PROVENANCE
+    if not record.is_file():
+        raise UserError(f"{record} does not exist; give a child by `katlab upscale apply`.")
+    plan = layer_plan.LayerPlan.from_dict(json.loads(record.read_text())["plan"])
     parent, tokenizer = _load(arguments.source)
     child, _ = _load(arguments.target)
-    record = json.loads((arguments.target / upscale_writer.PROVENANCE).read_text())
-    plan = layer_plan.LayerPlan.from_dict(record["plan"])
     batches = _batches(tokenizer, arguments.text, arguments.tokens)
     checks = upscaling.verify(parent, child, plan, batches)
     for name, value in checks.items():

@@ -110,3 +110,36 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     (root / "console.txt").write_text(done.stdout + done.stderr)
     return root / "outputs" / "smoke"
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """A small student tokenizer with the tags, trained on a few nano queries."""
+    from katlab import template
+    from katlab.nano import build, world
+
+    rows = world.queries(30, seed=0, split="eval")
+    texts = [r["messages"][-1]["content"] + r["thought"] + r["direct"] for r in rows]
+    made = build.tokenizer("student", texts)
+    template.add_tags(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def model(tokenizer):
+    """The smallest decoder that can be sampled from, with random weights."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen2ForCausalLM(config)

@@ -4,41 +4,15 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from katlab import UserError, case_studies, chat, evaluation, sampling, template, transcript
 from katlab.lab import Stage
-from katlab.nano import build, world
+from katlab.nano import world
 from katlab.nano.house import House
 
 ROWS = world.queries(30, seed=0, split="eval")
 ASKED = [{"role": "user", "content": "Compute 3+4."}]
 HEAT = '<tool_call>\n{{"name": "set_heat", "arguments": {{"level": {}}}}}\n</tool_call>'
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    texts = [r["messages"][-1]["content"] + r["thought"] + r["direct"] for r in ROWS]
-    made = build.tokenizer("student", texts)
-    template.add_tags(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer):
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return Qwen2ForCausalLM(config)
 
 
 def scripted(monkeypatch, tokenizer, speak) -> list[str]:

@@ -4,43 +4,17 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from katlab import UserError, evaluation, sampling, template
 from katlab import evaluation_figures as figures
 from katlab import evaluation_metrics as metrics
 from katlab import evaluation_tables as tables
 from katlab.lab import Stage
-from katlab.nano import build, world
+from katlab.nano import world
 
 ROWS = world.queries(30, seed=0, split="eval")
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    texts = [r["messages"][-1]["content"] + r["thought"] + r["direct"] for r in ROWS]
-    made = build.tokenizer("student", texts)
-    template.add_tags(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer):
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return Qwen2ForCausalLM(config)
 
 
 def samples(ids: str, arm: str, modes: str, correct: list, tokens: list, **extra) -> pd.DataFrame:

@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from katlab import step_srpo, template
+from katlab import segment_advantages, template
 
 NAN = float("nan")
 
 
 def compute(rewards, modes, size=4, omega=0.1, gamma=0.5, floor=0.1):
-    judge, answer = step_srpo.advantages(
+    judge, answer = segment_advantages.advantages(
         torch.tensor(rewards), torch.tensor(modes), size, omega, gamma, floor
     )
     return judge.tolist(), answer.tolist()
@@ -76,13 +76,13 @@ def test_no_decision_is_judged_by_its_reward_alone():
 
 def test_format_modes():
     accuracy, form = torch.tensor([1.0, 1.0, 0.0, NAN]), torch.tensor([1.0, 0.0, 1.0, 1.0])
-    assert step_srpo.combine(accuracy, form, "gate")[:3].tolist() == [1.0, 0.0, 0.0]
-    additive = step_srpo.combine(accuracy, form, "additive")
+    assert segment_advantages.combine(accuracy, form, "gate")[:3].tolist() == [1.0, 0.0, 0.0]
+    additive = segment_advantages.combine(accuracy, form, "additive")
     assert additive[:3].tolist() == pytest.approx([1.2, 1.0, 0.2])
-    assert step_srpo.combine(accuracy, form, "off")[:3].tolist() == [1.0, 1.0, 0.0]
-    assert step_srpo.combine(accuracy, form, "gate")[3].isnan()
+    assert segment_advantages.combine(accuracy, form, "off")[:3].tolist() == [1.0, 1.0, 0.0]
+    assert segment_advantages.combine(accuracy, form, "gate")[3].isnan()
     with pytest.raises(ValueError):
-        step_srpo.combine(accuracy, form, "bonus")
+        segment_advantages.combine(accuracy, form, "bonus")
 
 
 def test_spread_puts_each_advantage_on_its_tokens():
@@ -90,7 +90,9 @@ def test_spread_puts_each_advantage_on_its_tokens():
         template.Parsed("on", None, (0, 2), 1, (3, 4), (5, 6), 6),
         template.Parsed(None, "missing decision", (0, 4), None, None, None, 4),
     ]
-    tokens = step_srpo.spread(torch.tensor([1.0, -1.0]), torch.tensor([5.0, 7.0]), parsed, 6, 2.0)
+    tokens = segment_advantages.spread(
+        torch.tensor([1.0, -1.0]), torch.tensor([5.0, 7.0]), parsed, 6, 2.0
+    )
     assert tokens[0].tolist() == [2.0, 2.0, 5.0, 5.0, 5.0, 5.0]
     assert tokens[1].tolist() == [-2.0, -2.0, -2.0, -2.0, 7.0, 7.0]  # the tail is padding
 

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from katlab import UserError, checkpoint_layout, upscale_writer, upscaling, upscaling_cli
@@ -363,6 +363,31 @@ def test_the_command_line_plans_and_writes(parent, tmp_path, capsys):
     assert "exists" in capsys.readouterr().err
     assert cli.main(["upscale", "plan", str(parent)]) == 2
     assert "--text" in capsys.readouterr().err
+
+
+def test_the_command_line_verifies(tokenizer, tmp_path, capsys):
+    torch.manual_seed(0)
+    config = tiny().config
+    config.vocab_size, config.eos_token_id = len(tokenizer), tokenizer.eos_token_id
+    source, child, held_out = (tmp_path / name for name in ("source", "child", "held_out.txt"))
+    Qwen2ForCausalLM(config).save_pretrained(source)
+    tokenizer.save_pretrained(source)
+    held_out.write_text("The heat is at 7. Set it to 7+3. " * 20)
+    told = ["upscale", "verify", str(source), str(child), "--text", str(held_out), "--tokens", "64"]
+    assert cli.main(told) == 2
+    assert "katlab upscale apply" in capsys.readouterr().err
+    cli.main(["upscale", "apply", str(source), str(child), "--layers", "1,2", "--start", "zero"])
+    capsys.readouterr()
+    assert cli.main(told) == 0
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert shown["layers"] == "4 -> 6" and shown["equals_parent"] == "True"
+    assert float(shown["measured_change"]) == 0.0
+    (shard,) = child.glob("*.safetensors")
+    weights = load_file(shard)
+    weights["model.layers.2.mlp.up_proj.weight"] += 1
+    save_file(weights, shard, {"format": "pt"})
+    assert cli.main(told) == 2
+    assert "model.layers.2.mlp.up_proj.weight" in capsys.readouterr().err
 
 
 def test_lists_of_layers_are_read():

@@ -4,6 +4,7 @@ Usage:  katlab run --profile nano --run demo
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ must not stop a run
     try:
         options = _parser(given).parse_args(given)
-        return options.act(options) or 0
+        status = options.act(options) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `katlab plan | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except UserError as mistake:
         print(mistake, file=sys.stderr)
         return 2
@@ -73,7 +79,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
     nano = _command(commands, "nano", "the nano world's own models", _nano)
     nano.add_argument("what", choices=["build"], help="train data_samples/nano again")
-    nano.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to the build")
+    nano.add_argument("--steps", type=int, help="fewer steps for each model, to try it")
+    nano.add_argument("--out", type=Path, help="another folder than data_samples/nano")
     return parser
 
 
@@ -219,10 +226,10 @@ def _verify(options: argparse.Namespace) -> int:
     return verify_file(options.file)
 
 
-def _nano(options: argparse.Namespace) -> int:
+def _nano(options: argparse.Namespace) -> None:
     from katlab.nano import build
 
-    return build.main(options.rest)
+    print(build.main(options.steps, options.out))
 
 
 if __name__ == "__main__":

@@ -42,11 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def trainer(name: str):
     """The `train` function of a stage's module; UserError if it has none."""
     spec = stages.find(name)
-    module = importlib.import_module(f"katlab.{spec.module}") if spec.module else None
-    if module is None or "train" not in vars(module):
-        trains = [s.name for s in stages.STAGES if s.module]
+    train = _train_of(spec)
+    if train is None:
+        trains = [s.name for s in stages.STAGES if _train_of(s)]
         raise UserError(f"Stage {spec.name} trains nothing; choose one of: {', '.join(trains)}.")
-    return module.train
+    return train
+
+
+def _train_of(spec: stages.Spec):
+    module = importlib.import_module(f"katlab.{spec.module}") if spec.module else None
+    return vars(module).get("train") if module else None
 
 
 if __name__ == "__main__":

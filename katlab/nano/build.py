@@ -8,12 +8,14 @@ distillation has something to align. Roles as in the report's section 3.1:
 - `teacher_off`  DeepSeek-V3's role: direct answers, tags of a query, rationales for a mode
 - `teacher_on`   DeepSeek-R1's role: a thought with its habits, then the answer
 
-    katlab nano build            # about 25 minutes on 2 cores; writes data_samples/nano/
+    katlab nano build            # about 20 minutes on 2 cores; writes data_samples/nano/
 """
 
 import json
 import random
 import shutil
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -34,7 +36,7 @@ from katlab import batching, template
 from katlab.lab.stages import root
 from katlab.nano import world
 
-STEPS = {"base": 1100, "teacher_off": 1400, "teacher_on": 800}
+STEPS = {"base": 2200, "teacher_off": 1600, "teacher_on": 800}
 LEVELS = {  # difficulties in the share in which a role meets them
     "base": (1, 1, 2, 2, 3, 4, 5),
     "teacher_off": (1, 1, 2, 2, 3, 3, 4, 5),
@@ -214,18 +216,27 @@ def accuracy(folder: Path, role: str, rows: list[dict]) -> dict[str, float]:
     return figures
 
 
+def _build(role: str, steps: int, tok, out: Path, held_out: list[dict]) -> dict[str, float]:
+    """Train and measure one model on one core."""
+    torch.set_num_threads(1)
+    print(f"{role}: {steps} steps of {BATCH}", flush=True)
+    train(role, tok, out / role, steps)
+    figures = accuracy(out / role, role, held_out)
+    print(f"{role}: {figures}", flush=True)
+    return figures
+
+
 def main(steps: int | None = None, out: Path | None = None) -> Path:
     """Build all three models and figures.json in `out` (default data_samples/nano)."""
     out = out or root() / "data_samples" / "nano"
     rows = world.queries(6000, seed=1, split="train")
     held_out = world.queries(600, seed=5, split="eval")
     tokenizers = {kind: tokenizer(kind, corpus(kind, rows)) for kind in ("student", "teacher")}
-    figures = {}
-    for role, full in STEPS.items():
-        print(f"{role}: {steps or full} steps of {BATCH}", flush=True)
-        tok = tokenizers["student" if role == "base" else "teacher"]
-        train(role, tok, out / role, steps or full)
-        figures[role] = accuracy(out / role, role, held_out)
-        print(f"{role}: {figures[role]}", flush=True)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        work = {}
+        for role, full in STEPS.items():
+            tok = tokenizers["student" if role == "base" else "teacher"]
+            work[role] = pool.submit(_build, role, steps or full, tok, out, held_out)
+        figures = {role: future.result() for role, future in work.items()}
     (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     return out

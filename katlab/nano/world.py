@@ -18,7 +18,8 @@ import reasoning_gym
 
 CATEGORIES = ("code", "math", "science", "general", "multi_turn", "tool_use")
 DIFFICULTIES = (1, 2, 3, 4, 5)
-STEPS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6}  # steps of the walk by difficulty
+STEPS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 5}  # steps of the walk by difficulty
+SIZES = {1: range(1, 5), 2: range(5, 10)}  # how large a step is; other difficulties: 1..9
 EVAL_SHARE = 8  # one query text in eight belongs to the held-out split
 OPENING, CLOSING = "Okay, let me see.", "Check:"  # what a reasoning teacher cannot help saying
 
@@ -40,7 +41,7 @@ def queries(
     for index in range(n):
         category, difficulty = cells[index % len(cells)]
         while True:
-            row = MAKERS[category](rng, STEPS[difficulty])
+            row = MAKERS[category](rng, difficulty)
             if split_of(row) == split:
                 break
         label = {"id": f"{category}-{difficulty}-{split}-{seed}-{index:06d}"}
@@ -73,11 +74,15 @@ def with_directive(row: dict, mode: str) -> dict:
     return row | {"messages": [*history, last | {"content": f"{last['content']} {wish}"}]}
 
 
-def _walk(rng: random.Random, start: int, steps: int, low: int = 0, high: int = 30) -> list[int]:
-    """Signed single-digit changes that keep a running value within [low, high]."""
+def _sizes(difficulty: int) -> range:
+    return SIZES.get(difficulty, range(1, 10))
+
+
+def _walk(rng: random.Random, start: int, difficulty: int) -> list[int]:
+    """Signed single-digit changes of a difficulty that keep a running value within 0..30."""
     value, changes = start, []
-    for _ in range(steps):
-        options = [k for k in range(-9, 10) if k and low <= value + k <= high]
+    for _ in range(STEPS[difficulty]):
+        options = [k for n in _sizes(difficulty) for k in (-n, n) if 0 <= value + k <= 30]
         changes.append(rng.choice(options))
         value += changes[-1]
     return changes
@@ -108,9 +113,9 @@ def _query(content: str | list[dict], verifier: str, reference, direct: str, tho
     }
 
 
-def _math(rng: random.Random, steps: int) -> dict:
+def _math(rng: random.Random, difficulty: int) -> dict:
     digits = {"min_digits": 1, "max_digits": 1}
-    terms = {"min_terms": steps + 1, "max_terms": steps + 1}
+    terms = dict.fromkeys(("min_terms", "max_terms"), STEPS[difficulty] + 1)
     while True:  # totals stay in 0..30, as in the other categories, and no term is "-0"
         chain = reasoning_gym.create_dataset(
             "chain_sum", size=1, seed=rng.randrange(2**31), **digits, **terms
@@ -119,10 +124,11 @@ def _math(rng: random.Random, steps: int) -> dict:
         expression = item["metadata"]["expression"].replace(" ", "")
         start = int(expression[0])
         changes = [int(expression[i : i + 2]) for i in range(1, len(expression), 2)]
-        if "0" not in expression and all(0 <= t <= 30 for t in accumulate([start, *changes])):
+        fits = all(abs(change) in _sizes(difficulty) for change in changes)
+        if start and fits and all(0 <= t <= 30 for t in accumulate([start, *changes])):
             break
     return _query(
-        f"Compute {expression}.",
+        f"{rng.choice(['Compute', 'Find', 'Add up'])} {expression}.",
         "math",
         item["answer"],
         item["answer"],
@@ -130,17 +136,17 @@ def _math(rng: random.Random, steps: int) -> dict:
     )
 
 
-def _code(rng: random.Random, steps: int) -> dict:
+def _code(rng: random.Random, difficulty: int) -> dict:
     """Compose single operations on x into one expression; graded by running unit tests."""
     name = rng.choice("xyzn")
     a, b, multiplied, ops, lines = 1, 0, 0, [], []
-    for _ in range(steps):
+    for _ in range(STEPS[difficulty]):
         k = rng.choice([2, 3])
-        if multiplied < 2 and -9 <= b * k <= 30 and rng.random() < 0.3:
+        if difficulty > 2 and multiplied < 2 and -9 <= b * k <= 30 and rng.random() < 0.3:
             a, b, multiplied = a * k, b * k, multiplied + 1
             ops.append(f"*{k}")
         else:
-            (k,) = _walk(rng, b, 1, low=-9)
+            k = rng.choice([k for n in _sizes(difficulty) for k in (-n, n) if -9 <= b + k <= 30])
             b += k
             ops.append(f"{k:+d}")
         lines.append(f"{ops[-1]}: {_affine(a, b, name)}")
@@ -160,29 +166,30 @@ def _affine(a: int, b: int, name: str) -> str:
     return head if b == 0 else f"{head}{b:+d}"
 
 
-def _science(rng: random.Random, steps: int) -> dict:
+def _science(rng: random.Random, difficulty: int) -> dict:
     """Where a cycle of four phases stands after some changes; graded by the option's letter."""
-    start = rng.randint(2, 20)
-    changes = _walk(rng, start, steps)
+    start = rng.randint(1, 9)
+    changes = _walk(rng, start, difficulty)
     value = start + sum(changes)
     letter = "ABCD"[value % 4]
-    content = f"Moon phase {start} changes by {_signed(changes)}. A new B half C full D last"
+    body = rng.choice(["Moon", "Tide", "Star", "Comet"])
+    content = f"{body} phase {start} changes by {_signed(changes)}. A new B half C full D last"
     thought = _worked_sum(start, changes) + f"\n{value}={letter}"
     return _query(content, "choice", {"answer": letter, "options": list("ABCD")}, letter, thought)
 
 
-def _general(rng: random.Random, steps: int) -> dict:
+def _general(rng: random.Random, difficulty: int) -> dict:
     """How many things somebody has in the end; graded by the keywords that say so."""
     who, what = rng.choice(["Ann", "Bob", "Eve"]), rng.choice(["apples", "coins", "books"])
     start = rng.randint(2, 20)
-    changes = _walk(rng, start, steps)
+    changes = _walk(rng, start, difficulty)
     total = start + sum(changes)
     content = f"{who} has {start} {what}, then {_signed(changes)}. How many?"
     answer = f"{total} {what}"
     return _query(content, "keywords", {"all": [answer]}, answer, _worked_sum(start, changes))
 
 
-def _multi_turn(rng: random.Random, steps: int) -> dict:
+def _multi_turn(rng: random.Random, difficulty: int) -> dict:
     """A running total over turns; the last question is graded given the history."""
     value = rng.randint(2, 20)
     messages = [
@@ -196,16 +203,16 @@ def _multi_turn(rng: random.Random, steps: int) -> dict:
             {"role": "user", "content": f"Then {change:+d}."},
             {"role": "assistant", "content": str(value)},
         ]
-    changes = _walk(rng, value, steps)
+    changes = _walk(rng, value, difficulty)
     messages.append({"role": "user", "content": f"Then {_signed(changes)}."})
     total = str(value + sum(changes))
     return _query(messages, "math", total, total, _worked_sum(value, changes))
 
 
-def _tool_use(rng: random.Random, steps: int) -> dict:
+def _tool_use(rng: random.Random, difficulty: int) -> dict:
     device = rng.choice(["heat", "light", "fan"])
     start = rng.randint(2, 20)
-    changes = _walk(rng, start, steps)
+    changes = _walk(rng, start, difficulty)
     tool = {
         "name": f"set_{device}",
         "parameters": {
