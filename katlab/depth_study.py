@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 from transformers import PreTrainedModel
 
-from katlab import calibration, continue_training, models, saturation, upscaling
+from katlab import calibration, continue_training, layer_damage, models, saturation, upscaling
 from katlab.lab import Stage
 from katlab.layer_plan import LayerPlan, plan
 
@@ -80,7 +80,7 @@ def _measured(stage: Stage, model, read: list[dict], changed: list[dict], name: 
     report = saturation.measure(
         model, stage.progress(read, f"{name}: what each layer changes"), seed=stage.seed
     )
-    damage = saturation.damage(
+    damage = layer_damage.measure(
         model, stage.progress(changed, f"{name}: each layer skipped, each twice"), seed=stage.seed
     )
     return report, damage

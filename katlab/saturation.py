@@ -2,19 +2,18 @@
 
 Report section 2 measures the cosine similarity between a layer's input and output and finds about
 one fourth of Qwen2.5-32B's layers near identity. `measure` does that in one streaming pass over any
-decoder of the Qwen2/Qwen3/Llama family (CPU, GPU, 4-bit, device_map) and `damage` measures what the
-loss says: each layer skipped, and each layer run twice.
+decoder of the Qwen2/Qwen3/Llama family (CPU, GPU, 4-bit, device_map); what the loss says of a layer
+is in `katlab.layer_damage`.
 
 Deviations from the report, which names the measure and no more:
  1. The first `sink_tokens` positions are kept apart: attention sinks have norms of their own.
  2. Intervals are 90 % Poisson-bootstrap intervals over sequences, kept as running sums.
- 3. Skipping and repeating are measured, since similarity ranks them only partly.
 
-    report = saturation.measure(model, batches); costs = saturation.damage(model, batches)
+    report = saturation.measure(model, batches); table = report.overall
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +58,7 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     )
 
 
-class _RunningMeans:
+class RunningMeans:
     """Bootstrapped means of per-layer metrics by group: memory is replicates x groups x layers.
 
     Row 0 of the weights is the plain mean; the others are Poisson(1) counts a sequence, the
@@ -73,14 +72,17 @@ class _RunningMeans:
         self.counts: dict[str, np.ndarray] = {}  # group -> (R+1,)
 
     def weights(self, sequences: int) -> np.ndarray:
+        """(R+1, B) weights of the sequences of a batch."""
         draws = self.generator.poisson(1.0, (self.replicates, sequences))
         return np.concatenate([np.ones((1, sequences)), draws])
 
     def add(self, group: str, weights_RB: np.ndarray, sums_BLM: np.ndarray, counts_B: np.ndarray):
+        """Add a batch's sums over tokens, and how many tokens they are, to a group."""
         self.sums[group] = self.sums.get(group, 0) + np.einsum("rb,blm->rlm", weights_RB, sums_BLM)
         self.counts[group] = self.counts.get(group, 0) + weights_RB @ counts_B
 
     def frame(self, metrics: tuple[str, ...]) -> pd.DataFrame:
+        """One row a group and layer: each metric's mean and its 90 % interval."""
         frames = []
         for group, sums in self.sums.items():
             counts = self.counts[group]
@@ -97,7 +99,7 @@ class _RunningMeans:
         return pd.concat(frames, ignore_index=True)
 
 
-def _groups(batch: dict, sequences: int) -> Iterator[tuple[str, np.ndarray]]:
+def groups_of(batch: dict, sequences: int) -> Iterator[tuple[str, np.ndarray]]:
     """(group, member sequences) of a batch: all, then each domain and each think mode."""
     yield "all", np.arange(sequences)
     for key in ("domain", "mode"):
@@ -114,19 +116,13 @@ def token_masks(batch: dict, sink_tokens: int) -> tuple[Tensor, Tensor]:
     return real & ~first, first
 
 
-def loss_masks(batch: dict, sink_tokens: int) -> tuple[Tensor, Tensor]:
-    """`token_masks` of the tokens whose loss counts: with labels, those that are not -100."""
-    predicted = batch.get("labels", batch["input_ids"]) != -100
-    predicted[:, 0] = False  # nothing predicts the first token
-    counted, first = token_masks(batch, sink_tokens)
-    return counted & predicted, first & predicted
-
-
-def _state(args: tuple, kwargs: dict) -> Tensor:
+def state_of(args: tuple, kwargs: dict) -> Tensor:
+    """The (B, T, H) input of a decoder layer, wherever the model's forward puts it."""
     return args[0] if args else kwargs["hidden_states"]
 
 
-def _tensor(output: Tensor | tuple) -> Tensor:
+def tensor_of(output: Tensor | tuple) -> Tensor:
+    """The (B, T, H) output of a decoder layer, which some models return in a tuple."""
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -154,18 +150,18 @@ class _LayerProbe:
         self.sums, self.sample = [], []
 
     def _enter(self, module: nn.Module, args: tuple, kwargs: dict):
-        self.x = _state(args, kwargs).float()
+        self.x = state_of(args, kwargs).float()
         if not self.sample:
             self._keep(self.x)
 
     def _attention(self, module: nn.Module, args: tuple, output: tuple):
-        self.attention = torch.linalg.vector_norm(_tensor(output), dim=-1, dtype=torch.float32)
+        self.attention = torch.linalg.vector_norm(tensor_of(output), dim=-1, dtype=torch.float32)
 
     def _mlp(self, module: nn.Module, args: tuple, output: Tensor):
         self.mlp = torch.linalg.vector_norm(output, dim=-1, dtype=torch.float32)
 
     def _leave(self, module: nn.Module, args: tuple, output: Tensor | tuple):
-        x, y = self.x, _tensor(output).float()
+        x, y = self.x, tensor_of(output).float()
         xx, xy, yy = _dot(x, x), _dot(x, y), _dot(y, y)
         size = xx.sqrt()
         share = self.attention / (self.attention + self.mlp)
@@ -203,7 +199,7 @@ def measure(
     an empty input or a model without a layer stack.
     """
     layers = decoder_layers(model)
-    means, angular, sampled = _RunningMeans(replicates, seed), 0.0, 0
+    means, angular, sampled = RunningMeans(replicates, seed), 0.0, 0
     with ExitStack() as stack:
         probe = _LayerProbe(layers, stack)
         for batch in batches:
@@ -220,7 +216,7 @@ def measure(
             )
             sums_LGBM = torch.stack([s.cpu() for s in probe.sums]).numpy()
             weights = means.weights(len(ids))
-            for group, members in _groups(batch, len(ids)):
+            for group, members in groups_of(batch, len(ids)):
                 sums_BLM = sums_LGBM[:, 0, members].swapaxes(0, 1)
                 means.add(group, weights[:, members], sums_BLM, counted.sum(1).numpy()[members])
             sums_BLM = sums_LGBM[:, 1].swapaxes(0, 1)
@@ -235,126 +231,3 @@ def measure(
         )
     np.fill_diagonal(angular, 0.0)  # arccos of a rounded 1 is not quite 0
     return Saturation(means.frame(METRICS), angular / sampled, int(means.counts["all"][0]))
-
-
-def token_losses(model: PreTrainedModel, batch: dict, chunk: int = 256) -> Tensor:
-    """(B, T) negative log-likelihood in nats of each token from those before it; position 0 is 0.
-
-    The head runs on `chunk` positions at a time, so (B, T, V) logits never exist.
-    """
-    ids, mask = batch["input_ids"].to(model.device), batch.get("attention_mask")
-    hidden_BTH = model.base_model(
-        input_ids=ids,
-        attention_mask=None if mask is None else mask.to(model.device),
-        use_cache=False,
-    ).last_hidden_state[:, :-1]
-    targets = ids[:, 1:].flatten()
-    head, rows = model.get_output_embeddings(), hidden_BTH.flatten(0, 1)
-    losses = [
-        F.cross_entropy(head(r).float(), t.to(r.device), reduction="none").cpu()
-        for r, t in zip(rows.split(chunk), targets.split(chunk), strict=True)
-    ]
-    return F.pad(torch.cat(losses).view(len(ids), -1), (1, 0))
-
-
-@contextmanager
-def replaced(layers: nn.ModuleList, forwards: dict[int, Callable]) -> Iterator[None]:
-    """Within the block, layer i runs forwards[i](hidden, **kwargs) instead of its own forward."""
-    kept = {i: layers[i].__dict__.get("forward") for i in forwards}
-    for i, forward in forwards.items():
-        layers[i].forward = forward
-    try:
-        yield
-    finally:
-        for i, forward in kept.items():
-            if forward is None:
-                del layers[i].forward
-            else:  # accelerate had dispatched this layer
-                layers[i].forward = forward
-
-
-@torch.inference_mode()
-def damage(
-    model: PreTrainedModel,
-    batches: Iterable[dict],
-    *,
-    kinds: tuple[str, ...] = ("skip", "repeat"),
-    sink_tokens: int = 4,
-    replicates: int = 200,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Loss change in nats a token when one layer is skipped ("skip") or run twice ("repeat").
-
-    One row per group and layer with 90 % intervals; the column `loss` is the unchanged model's.
-    Layers below the changed one are not run again: their states are kept for one batch at a time,
-    so a layer costs half a forward pass on average. Keep batches small.
-    """
-    layers = decoder_layers(model)
-    means = _RunningMeans(replicates, seed)
-    for batch in batches:
-        counted, first = loss_masks(batch, sink_tokens)
-        states, wrap, base_BT = _states_and_loss(model, layers, batch)
-        changes_LKBT = torch.stack(
-            [
-                _changed_loss(model, layers, i, kind, states, wrap, batch) - base_BT
-                for i in range(len(layers))
-                for kind in kinds
-            ]
-        ).unflatten(0, (len(layers), len(kinds)))
-        base_LKBT = base_BT.expand(len(layers), 1, -1, -1)
-        values_LMBT = torch.cat([base_LKBT, changes_LKBT], dim=1)
-        weights, everyone = means.weights(len(base_BT)), np.arange(len(base_BT))
-        grouped = [(group, members, counted) for group, members in _groups(batch, len(base_BT))]
-        for group, members, mask in [*grouped, (FIRST_TOKENS, everyone, first)]:
-            mask_BT = mask[members].double()
-            sums_BLM = torch.einsum("lmbt,bt->blm", values_LMBT[:, :, members], mask_BT)
-            counts_B = mask_BT.sum(1).numpy()
-            means.add(group, weights[:, members], sums_BLM.numpy(), counts_B)
-    if not means.sums:
-        raise UserError("No text to measure: give at least one batch.")
-    return means.frame(("loss", *kinds))
-
-
-def _states_and_loss(
-    model: PreTrainedModel, layers: nn.ModuleList, batch: dict
-) -> tuple[list[Tensor], Callable, Tensor]:
-    """The L+1 states of one batch, how a layer returns a state, and the (B, T) losses."""
-    states, outputs = [], []
-    with ExitStack() as stack:
-        for layer in layers:
-            pre = layer.register_forward_pre_hook(
-                lambda _, args, kwargs: states.append(_state(args, kwargs)), with_kwargs=True
-            )
-            stack.callback(pre.remove)
-        last = layers[-1].register_forward_hook(lambda _, args, out: outputs.append(out))
-        stack.callback(last.remove)
-        base_BT = token_losses(model, batch).double()
-    states.append(_tensor(outputs[0]))
-    wrap = (lambda h: (h,)) if isinstance(outputs[0], tuple) else (lambda h: h)
-    return states, wrap, base_BT
-
-
-def _changed_loss(
-    model: PreTrainedModel,
-    layers: nn.ModuleList,
-    changed: int,
-    kind: str,
-    states: list[Tensor],
-    wrap: Callable,
-    batch: dict,
-) -> Tensor:
-    """(B, T) losses with layer `changed` skipped or repeated; the layers below pass through."""
-    own = layers[changed].forward
-
-    def skip(hidden: Tensor, *args, **kwargs):
-        return wrap(states[changed])
-
-    def repeat(hidden: Tensor, *args, **kwargs):
-        return own(states[changed + 1], *args, **kwargs)
-
-    if kind not in ("skip", "repeat"):
-        raise UserError(f"Unknown damage {kind!r}; use skip or repeat.")
-    forward = skip if kind == "skip" else repeat
-    below = {i: lambda hidden, *args, **kwargs: wrap(hidden) for i in range(changed)}
-    with replaced(layers, {**below, changed: forward}):
-        return token_losses(model, batch).double()

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from katlab import UserError, calibration, models, saturation, upscale_writer
+from katlab import UserError, calibration, layer_damage, models, saturation, upscale_writer
 from katlab.lab import Stage
 from katlab.layer_plan import LayerPlan, child_config, child_tensors, costs, plan
 
@@ -48,11 +48,11 @@ def apply_in_memory(
 
 @torch.inference_mode()
 def mean_loss(model: PreTrainedModel, batches: Iterable[dict], sink_tokens: int = 4) -> float:
-    """Mean loss in nats a token over `batches`, first tokens apart as in `saturation.damage`."""
+    """Mean loss in nats a token over `batches`, first tokens apart as in `layer_damage.measure`."""
     total, tokens = 0.0, 0
     for batch in batches:
-        counted, _ = saturation.loss_masks(batch, sink_tokens)
-        total += float(saturation.token_losses(model, batch)[counted].double().sum())
+        counted, _ = layer_damage.loss_masks(batch, sink_tokens)
+        total += float(layer_damage.token_losses(model, batch)[counted].double().sum())
         tokens += int(counted.sum())
     return total / tokens
 
@@ -174,7 +174,7 @@ def train(stage: Stage) -> dict[str, float]:
     read = stage.progress(batches, "what each layer changes")
     report = saturation.measure(parent, read, seed=stage.seed)
     changed = stage.progress(batches, "each layer skipped, each twice")
-    damage = saturation.damage(parent, changed, seed=stage.seed)
+    damage = layer_damage.measure(parent, changed, seed=stage.seed)
     report.layers.to_csv(stage.dir / "saturation.csv", index=False)
     damage.to_csv(stage.dir / "damage.csv", index=False)
     pd.DataFrame(report.angular).to_csv(stage.dir / "angular.csv", index=False)

@@ -101,7 +101,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
             f"Choosing by {arguments.choice} measures the model; give --text FILE (or --layers)."
         )
     if arguments.text is not None:
-        from katlab import saturation
+        from katlab import layer_damage, saturation
 
         model, tokenizer = _load(arguments.source, arguments.quantize, arguments.device_map)
         batches = _batches(tokenizer, arguments.text, arguments.tokens)
@@ -109,7 +109,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
         table = report.overall
         whole = arguments.quantize == "none" and not arguments.device_map
         if not whole or arguments.choice in ("skip-damage", "repeat-damage"):
-            damage = saturation.damage(model, batches).query("group == 'all'")
+            damage = layer_damage.measure(model, batches).query("group == 'all'")
             table = table.merge(damage, on=["group", "layer"])
         measured = {"table": table, "angular": report.angular}
     plan = _plan(arguments, measured)

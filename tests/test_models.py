@@ -14,7 +14,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from katlab import UserError, models, saturation, upscaling
+from katlab import UserError, layer_damage, models, saturation, upscaling
 from katlab.layer_plan import plan
 
 LORA = SimpleNamespace(
@@ -124,7 +124,7 @@ def test_a_quantised_model_is_measured_and_trained_by_qlora(kind, tmp_path):
     model, _ = models.load(config(student=str(tmp_path), quantize=kind))
     batch = {"input_ids": torch.randint(0, 64, (2, 12))}
     assert saturation.measure(model, [batch]).overall.influence.gt(0).all()
-    assert len(saturation.damage(model, [batch]).query("group == 'all'")) == 2
+    assert len(layer_damage.measure(model, [batch]).query("group == 'all'")) == 2
     with pytest.raises(UserError, match="quantised"):
         upscaling.apply_in_memory(model, plan(2, choice="evenly", add=1))
     # Evaluating on a CPU repacks 4-bit weights for inference alone, so training loads them anew.

@@ -8,8 +8,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from katlab import UserError, saturation
-from katlab.saturation import damage, decoder_layers, measure, replaced, token_losses
+from katlab import UserError, layer_damage
+from katlab.layer_damage import measure as damage
+from katlab.layer_damage import replaced, token_losses
+from katlab.saturation import decoder_layers, measure
 
 SHAPE = dict(
     vocab_size=61, hidden_size=32, intermediate_size=48, num_attention_heads=4,
@@ -254,7 +256,7 @@ def test_labels_choose_the_tokens_that_count():
     batch = text(2)[0]
     batch["labels"] = batch["input_ids"].clone()
     batch["labels"][:, :15] = -100
-    counted, first = saturation.loss_masks(batch, 4)
+    counted, first = layer_damage.loss_masks(batch, 4)
     assert counted.sum() == 2 * 5 and first.sum() == 0
 
 

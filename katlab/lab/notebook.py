@@ -50,14 +50,7 @@ def begin(name: str, namespace: dict) -> Stage:
 
         with run_lock(folder.parent):
             prepare(folder, wanted)
-    stage = Stage.create(
-        folder.parents[1],
-        name=folder.name,
-        **{key: values[key] for key in PARAMETERS},
-        parameters=values,
-        fingerprint=wanted,
-        upstream=upstream,
-    )
+    stage = created(folder, values, wanted, upstream)
     stage.shows = _in_notebook()
     if stage.shows:
         import matplotlib.pyplot as plt
@@ -65,6 +58,18 @@ def begin(name: str, namespace: dict) -> Stage:
         plt.style.use(STYLE)
         _show(run_card(stage))
     return stage
+
+
+def created(folder: Path, values: dict, wanted: str, upstream: dict[str, str]) -> Stage:
+    """The stage of a folder outputs/<run>/<stage>, with all that its run.json must say."""
+    return Stage.create(
+        folder.parents[1],
+        name=folder.name,
+        **{key: values[key] for key in PARAMETERS},
+        parameters=values,
+        fingerprint=wanted,
+        upstream=upstream,
+    )
 
 
 def upstream_fingerprints(folder: Path) -> dict[str, str]:

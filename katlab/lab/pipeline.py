@@ -16,7 +16,6 @@ from katlab import UserError
 from katlab.lab import fingerprint, notebook, parameters, report, runs, stages
 from katlab.lab.console import Console
 from katlab.lab.lock import run_lock
-from katlab.lab.runs import Stage
 from katlab.lab.stages import Spec
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -89,15 +88,7 @@ def _stage(folder: Path, values: dict, force: bool, console: Console) -> None:
     notebook.prepare(folder, wanted)
     if force:
         runs.clear(folder)
-    own = {key: values[key] for key in notebook.PARAMETERS}
-    stage = Stage.create(
-        folder.parents[1],
-        name=folder.name,
-        **own,
-        parameters=values,
-        fingerprint=wanted,
-        upstream=upstream,
-    )
+    stage = notebook.created(folder, values, wanted, upstream)
     from katlab.lab import engine
 
     begun = time.monotonic()

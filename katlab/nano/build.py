@@ -8,7 +8,7 @@ distillation has something to align. Roles as in the report's section 3.1:
 - `teacher_off`  DeepSeek-V3's role: direct answers, tags of a query, rationales for a mode
 - `teacher_on`   DeepSeek-R1's role: a thought with its habits, then the answer
 
-    katlab nano build            # about 20 minutes on 2 cores; writes data_samples/nano/
+    katlab nano build            # about 15 minutes on 2 cores; writes data_samples/nano/
 """
 
 import json
@@ -36,7 +36,7 @@ from katlab import batching, template
 from katlab.lab.stages import root
 from katlab.nano import world
 
-STEPS = {"base": 2200, "teacher_off": 1600, "teacher_on": 800}
+STEPS = {"base": 2000, "teacher_off": 1600, "teacher_on": 800}
 LEVELS = {  # difficulties in the share in which a role meets them
     "base": (1, 1, 2, 2, 3, 4, 5),
     "teacher_off": (1, 1, 2, 2, 3, 3, 4, 5),

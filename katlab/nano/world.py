@@ -167,13 +167,13 @@ def _affine(a: int, b: int, name: str) -> str:
 
 
 def _science(rng: random.Random, difficulty: int) -> dict:
-    """Where a cycle of four phases stands after some changes; graded by the option's letter."""
-    start = rng.randint(1, 9)
+    """Which quarter a moon is in after some days, seven to a quarter; graded by the letter."""
+    moon = rng.choice(["Luna", "Io", "Titan", "Rhea"])
+    start = rng.randint(2, 20)
     changes = _walk(rng, start, difficulty)
     value = start + sum(changes)
-    letter = "ABCD"[value % 4]
-    body = rng.choice(["Moon", "Tide", "Star", "Comet"])
-    content = f"{body} phase {start} changes by {_signed(changes)}. A new B half C full D last"
+    letter = "ABCD"[min(value // 7, 3)]
+    content = f"{moon} day {start}, then {_signed(changes)}. A new B half C full D last"
     thought = _worked_sum(start, changes) + f"\n{value}={letter}"
     return _query(content, "choice", {"answer": letter, "options": list("ABCD")}, letter, thought)
 
