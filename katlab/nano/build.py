@@ -44,6 +44,7 @@ LEVELS = {  # difficulties in the share in which a role meets them
 }
 WIDTH, LAYERS, HEADS, RATE = 128, 4, 4, 2e-3
 BATCH = 64
+OPENERS = ("Sure.", "Here you are:", "The answer:", "Let me see, this is")
 TEACHER_JINJA = Path(__file__).with_name("teacher.jinja")
 
 
@@ -55,7 +56,8 @@ def corpus(kind: str, rows: list[dict]) -> list[str]:
         texts += [world.rationale(row, mode) for mode in template.MODES]
         texts += [json.dumps(tool) for tool in row["tools"] or []]
     chrome = {
-        "student": "system\nYou are a helpful assistant.\nuser\nassistant\n\n# Tools\n<tools>\n",
+        "student": "system\nYou are a helpful assistant.\nuser\nassistant\n\n# Tools\n<tools>\n"
+        + "\n".join(OPENERS),
         "teacher": "<think>\n\n</think>\n\nTag it. Why think on? Why think off?",
     }
     return texts + [chrome[kind]] * len(rows)
@@ -97,6 +99,16 @@ def ask(row: dict, request: str) -> list[dict]:
     return [*history, {"role": "user", "content": f"{last['content']}\n{request}"}]
 
 
+def opener(row: dict, rng: random.Random) -> str:
+    """None to four short lines before a reply, as instruct models have them.
+
+    Without them a small model learns where the answer stands, not what it answers, and every new
+    layout (a trigger, a judge) would cost it the arithmetic.
+    """
+    lines = rng.sample([*OPENERS, f"{world.tags(row)}."], rng.randrange(5))
+    return "\n".join(lines) + "\n\n" if lines else ""
+
+
 def samples(role: str, row: dict, rng: random.Random) -> tuple[list[dict], str]:
     """One (messages, reply) pair that a model of this role learns from a query."""
     worked = f"{row['thought']}\n\n{row['direct']}"
@@ -104,7 +116,7 @@ def samples(role: str, row: dict, rng: random.Random) -> tuple[list[dict], str]:
         return row["messages"], f"<think>\n{row['thought']}\n</think>\n\n{row['direct']}"
     if role == "base":  # a plain instruct model: works hard queries, other ones now and then
         direct = row["difficulty"] <= 3 and rng.random() < 0.85
-        return row["messages"], row["direct"] if direct else worked
+        return row["messages"], opener(row, rng) + (row["direct"] if direct else worked)
     kind = rng.random()
     if kind < 0.1:
         return ask(row, "Tag it."), world.tags(row)
