@@ -59,6 +59,8 @@ def vote(stage: Stage, rows: list[dict], model, tokenizer: PreTrainedTokenizerBa
         style="trigger",
         max_new_tokens=s.vote_tokens,
         samples=s.voters,
+        temperature=1.0,  # voters must differ
+        top_p=1.0,
         seed=stage.seed,
         batch_size=256,
         on_batch=lambda done, total: bar.to(done),
@@ -119,16 +121,19 @@ def direct(rows: list[dict], share: float, seed: int) -> list[dict]:
 
 
 def rationalize(rows: list[dict], writer: LocalResponder) -> tuple[list[dict], int]:
-    """Ask why each row has its mode; return (rows with `judge`, how many contradicted)."""
-    requests = [
-        ask(row | {"messages": row.get("plain", row["messages"])}, f"Why think {row['mode']}?")
-        for row in rows
+    """Ask why each row has its mode; return (rows with `judge`, how many contradicted).
+
+    Where the user said which mode, that is the reason, in the words that force a mode in 06.
+    """
+    told = [row | {"judge": evaluation.FORCED[row["mode"]]} for row in rows if "plain" in row]
+    asked = [row for row in rows if "plain" not in row]
+    replies = writer.respond([ask(row, f"Why think {row['mode']}?") for row in asked])
+    kept = [
+        row | {"judge": text}
+        for row, (text,) in zip(asked, replies, strict=True)
+        if set(NAMES_MODE.findall(text)) == {row["mode"]}
     ]
-    kept = []
-    for row, (text,) in zip(rows, writer.respond(requests), strict=True):
-        if set(NAMES_MODE.findall(text)) == {row["mode"]}:
-            kept.append(row | {"judge": text})
-    return kept, len(rows) - len(kept)
+    return told + kept, len(asked) - len(kept)
 
 
 def respond(rows: list[dict], off: LocalResponder, on: LocalResponder, seed: int) -> list[dict]:
@@ -212,6 +217,7 @@ def train(stage: Stage) -> dict[str, float]:
         learning_rate=s.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=s.warmup,
+        adam_beta2=s.adam_beta2,
         max_length=s.max_length,
         train_sampling_strategy="sequential",
         gradient_checkpointing=config.model.gradient_checkpointing,

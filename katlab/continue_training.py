@@ -15,7 +15,13 @@ from functools import partial
 
 import pandas as pd
 import torch
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from katlab import UserError, upscaling
 from katlab.layer_plan import LayerPlan
@@ -129,6 +135,7 @@ def run(
             optimizers=(optimizer, schedule),
             callbacks=[_HeldOutLoss(held_out, every, point)],
         )
+        trainer.remove_callback(PrinterCallback)  # the caller's `tell` shows the progress
         trainer.train()
     model.eval()
     return curve

@@ -103,7 +103,8 @@ def damage(studies: Sequence[Study], kind: str = "skip") -> Figure:
             rows.similarity, rows[kind], yerr=spread, fmt="none", ecolor="#cbd5e1", zorder=0
         )
         axis.scatter(rows.similarity, rows[kind], c=marked.map({True: CHOSEN, False: PLAIN}))
-        for row in rows.itertuples():
+        named = rows[marked | rows[kind].rank(ascending=False).le(5)]  # all would overlap
+        for row in named.itertuples():
             axis.annotate(
                 str(row.layer), (row.similarity, getattr(row, kind)), xytext=(3, 3),
                 textcoords="offset points", fontsize=7,

@@ -73,7 +73,9 @@ def train(stage: lab.Stage) -> dict[str, float]:
 def student(stage: lab.Stage) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
     """01's student with the tags in its tokenizer, rows for them, and LoRA if the profile says so.
 
-    A new row of embedding and head is the mean of the rows that spelled the tag until now.
+    A new row of embedding and head is the mean of the rows that spelled the tag until now, plus
+    noise of the matrix's own spread: `<think_on>` and `<think_off>` are spelled almost alike, and
+    equal rows would leave the trigger unread for half of a short training.
     """
     folder = stage.upstream("01_layer_saturation") / "checkpoints" / "student"
     model, tokenizer = models.load_from(folder, stage.config.model)
@@ -87,8 +89,9 @@ def student(stage: lab.Stage) -> tuple[PreTrainedModel | PeftModel, PreTrainedTo
         matrices.append(model.get_output_embeddings().weight)
     with torch.no_grad():
         for matrix in matrices:
+            spread = matrix.std(0)
             for new, tag in zip(ids, template.TAGS, strict=True):
-                matrix[new] = matrix[spelled[tag]].mean(0)
+                matrix[new] = matrix[spelled[tag]].mean(0) + spread * torch.randn_like(spread)
     return models.attach_lora(model, stage.config.lora, ids), tokenizer
 
 

@@ -56,7 +56,8 @@ def run_arm(
     style: str = "judge",
     *,
     max_new_tokens: int,
-    temperature: float = 1.0,
+    temperature: float = 0.6,
+    top_p: float = 0.95,
     samples: int = 1,
     seed: int = 0,
     batch_size: int = 128,
@@ -66,6 +67,7 @@ def run_arm(
 
     Style "judge" (after the cold start): forced arms are prefilled with a short judge analysis and
     the decision. Style "trigger" (after distillation): the mode's trigger token ends the prompt.
+    Temperature 0.6 and top-p 0.95 are those of the KAT-V1 and HiPO model cards.
 
     Columns: id, category, difficulty, arm, sample, mode ("on", "off", None), problem (None when
     well formed), correct (True, False, None when unscorable; an answer that is absent or never
@@ -88,6 +90,7 @@ def run_arm(
         [prompt + prefill for prompt in prompts for _ in range(samples)],
         max_new_tokens=max_new_tokens,
         temperature=temperature,
+        top_p=top_p,
         batch_size=batch_size,
         seed=seed,
         on_batch=on_batch,

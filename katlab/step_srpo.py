@@ -135,6 +135,8 @@ def choose_queries(stage: Stage, model, tokenizer) -> list[dict]:
         candidates,
         "off",
         max_new_tokens=s.max_completion_length,
+        temperature=s.temperature,
+        top_p=1.0,
         seed=stage.seed,
         on_batch=lambda done, total: bar.to(done),
     )
