@@ -1,13 +1,18 @@
 PYTHON ?= python3
 SEED ?= 0
 BIN := .venv/bin
+DEMO := demo$(if $(filter-out 0,$(SEED)),-seed$(SEED))
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 help:  ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: env  ## run every notebook on the nano profile (make demo SEED=1); prints the page to open
-	@$(BIN)/katlab run --profile nano --run demo --seed $(SEED)
+	@$(BIN)/katlab run --profile nano --run $(DEMO) --seed $(SEED)
+
+demo-seeds: env  ## the demo for seeds 0, 1 and 2, and their claims side by side
+	@for seed in 0 1 2; do $(MAKE) --no-print-directory demo SEED=$$seed || exit 1; done
+	@$(BIN)/katlab compare demo demo-seed1 demo-seed2
 
 test: env lint  ## lint, unit tests and all notebooks once on a tiny profile
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -47,5 +52,5 @@ clean:  ## remove caches; .venv and the runs under outputs/ stay
 	@rm -rf .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help demo test env lab lint bench-rewards bench-saturation bench-upscale nano-weights clean
+.PHONY: help demo demo-seeds test env lab lint bench-rewards bench-saturation bench-upscale nano-weights clean
 .DEFAULT_GOAL := help

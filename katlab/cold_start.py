@@ -189,10 +189,12 @@ def _available(rows: list[dict], difficulty: int, weight: float) -> int:
 def encode(tokenizer: PreTrainedTokenizerBase, row: dict) -> dict:
     """A Stage-2 row as `input_ids` and `completion_mask`: the prompt (with its prefilled judge
     tag) is out of the loss, analysis, decision, thought and answer are in it."""
+    trigger = None if "judge" in row else row["mode"]  # a Stage-1 row is told its mode
     head = tokenizer(
-        template.prompt(tokenizer, row["messages"], row["tools"]), add_special_tokens=False
+        template.prompt(tokenizer, row["messages"], row["tools"], mode=trigger),
+        add_special_tokens=False,
     )["input_ids"]
-    text = template.judged(row["mode"], row["judge"])
+    text = "" if trigger else template.judged(row["mode"], row["judge"])
     text += template.body(row["mode"], row["answer"], row["thought"])
     tail = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     return {"input_ids": head + tail, "completion_mask": [0] * len(head) + [1] * len(tail)}
@@ -206,7 +208,11 @@ def train(stage: Stage) -> dict[str, float]:
     s, config = stage.settings, stage.config
     source = stage.upstream("03_mtp_distillation") / "checkpoints" / "student"
     model, tokenizer = models.load_from(source, config.model)
-    rows = [encode(tokenizer, row) for row in read_jsonl(stage.dir / "corpus.jsonl")]
+    corpus = read_jsonl(stage.dir / "corpus.jsonl")
+    stage_1 = read_jsonl(stage.upstream("02_dual_regime_data") / "corpus.jsonl")
+    replayed = round(len(corpus) * s.replay_share / (1 - s.replay_share))
+    corpus += random.Random(stage.seed).sample(stage_1, min(replayed, len(stage_1)))
+    rows = [encode(tokenizer, row) for row in corpus]
     per_step = s.batch_size * s.gradient_accumulation
     rows = batching.by_length(rows, s.steps, per_step, stage.seed)
     arguments = SFTConfig(

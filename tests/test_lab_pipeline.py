@@ -291,9 +291,13 @@ def test_params_compare_and_ls_read_what_runs_wrote(project, capfd):
         folder = project / "outputs" / run / "05_step_srpo"
         stage = runs.Stage.create(project / "outputs", run, folder.name)
         stage.record(reward=0.5 if run == "a" else 0.75)
+        if run == "b":
+            stage.verdict([("Tokens fall.", "-19 %", "-21 %", True)])
         stage.finish()
     assert cli.main(["compare", "a", "b"]) == 0
-    row = capfd.readouterr().out.splitlines()[-1]
+    told = capfd.readouterr().out.splitlines()
+    assert "| 05 | Tokens fall. | -19 % | -21 % ✓ |" in told
+    row = told[-1]
     assert row.split() == ["05_step_srpo", "reward", "0.5", "0.75"]
     assert cli.main(["ls", "a"]) == 0
     assert "05_step_srpo           done" in capfd.readouterr().out

@@ -55,7 +55,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     ls = _command(commands, "ls", "list runs and the state of their stages", _ls)
     ls.add_argument("run", nargs="?", default="", help="only this run")
 
-    compare = _command(commands, "compare", "headline figures of two or more runs", _compare)
+    compare = _command(commands, "compare", "claims and figures of two or more runs", _compare)
     compare.add_argument("runs", nargs="+", metavar="RUN")
 
     report = _command(commands, "report", "render the pages of a run again", _report)
@@ -195,6 +195,9 @@ def _compare(options: argparse.Namespace) -> None:
     values = compare.headline(stages.outputs(), options.runs)
     if values.empty:
         raise UserError(f"None of {', '.join(options.runs)} has headline figures yet; run a stage.")
+    claims = compare.claims(stages.outputs(), options.runs)
+    if len(claims):
+        print(compare.claim_table(claims), end="\n\n")
     print(values.map(number).unstack("run", fill_value="–")[options.runs].to_string())
 
 

@@ -65,6 +65,22 @@ def claims(outputs: Path, chosen: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"held": object})
 
 
+def claim_table(frame: pd.DataFrame) -> str:
+    """The same rows as a Markdown table with a column a run; ✓ held, ✗ not held."""
+    marks = {True: " ✓", False: " ✗", None: ""}
+    frame = frame.assign(shown=frame["measured"] + frame["held"].map(lambda held: marks[held]))
+    frame = frame.sort_values("stage", kind="stable")
+    chosen = list(dict.fromkeys(frame["run"]))
+    shown = frame.set_index(["stage", "claim", "run"])["shown"].to_dict()
+    rows = [["stage", "claim", "reported", *chosen], ["---"] * (3 + len(chosen))]
+    for stage, claim, reported in dict.fromkeys(
+        zip(frame["stage"], frame["claim"], frame["reported"], strict=True)
+    ):
+        own = [shown.get((stage, claim, run), "–") for run in chosen]
+        rows.append([stage[:2], claim, reported, *own])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def claim_grid(frame: pd.DataFrame) -> Figure:
     """A grid of claims (rows) by runs (columns): held, not held, not applicable, or not run."""
     import matplotlib.pyplot as plt

@@ -36,7 +36,7 @@ from katlab import batching, template
 from katlab.lab.stages import root
 from katlab.nano import world
 
-STEPS = {"base": 2000, "teacher_off": 1600, "teacher_on": 800}
+STEPS = {"base": 2000, "teacher_off": 1600, "teacher_on": 1000}
 LEVELS = {  # difficulties in the share in which a role meets them
     "base": (1, 1, 2, 2, 3, 4, 5),
     "teacher_off": (1, 1, 2, 2, 3, 3, 4, 5),
@@ -100,12 +100,12 @@ def ask(row: dict, request: str) -> list[dict]:
 
 
 def opener(row: dict, rng: random.Random) -> str:
-    """None to four short lines before a reply, as instruct models have them.
+    """None to five short lines before a reply, as instruct models have them.
 
     Without them a small model learns where the answer stands, not what it answers, and every new
     layout (a trigger, a judge) would cost it the arithmetic.
     """
-    lines = rng.sample([*OPENERS, f"{world.tags(row)}."], rng.randrange(5))
+    lines = rng.sample([*OPENERS, f"{world.tags(row)}."], rng.randrange(len(OPENERS) + 2))
     return "\n".join(lines) + "\n\n" if lines else ""
 
 

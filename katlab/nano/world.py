@@ -19,7 +19,8 @@ import reasoning_gym
 CATEGORIES = ("code", "math", "science", "general", "multi_turn", "tool_use")
 DIFFICULTIES = (1, 2, 3, 4, 5)
 STEPS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 5}  # steps of the walk by difficulty
-SIZES = {1: range(1, 5), 2: range(5, 10)}  # how large a step is; other difficulties: 1..9
+SMALL, LARGE = range(1, 5), range(5, 10)
+SIZES = {1: SMALL, 2: LARGE, 3: SMALL}  # how large a step is; elsewhere 1..9
 EVAL_SHARE = 8  # one query text in eight belongs to the held-out split
 OPENING, CLOSING = "Okay, let me see.", "Check:"  # what a reasoning teacher cannot help saying
 
