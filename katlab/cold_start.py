@@ -9,8 +9,10 @@ Deviations: (1) the report names no voters; votes come from an earlier checkpoin
 which section 4.1.2 uses for its dialogues; (2) on:off ~ 2:1 is reached by weighting difficulties
 (its stratified sampling), never by dropping votes of one side; (3) a rationale that does not name
 its mode, or names the other one, is dropped and counted; (4) a share of queries carries a
-directive in words ("Do not think."), whose mode is obeyed (section 6.4); (5) under LoRA the tags'
-embedding rows stay as stage 03 trained them: TRL's fused head takes no wrapped `lm_head`.
+directive in words ("Do not think."), whose mode is obeyed (section 6.4); (5) a share of the rows
+trained on replays Stage 1, trigger and all, or a small model forgets how to answer directly;
+(6) under LoRA the tags' embedding rows stay as stage 03 trained them: TRL's fused head takes no
+wrapped `lm_head`.
 
     metrics = cold_start.build_corpus(stage); metrics |= cold_start.train(stage)
 """
@@ -107,14 +109,14 @@ def randomize(rows: list[dict], share: float, seed: int) -> list[dict]:
     ]
 
 
-def direct(rows: list[dict], share: float, seed: int) -> list[dict]:
-    """Put a directive in words into a share of the queries and obey it."""
+def direct(rows: list[dict], share: float, share_on: float, seed: int) -> list[dict]:
+    """Put a directive in words into a share of the queries and obey it, `share_on` of them on."""
     rng = random.Random(seed)
     chosen = set(rng.sample(range(len(rows)), round(share * len(rows))))
     marked = []
     for i, row in enumerate(rows):
         if i in chosen:
-            mode = rng.choice(template.MODES)
+            mode = "on" if rng.random() < share_on else "off"
             row = world.with_directive(row, mode) | {"plain": row["messages"], "mode": mode}
         marked.append(row)
     return marked
@@ -163,7 +165,7 @@ def build_corpus(stage: Stage) -> pd.DataFrame:
         chosen += rng.sample(pool, min(len(pool), round(n * weight)))
     rng.shuffle(chosen)
     chosen = randomize(chosen, s.random_share, stage.seed)
-    chosen = direct(chosen, s.directive_share, stage.seed)
+    chosen = direct(chosen, s.directive_share, s.think_on_share, stage.seed)
     off = LocalResponder(Path(config.model.teacher_off), stage=stage)
     on = LocalResponder(Path(config.model.teacher_on), stage=stage)
     answered = respond(chosen, off, on, stage.seed)

@@ -6,7 +6,7 @@ import pytest
 from test_synthesis import Scripted
 from test_template import byte_tokenizer
 
-from katlab import cold_start, template
+from katlab import cold_start, evaluation, template
 from katlab.nano import world
 
 ROWS = world.queries(300, seed=2, split="train")
@@ -52,9 +52,10 @@ def test_random_modes_are_one_in_a_hundred_and_marked():
 
 
 def test_directives_are_obeyed_and_leave_the_plain_query_for_the_teachers():
-    marked = cold_start.direct([row | {"mode": "on"} for row in ROWS], 0.2, seed=0)
+    marked = cold_start.direct([row | {"mode": "on"} for row in ROWS], 0.2, 0.75, seed=0)
     wished = [row for row in marked if "plain" in row]
     assert len(wished) == 60
+    assert 35 < sum(row["mode"] == "on" for row in wished) < 55
     for row in wished:
         said = row["messages"][-1]["content"]
         assert said.endswith({"on": "Think deeper.", "off": "Do not think."}[row["mode"]])
@@ -66,6 +67,24 @@ def test_rationale_that_names_another_mode_is_dropped():
     texts = iter(["a: think on.", "b: think off.", "c", "d: think on, not think off."])
     kept, dropped = cold_start.rationalize(rows, Scripted(lambda row, k: next(texts)))
     assert [row["judge"] for row in kept] == ["a: think on."] and dropped == 3
+
+
+def test_where_the_user_said_the_mode_that_is_the_reason():
+    rows = [row | {"mode": "off", "plain": row["messages"]} for row in ROWS[:2]]
+    kept, dropped = cold_start.rationalize(rows, Scripted(lambda row, k: "think on."))
+    assert [row["judge"] for row in kept] == [evaluation.FORCED["off"]] * 2 and dropped == 0
+
+
+def test_a_replayed_row_is_told_its_mode_and_has_no_judge(tokenizer):
+    row = ROWS[0] | {"mode": "off", "answer": ROWS[0]["direct"], "thought": None}
+    encoded = cold_start.encode(tokenizer, row)
+    mask = encoded["completion_mask"]
+    text = [
+        tokenizer.decode([i for i, m in zip(encoded["input_ids"], mask, strict=True) if m == part])
+        for part in (0, 1)
+    ]
+    assert text[0].endswith("<think_off>\n") and "<judge>" not in text[0]
+    assert text[1].startswith("<answer>")
 
 
 def test_responses_come_from_the_modes_teacher():

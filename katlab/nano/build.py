@@ -38,7 +38,7 @@ from katlab.nano import world
 
 STEPS = {"base": 2000, "teacher_off": 1600, "teacher_on": 1000}
 LEVELS = {  # difficulties in the share in which a role meets them
-    "base": (1, 1, 2, 2, 3, 4, 5),
+    "base": (1, 2, 2, 3, 3, 4, 5),
     "teacher_off": (1, 1, 2, 2, 3, 3, 4, 5),
     "teacher_on": world.DIFFICULTIES,
 }

@@ -11,6 +11,7 @@ category come from reasoning-gym's `chain_sum`; its sentence is shortened to kee
 
 import json
 import random
+import re
 import zlib
 from itertools import accumulate
 
@@ -18,11 +19,13 @@ import reasoning_gym
 
 CATEGORIES = ("code", "math", "science", "general", "multi_turn", "tool_use")
 DIFFICULTIES = (1, 2, 3, 4, 5)
-STEPS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 5}  # steps of the walk by difficulty
-SMALL, LARGE = range(1, 5), range(5, 10)
-SIZES = {1: SMALL, 2: LARGE, 3: SMALL}  # how large a step is; elsewhere 1..9
+STEPS = {1: 1, 2: 1, 3: 1, 4: 2, 5: 4}  # steps of the walk by difficulty
+SIZES = {1: range(1, 5), 2: range(5, 10), 3: range(11, 20)}  # how large a step is, else 1..9
+HIGHEST = 39  # every running value stays within 0..HIGHEST
 EVAL_SHARE = 8  # one query text in eight belongs to the held-out split
-OPENING, CLOSING = "Okay, let me see.", "Check:"  # what a reasoning teacher cannot help saying
+# What a reasoning teacher cannot help saying, however easy the question.
+OPENING = "Okay, let me see. First I read the question again. Then I go step by step."
+CLOSING = "Check:"
 
 
 def queries(
@@ -80,10 +83,10 @@ def _sizes(difficulty: int) -> range:
 
 
 def _walk(rng: random.Random, start: int, difficulty: int) -> list[int]:
-    """Signed single-digit changes of a difficulty that keep a running value within 0..30."""
+    """Signed single-digit changes of a difficulty that keep a running value in range."""
     value, changes = start, []
     for _ in range(STEPS[difficulty]):
-        options = [k for n in _sizes(difficulty) for k in (-n, n) if 0 <= value + k <= 30]
+        options = [k for n in _sizes(difficulty) for k in (-n, n) if 0 <= value + k <= HIGHEST]
         changes.append(rng.choice(options))
         value += changes[-1]
     return changes
@@ -115,18 +118,18 @@ def _query(content: str | list[dict], verifier: str, reference, direct: str, tho
 
 
 def _math(rng: random.Random, difficulty: int) -> dict:
-    digits = {"min_digits": 1, "max_digits": 1}
+    digits = {"min_digits": 1, "max_digits": len(str(max(_sizes(difficulty))))}
     terms = dict.fromkeys(("min_terms", "max_terms"), STEPS[difficulty] + 1)
-    while True:  # totals stay in 0..30, as in the other categories, and no term is "-0"
+    while True:  # starts and totals are as small as in the other categories
         chain = reasoning_gym.create_dataset(
             "chain_sum", size=1, seed=rng.randrange(2**31), **digits, **terms
         )
         item = chain[0]
         expression = item["metadata"]["expression"].replace(" ", "")
-        start = int(expression[0])
-        changes = [int(expression[i : i + 2]) for i in range(1, len(expression), 2)]
+        start, *changes = map(int, re.findall(r"[+-]?\d+", expression))
         fits = all(abs(change) in _sizes(difficulty) for change in changes)
-        if start and fits and all(0 <= t <= 30 for t in accumulate([start, *changes])):
+        inside = all(0 <= total <= HIGHEST for total in accumulate([start, *changes]))
+        if 0 < start <= 20 and fits and inside:
             break
     return _query(
         f"{rng.choice(['Compute', 'Find', 'Add up'])} {expression}.",
@@ -143,7 +146,7 @@ def _code(rng: random.Random, difficulty: int) -> dict:
     a, b, multiplied, ops, lines = 1, 0, 0, [], []
     for _ in range(STEPS[difficulty]):
         k = rng.choice([2, 3])
-        if difficulty > 2 and multiplied < 2 and -9 <= b * k <= 30 and rng.random() < 0.3:
+        if difficulty > 3 and multiplied < 2 and -9 <= b * k <= 30 and rng.random() < 0.3:
             a, b, multiplied = a * k, b * k, multiplied + 1
             ops.append(f"*{k}")
         else:
