@@ -83,9 +83,11 @@ def spread(
     """Token advantages (B, T): the judge's through the decision token, the answer's after it.
 
     `judge_weight` multiplies the judge's part, because the default loss divides by all tokens of
-    the batch and the judge has few of them. A completion without a decision is all judge.
+    the batch and the judge has few of them. A completion without a decision is all judge, and long:
+    it keeps the weight 1.
     """
     out = answer.unsqueeze(1).repeat(1, length)  # (B, T)
     for i, one in enumerate(parsed):
-        out[i, : one.judge[1]] = judge_weight * judge[i]
+        weight = 1.0 if one.mode is None else judge_weight
+        out[i, : one.judge[1]] = weight * judge[i]
     return out

