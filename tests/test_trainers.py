@@ -171,6 +171,8 @@ def interrupting(stage: Stage, at: int) -> Stage:
 
 def prepared_sft(root: Path, **overrides) -> Stage:
     finished(root, "03_mtp_distillation")
+    replayed = [{k: v for k, v in row.items() if k != "judge"} for row in corpus_rows(64)]
+    synthesis.write_jsonl(finished(root, "02_dual_regime_data").dir / "corpus.jsonl", replayed)
     stage = Stage.create(root, "r", "04_cold_start", profile="tiny", overrides=overrides)
     synthesis.write_jsonl(stage.dir / "corpus.jsonl", corpus_rows(64))
     return stage
