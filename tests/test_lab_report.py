@@ -62,6 +62,14 @@ def test_tags_remove_cells_and_inputs(tmp_path):
         assert source not in page
 
 
+def test_a_widget_leaves_nothing_on_the_page(tmp_path):
+    view = {report.WIDGET: {"model_id": "1"}, "text/plain": "  0%|          | 0/9"}
+    bar = nbformat.v4.new_output("display_data", data=view)
+    figure = nbformat.v4.new_output("display_data", data={"text/plain": "a figure"})
+    _, page = rendered(tmp_path, code("load()", bar, figure))
+    assert "0%|" not in page and "a figure" in page
+
+
 def test_an_error_is_a_sentence_not_a_traceback(tmp_path):
     trace = ["Traceback (most recent call last)", "deep inside <module>"]
     error = nbformat.v4.new_output("error", ename="ValueError", evalue="a < b", traceback=trace)

@@ -21,6 +21,8 @@ from katlab.lab.notebook import verdict_table
 from katlab.lab.progress import headline, seconds
 
 STYLE = Path(__file__).with_name("style.css")
+# A widget needs a script from a network, and a progress bar is no finding: pages leave them out.
+WIDGET = "application/vnd.jupyter.widget-view+json"
 FENCED = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\\w$])\$(?=\S)([^$\n]+?)(?<=\S)\$(?![\w$])", re.DOTALL)
 TELLING_FIGURES = 2  # a stage's figures on the index page
@@ -34,7 +36,7 @@ def stage(folder: Path) -> Path:
     from traitlets.config import Config
 
     notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
-    notebook.metadata.pop("widgets", None)  # their state needs a script from a network
+    notebook.metadata.pop("widgets", None)
     formulas: list[str] = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -44,7 +46,8 @@ def stage(folder: Path) -> Path:
     notebook.cells = [cell for cell in notebook.cells if not _is_error_banner(cell)]
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [_without_traceback(output) for output in cell.outputs]
+            shown = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            cell.outputs = [_without_traceback(output) for output in shown]
     config = Config()
     config.TagRemovePreprocessor.enabled = True
     config.TagRemovePreprocessor.remove_cell_tags = {"remove-cell"}

@@ -83,7 +83,7 @@ def _sizes(difficulty: int) -> range:
 
 
 def _walk(rng: random.Random, start: int, difficulty: int) -> list[int]:
-    """Signed single-digit changes of a difficulty that keep a running value in range."""
+    """The signed changes of a difficulty's walk, each as large as SIZES says, always in range."""
     value, changes = start, []
     for _ in range(STEPS[difficulty]):
         options = [k for n in _sizes(difficulty) for k in (-n, n) if 0 <= value + k <= HIGHEST]

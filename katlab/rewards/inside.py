@@ -92,6 +92,7 @@ def said(error):
 
 
 def limit(job):
+    """Set the resource limits of the job on this process."""
     import resource as r
 
     if job["namespace"]:  # elsewhere the kernel would count all processes of this user
@@ -132,6 +133,7 @@ def load(job, ns):
 
 
 def resolve(ns, name):
+    """The function or the method ("Class.method", on a new object) that an answer defines."""
     head, _, method = name.partition(".")
     if head not in ns:
         raise NameError(f"the answer does not define {head}")
@@ -163,6 +165,7 @@ def run_program(job, source, text):
 
 
 def main(job):
+    """Run the job's candidate and write what came of it, framed by the nonce, to the results."""
     results = job["fd"] if job["fd"] >= 0 else os.dup(1)
     requests = os.dup(0)
     if job["fd"] < 0:

@@ -36,6 +36,7 @@ _COMMAND = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]{2,}")
 
 
 def boxed(text):
+    """What math-verify reads in a text, as if it stood in a box."""
     from math_verify import parse
 
     return parse(rf"\boxed{{{text}}}", parsing_timeout=None)
@@ -201,6 +202,7 @@ class Slot:
 
 
 def main():
+    """Serve comparisons from standard input until it closes, each in a forked child."""
     import math_verify  # noqa: F401 (loaded here, once, for every child)
     from latex2sympy2_extended import latex2sympy  # noqa: F401
 
