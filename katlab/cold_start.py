@@ -202,6 +202,20 @@ def encode(tokenizer: PreTrainedTokenizerBase, row: dict) -> dict:
     return {"input_ids": head + tail, "completion_mask": [0] * len(head) + [1] * len(tail)}
 
 
+def mix(
+    corpus: list[dict], stage_1: list[dict], replay_share: float, total: int, seed: int
+) -> list[dict]:
+    """`total` rows, a share of them from Stage 1; no row comes again before all its own have."""
+    rng = random.Random(seed)
+
+    def drawn(rows: list[dict], n: int) -> list[dict]:
+        passes = math.ceil(n / len(rows))
+        return [row for _ in range(passes) for row in rng.sample(rows, len(rows))][:n]
+
+    replayed = round(replay_share * total)
+    return drawn(corpus, total - replayed) + drawn(stage_1, replayed)
+
+
 def train(stage: Stage) -> dict[str, float]:
     """Fine-tune the distilled student on corpus.jsonl; saves checkpoints/student.
 
@@ -212,10 +226,9 @@ def train(stage: Stage) -> dict[str, float]:
     model, tokenizer = models.load_from(source, config.model)
     corpus = read_jsonl(stage.dir / "corpus.jsonl")
     stage_1 = read_jsonl(stage.upstream("02_dual_regime_data") / "corpus.jsonl")
-    replayed = round(len(corpus) * s.replay_share / (1 - s.replay_share))
-    corpus += random.Random(stage.seed).sample(stage_1, min(replayed, len(stage_1)))
-    rows = [encode(tokenizer, row) for row in corpus]
     per_step = s.batch_size * s.gradient_accumulation
+    mixed = mix(corpus, stage_1, s.replay_share, s.steps * per_step, stage.seed)
+    rows = [encode(tokenizer, row) for row in mixed]
     rows = batching.by_length(rows, s.steps, per_step, stage.seed)
     arguments = SFTConfig(
         output_dir=str(stage.checkpoints / "sft"),

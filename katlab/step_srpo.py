@@ -191,7 +191,7 @@ def train(stage: Stage) -> dict[str, float]:
         learning_rate=s.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=s.warmup,
-        adam_beta2=0.95,
+        adam_beta2=s.adam_beta2,
         beta=s.beta,
         epsilon=s.epsilon,
         loss_type=s.loss_type,
