@@ -6,13 +6,14 @@ The teacher of that mode writes the response, the think-off teacher writes a rat
 mode, 1 % of the queries get a random mode, and TRL's SFTTrainer learns Table 2's layout.
 
 Deviations: (1) the report names no voters; votes come from an earlier checkpoint of the student,
-which section 4.1.2 uses for its dialogues; (2) on:off ~ 2:1 is reached by weighting difficulties
-(its stratified sampling), never by dropping votes of one side; (3) a rationale that does not name
-its mode, or names the other one, is dropped and counted; (4) a share of queries carries a
-directive in words ("Do not think."), whose mode is obeyed (section 6.4); (5) a share of the rows
-trained on replays Stage 1, trigger and all, or a small model forgets how to answer directly;
-(6) under LoRA the tags' embedding rows stay as stage 03 trained them: TRL's fused head takes no
-wrapped `lm_head`.
+which section 4.1.2 uses for its dialogues, and of several the one is taken that thinks in a set
+share of a probe: a later one is right at once on whatever a small model can learn; (2) on:off ~ 2:1
+is reached by weighting difficulties (its stratified sampling), never by dropping votes of one side;
+(3) a rationale that does not name its mode, or names the other one, is dropped and counted; (4) a
+share of queries carries a directive in words ("Do not think."), whose mode is obeyed (section 6.4);
+(5) a share of the rows trained on replays Stage 1, trigger and all, or a small model forgets how to
+answer directly; (6) under LoRA the tags' embedding rows stay as stage 03 trained them: TRL's fused
+head takes no wrapped `lm_head`.
 
     metrics = cold_start.build_corpus(stage); metrics |= cold_start.train(stage)
 """
@@ -46,13 +47,15 @@ MOST_TILT = 1.5  # a difficulty at most 4.5 times as frequent as the next
 NAMES_MODE = re.compile(r"think (on|off)")
 
 
-def vote(stage: Stage, rows: list[dict], model, tokenizer: PreTrainedTokenizerBase) -> list[dict]:
+def vote(
+    stage: Stage, rows: list[dict], model, tokenizer: PreTrainedTokenizerBase, title: str = "votes"
+) -> list[dict]:
     """Add `votes_off` (how many of `voters` samples were right without thinking) and `mode`.
 
     A tie goes to think-on: at the cold start an answer lost costs more than tokens spent.
     """
     s = stage.settings
-    bar = stage.bar(len(rows) * s.voters, "votes")
+    bar = stage.bar(len(rows) * s.voters, title)
     frame = evaluation.run_arm(
         model,
         tokenizer,
@@ -73,6 +76,23 @@ def vote(stage: Stage, rows: list[dict], model, tokenizer: PreTrainedTokenizerBa
         row | {"votes_off": int(off), "mode": "off" if 2 * off > s.voters else "on"}
         for row, off in zip(rows, right.sum(1), strict=True)
     ]
+
+
+def choose_voter(stage: Stage, probe: list[dict]) -> Path:
+    """The earlier student whose votes on `probe` come nearest to `voter_on_share` of think-on.
+
+    How soon a student answers well without thinking differs from seed to seed, within a few steps.
+    """
+    folder = stage.upstream("03_mtp_distillation") / "checkpoints" / "voters"
+    shares = {}
+    for candidate in sorted(folder.glob("[0-9]*"), key=lambda f: int(f.name)):
+        model, tokenizer = models.load_from(candidate, stage.config.model)
+        votes = vote(stage, probe, model, tokenizer, f"student of step {candidate.name}")
+        shares[candidate] = sum(row["mode"] == "on" for row in votes) / len(votes)
+        stage.log(phase="voter", voter=int(candidate.name), think_on=shares[candidate])
+    chosen = min(shares, key=lambda one: abs(shares[one] - stage.settings.voter_on_share))
+    stage.record(voter_step=int(chosen.name), probe_think_on=shares[chosen])
+    return chosen
 
 
 def stratify(rows: list[dict], share_on: float) -> dict[int, float]:
@@ -150,9 +170,9 @@ def respond(rows: list[dict], off: LocalResponder, on: LocalResponder, seed: int
 def build_corpus(stage: Stage) -> pd.DataFrame:
     """Vote, stratify, randomise, answer and explain; writes votes.jsonl and corpus.jsonl."""
     s, config = stage.settings, stage.config
-    voter = stage.upstream("03_mtp_distillation") / "checkpoints" / "voter"
-    model, tokenizer = models.load_from(voter, config.model)
     queries = load_queries(config, s.queries, stage.seed + 1, "train")  # unseen in Stage 1
+    voter = choose_voter(stage, queries[: s.voter_probe])
+    model, tokenizer = models.load_from(voter, config.model)
     voted = vote(stage, queries, model, tokenizer)
     write_jsonl(stage.dir / "votes.jsonl", voted)
     stage.log(phase="votes", queries=len(voted))

@@ -52,13 +52,13 @@ def arms(settings: SimpleNamespace) -> list[Arm]:
 def train(stage: lab.Stage) -> dict[str, float]:
     """Capture the teachers, train the arms, write the students, compare them on held-out queries.
 
-    Reads 01's student and 02's corpus; writes checkpoints/student (MTP+KD), kd, voter, mtp (and ce)
+    Reads 01's student and 02's corpus; writes checkpoints/student (MTP+KD), kd, voters, mtp, (ce)
     and evaluation.jsonl, acceptance.jsonl. Started again, it continues: finished arms are skipped,
     an unfinished one resumes from its last complete checkpoint. Returns shares in 0..1.
     """
     settings = stage.settings
-    if not 0 < settings.voter_step <= settings.steps:
-        raise UserError(f"Set mtp_distillation.voter_step within 1..{settings.steps}, the steps.")
+    if not all(0 < step <= settings.steps for step in settings.voter_steps or [0]):
+        raise UserError(f"Set mtp_distillation.voter_steps within 1..{settings.steps}, the steps.")
     arguments = training_arguments(stage, "capture")  # also joins the process group
     rows, held = split(stage)
     with arguments.main_process_first(local=False):
@@ -132,15 +132,15 @@ def training_arguments(stage: lab.Stage, folder: str) -> SFTConfig:
     return arguments
 
 
-class Voter(TrainerCallback):
-    """Keep the student as it is at `step`: a second, less finished voice for majority votes."""
+class Voters(TrainerCallback):
+    """Keep the student as it is at some early steps: stage 04 chooses its voter among them."""
 
-    def __init__(self, step: int, folder: Path):
-        self.step, self.folder = step, folder
+    def __init__(self, steps: list[int], folder: Path):
+        self.steps, self.folder = steps, folder
 
     def on_step_end(self, args, state, control, model, processing_class, **kwargs):
-        if state.global_step == self.step and state.is_world_process_zero:
-            publish(model, processing_class, self.folder)
+        if state.global_step in self.steps and state.is_world_process_zero:
+            publish(model, processing_class, self.folder / str(state.global_step))
 
 
 def train_arm(stage: lab.Stage, arm: Arm, rows: list[dict], signals: list[uld.Signal]) -> None:
@@ -161,7 +161,7 @@ def train_arm(stage: lab.Stage, arm: Arm, rows: list[dict], signals: list[uld.Si
     show = ("ce", "uld", "token_accuracy")
     callbacks = [stage.callback(arm.title, show, phase=arm.name)]
     if arm.mtp:
-        callbacks.append(Voter(stage.settings.voter_step, stage.checkpoints / "voter"))
+        callbacks.append(Voters(stage.settings.voter_steps, stage.checkpoints / "voters"))
     trainer = DistillationTrainer(
         model,
         arguments,

@@ -16,6 +16,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -78,9 +79,12 @@ def load(
     if Path(folder).is_dir() and not gguf_file and not (Path(folder) / "config.json").is_file():
         raise UserError(f"There is no config.json in {folder}; give a model folder as student.")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file)
+        # A GGUF's header takes seconds to read: once here, not again for tokenizer and model.
+        header = AutoConfig.from_pretrained(folder, gguf_file=gguf_file) if gguf_file else None
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file, config=header)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=header,
             gguf_file=gguf_file,
             dtype=dtype,
             quantization_config=quantization,

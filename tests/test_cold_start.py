@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_synthesis import Scripted
 from test_template import byte_tokenizer
 
@@ -73,6 +75,18 @@ def test_where_the_user_said_the_mode_that_is_the_reason():
     rows = [row | {"mode": "off", "plain": row["messages"]} for row in ROWS[:2]]
     kept, dropped = cold_start.rationalize(rows, Scripted(lambda row, k: "think on."))
     assert [row["judge"] for row in kept] == [evaluation.FORCED["off"]] * 2 and dropped == 0
+
+
+@given(share=st.sampled_from([0.0, 0.25, 0.5]), total=st.integers(4, 60), size=st.integers(1, 20))
+def test_a_mix_uses_every_row_before_one_comes_again(share, total, size):
+    corpus, stage_1 = [{"id": i} for i in range(size)], [{"id": -1 - i} for i in range(7)]
+    mixed = [row["id"] for row in cold_start.mix(corpus, stage_1, share, total, seed=0)]
+    old = [i for i in mixed if i < 0]
+    assert len(mixed) == total and len(old) == round(share * total)
+    for source, rows in ((7, old), (size, [i for i in mixed if i >= 0])):
+        times = [rows.count(i) for i in set(rows)]
+        assert not rows or max(times) == -(-len(rows) // source)
+        assert len(rows) < source or min(times) >= len(rows) // source
 
 
 def test_a_replayed_row_is_told_its_mode_and_has_no_judge(tokenizer):

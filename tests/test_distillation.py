@@ -52,7 +52,7 @@ head_chunk = 4096
 mtp_depth = 2
 mtp_weight_start = 0.3
 mtp_weight_end = 0.1
-voter_step = 3
+voter_steps = [3]
 ce_control = false
 capture_batch_size = 8
 logging_steps = 1
@@ -130,8 +130,9 @@ def make(root, tmp_path, monkeypatch):
 def weights(stage: Stage) -> dict[str, torch.Tensor]:
     """Every tensor of every folder the stage left, by folder and name."""
     return {
-        f"{path.parent.name}/{name}": tensor
-        for path in sorted(stage.checkpoints.glob("*/*.safetensors"))
+        f"{path.parent.relative_to(stage.checkpoints)}/{name}": tensor
+        for pattern in ("*/*.safetensors", "voters/*/*.safetensors")
+        for path in sorted(stage.checkpoints.glob(pattern))
         for name, tensor in load_file(path).items()
     }
 
@@ -238,21 +239,21 @@ def test_collator_fetches_what_the_rows_point_to(tokenizers):
 
 
 def test_stage_writes_students_that_load_by_themselves(make):
-    stage = make(voter_step=4, ce_control=True)
+    stage = make(voter_steps=[4], ce_control=True)
     metrics = distillation.train(stage)
     json.dumps(metrics, allow_nan=False)
     assert {"kd_on", "student_off_1", "ce_on", "mtp_gain", "acceptance_2"} <= metrics.keys()
     left = weights(stage)
     folders = {name.partition("/")[0] for name in left}
-    assert folders == {"kd", "student", "voter", "mtp", "ce"}
-    for name in ("kd", "student", "voter", "ce"):
+    assert folders == {"kd", "student", "voters", "mtp", "ce"}
+    for name in ("kd", "student", "voters/4", "ce"):
         model = AutoModelForCausalLM.from_pretrained(stage.checkpoints / name)
         tokenizer = AutoTokenizer.from_pretrained(stage.checkpoints / name)
         template.Tags.of(tokenizer)
         assert model.get_input_embeddings().num_embeddings >= len(tokenizer)
         assert not any("mtp" in tensor for tensor in left if tensor.startswith(f"{name}/"))
     embedding = "model.embed_tokens.weight"  # the voter at the last step is the student itself
-    assert torch.equal(left[f"voter/{embedding}"], left[f"student/{embedding}"])
+    assert torch.equal(left[f"voters/4/{embedding}"], left[f"student/{embedding}"])
     assert not torch.equal(left[f"kd/{embedding}"], left[f"student/{embedding}"])
     assert logged(stage, "kd", "uld") and logged(stage, "student", "mtp_ce_2")
     assert not logged(stage, "kd", "mtp_ce_1") and not logged(stage, "ce", "uld")
@@ -276,7 +277,7 @@ def test_killed_and_started_again_it_ends_in_the_same_weights(make, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             distillation.train(cut)
     left = {path.name for path in cut.checkpoints.iterdir()}
-    assert left == {"kd", "voter", "student.training"}  # KD is done, MTP+KD stopped after step 3
+    assert left == {"kd", "voters", "student.training"}  # KD is done, MTP+KD stopped after step 3
     kd = (cut.checkpoints / "kd" / "model.safetensors").stat().st_mtime_ns
     assert distillation.train(Stage.open(cut.dir)) == figures
     assert (cut.checkpoints / "kd" / "model.safetensors").stat().st_mtime_ns == kd
@@ -287,7 +288,7 @@ def test_killed_and_started_again_it_ends_in_the_same_weights(make, monkeypatch)
 
 
 def test_accumulation_splits_the_batch_without_changing_the_loss(make):
-    runs = [make(f"ga{n}", steps=1, voter_step=1, gradient_accumulation=n) for n in (1, 4)]
+    runs = [make(f"ga{n}", steps=1, voter_steps=[1], gradient_accumulation=n) for n in (1, 4)]
     for stage in runs:
         distillation.train(stage)
     for key in ("loss", "grad_norm"):
@@ -296,7 +297,7 @@ def test_accumulation_splits_the_batch_without_changing_the_loss(make):
 
 
 def test_two_ranks_compute_what_one_does(make, root):
-    one, two = make("one", steps=2, voter_step=2), make("two", steps=2, voter_step=2)
+    one, two = make("one", steps=2, voter_steps=[2]), make("two", steps=2, voter_steps=[2])
     distillation.train(one)
     script = two.dir / "rank.py"
     script.write_text(
@@ -349,7 +350,8 @@ def test_new_rows_lie_around_the_mean_of_what_spelled_the_tag(make, root):
 @pytest.mark.parametrize(
     ("settings", "mend"),
     [
-        ({"voter_step": 9}, "voter_step"),
+        ({"voter_steps": [9]}, "voter_steps"),
+        ({"voter_steps": []}, "voter_steps"),
         ({"gradient_accumulation": 3}, "multiple"),
         ({"held_out": 99}, "held out"),
         ({"max_length": 10}, "max_length"),
