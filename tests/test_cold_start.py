@@ -9,6 +9,7 @@ from test_synthesis import Scripted
 from test_template import byte_tokenizer
 
 from katlab import cold_start, evaluation, template
+from katlab.lab.runs import Stage
 from katlab.nano import world
 
 ROWS = world.queries(300, seed=2, split="train")
@@ -62,6 +63,25 @@ def test_directives_are_obeyed_and_leave_the_plain_query_for_the_teachers():
         said = row["messages"][-1]["content"]
         assert said.endswith({"on": "Think deeper.", "off": "Do not think."}[row["mode"]])
         assert not row["plain"][-1]["content"].endswith(("deeper.", "think."))
+
+
+def test_the_voter_nearest_to_the_wanted_share_is_taken(tmp_path, monkeypatch):
+    before = Stage.create(tmp_path, "r", "03_mtp_distillation", profile="tiny")
+    for name in ("8", "9", "10", ".11.part"):
+        (before.checkpoints / "voters" / name).mkdir(parents=True)
+    before.close("done")
+    on = {"8": 100, "9": 80, "10": 50}  # later students answer more at once
+    monkeypatch.setattr(cold_start.models, "load_from", lambda folder, _: (folder.name, None))
+    monkeypatch.setattr(
+        cold_start,
+        "vote",
+        lambda stage, rows, model, *_: [
+            {"mode": "on" if i < on[model] else "off"} for i in range(len(rows))
+        ],
+    )
+    stage = Stage.create(tmp_path, "r", "04_cold_start", profile="tiny")
+    assert cold_start.choose_voter(stage, ROWS[:100]).name == "9"
+    assert [row["think_on"] for row in stage.metrics()] == [1.0, 0.8, 0.5]
 
 
 def test_rationale_that_names_another_mode_is_dropped():
