@@ -19,7 +19,8 @@ from katlab.evaluation import run_arm, teacher_arm, with_flags
 from katlab.evaluation_metrics import bootstrap, paired_difference
 from katlab.lab.runs import Stage
 from katlab.nano import world
-from katlab.synthesis import LocalResponder, load_queries
+from katlab.responders import LocalResponder
+from katlab.synthesis import load_queries
 
 
 def showcases(

@@ -1,19 +1,14 @@
 """Stage 04: the model learns to choose a mode by itself (report section 4.1).
 
-Votes: an intermediate checkpoint answers every query several times without thinking; each answer
-that the verifier accepts votes think-off, each other one think-on, and the majority sets the mode.
-The teacher of that mode writes the response, the think-off teacher writes a rationale for the
-mode, 1 % of the queries get a random mode, and TRL's SFTTrainer learns Table 2's layout.
+Votes (`katlab.votes`) say for every query whether thinking pays. The teacher of that mode writes
+the response, the think-off teacher writes a rationale for the mode, 1 % of the queries get a random
+mode, and TRL's SFTTrainer learns Table 2's layout.
 
-Deviations: (1) the report names no voters; votes come from an earlier checkpoint of the student,
-which section 4.1.2 uses for its dialogues, and of several the one is taken that thinks in a set
-share of a probe: a later one is right at once on whatever a small model can learn; (2) on:off ~ 2:1
-is reached by weighting difficulties (its stratified sampling), never by dropping votes of one side;
-(3) a rationale that does not name its mode, or names the other one, is dropped and counted; (4) a
-share of queries carries a directive in words ("Do not think."), whose mode is obeyed (section 6.4);
-(5) a share of the rows trained on replays Stage 1, trigger and all, or a small model forgets how to
-answer directly; (6) under LoRA the tags' embedding rows stay as stage 03 trained them: TRL's fused
-head takes no wrapped `lm_head`.
+Deviations: (1) a rationale that does not name its mode, or names the other one, is dropped and
+counted; (2) a share of queries carries a directive in words ("Do not think."), whose mode is obeyed
+(section 6.4); (3) a share of the rows trained on replays Stage 1, trigger and all, or a small model
+forgets how to answer directly; (4) under LoRA the tags' embedding rows stay as stage 03 trained
+them: TRL's fused head takes no wrapped `lm_head`. How the votes differ stands in `katlab.votes`.
 
     metrics = cold_start.build_corpus(stage); metrics |= cold_start.train(stage)
 """
@@ -32,91 +27,12 @@ from katlab import batching, evaluation, models, template
 from katlab.lab import latest_checkpoint
 from katlab.lab.runs import Stage
 from katlab.nano import world
+from katlab.responders import LocalResponder, ask
 from katlab.rewards import backends
-from katlab.synthesis import (
-    LocalResponder,
-    ask,
-    load_queries,
-    read_jsonl,
-    think_off,
-    think_on,
-    write_jsonl,
-)
+from katlab.synthesis import load_queries, read_jsonl, think_off, think_on, write_jsonl
+from katlab.votes import choose_voter, stratify, vote
 
-MOST_TILT = 1.5  # a difficulty at most 4.5 times as frequent as the next
 NAMES_MODE = re.compile(r"think (on|off)")
-
-
-def vote(
-    stage: Stage, rows: list[dict], model, tokenizer: PreTrainedTokenizerBase, title: str = "votes"
-) -> list[dict]:
-    """Add `votes_off` (how many of `voters` samples were right without thinking) and `mode`.
-
-    A tie goes to think-on: at the cold start an answer lost costs more than tokens spent.
-    """
-    s = stage.settings
-    bar = stage.bar(len(rows) * s.voters, title)
-    frame = evaluation.run_arm(
-        model,
-        tokenizer,
-        rows,
-        "off",
-        style="trigger",
-        max_new_tokens=s.vote_tokens,
-        samples=s.voters,
-        temperature=1.0,  # voters must differ
-        top_p=1.0,
-        seed=stage.seed,
-        batch_size=256,
-        on_batch=lambda done, total: bar.to(done),
-    )
-    bar.close()
-    right = frame["correct"].eq(True).to_numpy().reshape(-1, s.voters)  # (rows, voters)
-    return [
-        row | {"votes_off": int(off), "mode": "off" if 2 * off > s.voters else "on"}
-        for row, off in zip(rows, right.sum(1), strict=True)
-    ]
-
-
-def choose_voter(stage: Stage, probe: list[dict]) -> Path:
-    """The earlier student whose votes on `probe` come nearest to `voter_on_share` of think-on.
-
-    How soon a student answers well without thinking differs from seed to seed, within a few steps.
-    """
-    folder = stage.upstream("03_mtp_distillation") / "checkpoints" / "voters"
-    shares = {}
-    for candidate in sorted(folder.glob("[0-9]*"), key=lambda f: int(f.name)):
-        model, tokenizer = models.load_from(candidate, stage.config.model)
-        votes = vote(stage, probe, model, tokenizer, f"student of step {candidate.name}")
-        shares[candidate] = sum(row["mode"] == "on" for row in votes) / len(votes)
-        stage.log(phase="voter", voter=int(candidate.name), think_on=shares[candidate])
-    chosen = min(shares, key=lambda one: abs(shares[one] - stage.settings.voter_on_share))
-    stage.record(voter_step=int(chosen.name), probe_think_on=shares[chosen])
-    return chosen
-
-
-def stratify(rows: list[dict], share_on: float) -> dict[int, float]:
-    """Weights of the difficulties, w_d ~ exp(-t d), at which a share `share_on` votes think-on.
-
-    Weighting difficulties leaves the votes of a query as they are. Where no tilt within
-    +-MOST_TILT reaches the share, the nearest one is taken: the notebook's verdict then shows the
-    ratio as not held.
-    """
-    frame = pd.DataFrame(rows)
-    rate = frame.assign(on=frame["mode"] == "on").groupby("difficulty")["on"].mean()
-
-    def weights(tilt: float) -> pd.Series:
-        raw = pd.Series({d: math.exp(-tilt * d) for d in rate.index})
-        return raw / raw.sum()
-
-    low, high = -MOST_TILT, MOST_TILT
-    share = [float((weights(t) * rate).sum()) for t in (low, high)]
-    rising = share[1] > share[0]
-    for _ in range(60):
-        middle = (low + high) / 2
-        above = float((weights(middle) * rate).sum()) > share_on
-        low, high = (low, middle) if above == rising else (middle, high)
-    return weights((low + high) / 2).to_dict()
 
 
 def randomize(rows: list[dict], share: float, seed: int) -> list[dict]:

@@ -22,7 +22,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from katlab import UserError, models, rewards, sampling, template
 from katlab.evaluation_metrics import ARMS, bootstrap, paired_difference, summarize
 from katlab.lab.runs import Stage
-from katlab.synthesis import LocalResponder, load_queries, split_thought
+from katlab.responders import LocalResponder, split_thought
+from katlab.synthesis import load_queries
 
 __all__ = ["bootstrap", "load", "paired_difference", "run", "run_arm", "teacher_arm", "with_flags"]
 STYLES = ("judge", "trigger")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from katlab import UserError, lab, synthesis
+from katlab import UserError, lab, responders, synthesis
 from katlab.nano import world
 
 
@@ -111,7 +111,7 @@ def test_missing_query_file_and_missing_teacher_name_the_mend(tmp_path):
     with pytest.raises(UserError, match="model.queries"):
         synthesis.load_queries(config, 10, 0, "train")
     with pytest.raises(UserError, match="katlab nano build"):
-        synthesis.LocalResponder(tmp_path)
+        responders.LocalResponder(tmp_path)
 
 
 def test_queries_come_from_the_users_file(tmp_path):

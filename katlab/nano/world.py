@@ -2,7 +2,7 @@
 
 Every query is a short walk of integer steps in the clothes of one of the report's six Stage-2
 categories (section 4.1.2), so a model of a million parameters can learn all of them, and *when to
-think* is worth learning: one step is answered at a glance, six are not. The sums of the math
+think* is worth learning: one step is answered at a glance, four are not. The sums of the math
 category come from reasoning-gym's `chain_sum`; its sentence is shortened to keep prompts small.
 
     from katlab.nano import world
