@@ -103,7 +103,7 @@ def test_a_mistake_is_one_sentence_and_status_2(project, capsys, arguments, word
     captured = capsys.readouterr()
     assert words in captured.err
     assert len(captured.err.strip().splitlines()) == 1
-    assert not list(project.glob("outputs/*/*/run.json"))
+    assert not list(project.glob("outputs/*"))
 
 
 def test_an_ambiguous_stage_is_named(project, capsys):

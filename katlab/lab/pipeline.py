@@ -59,6 +59,8 @@ def run(specs: Sequence[Spec], values: dict[str, object], force: bool = False) -
     folder = stages.outputs() / first["run"]
     for spec in specs:  # every mistake in a profile or override shows before anything runs
         fingerprint.of(spec.name, filled[spec.name], {})
+    if not folder.is_dir():  # a mistyped run leaves no empty folder among the runs
+        _require_upstream(folder / specs[0].name, first)
     _environment()
     with run_lock(folder):
         console = Console(folder, [spec.name for spec in specs])
