@@ -63,27 +63,16 @@ class Study:
 
 
 def of_stage(stage: Stage) -> Study:
-    """The study of the profile's own student, on the stage's calibration text."""
+    """The study of the profile's own student: what `upscaling.train` measured and left behind."""
     model, tokenizer = models.load(stage.config.model)
-    batches, held_out = calibration.of_stage(stage, tokenizer)
-    train = batches
+    train, held_out = calibration.of_stage(stage, tokenizer)
     if stage.settings.text == "nano":
         train = calibration.nano_batches(
             tokenizer, stage.settings.recovery_queries, stage.seed, "train"
         )
-    return Study(stage.profile, model, train, held_out, *_measured(stage, model, batches, batches))
-
-
-def _measured(stage: Stage, model, read: list[dict], changed: list[dict], name: str = ""):
-    """Similarity over the batches `read`, damage over `changed`, both with their progress."""
-    name = name or stage.profile
-    report = saturation.measure(
-        model, stage.progress(read, f"{name}: what each layer changes"), seed=stage.seed
-    )
-    damage = layer_damage.measure(
-        model, stage.progress(changed, f"{name}: each layer skipped, each twice"), seed=stage.seed
-    )
-    return report, damage
+    report = saturation.Saturation.load(stage.dir)
+    damage = pd.read_csv(stage.dir / "damage.csv")
+    return Study(stage.profile, model, train, held_out, report, damage)
 
 
 def smollm2(stage: Stage) -> Study:
@@ -99,25 +88,27 @@ def smollm2(stage: Stage) -> Study:
         return calibration.batches(tokenizer, texts, tokens, length=length, size=3, **where)
 
     train, name = cut(8 * tokens), "SmolLM2-135M"
-    measured = _measured(stage, model, train, cut(tokens), name)
-    return Study(name, model, train, cut(tokens, offset=0.8), *measured)
+    read = stage.progress(train, f"{name}: what each layer changes")
+    report = saturation.measure(model, read, seed=stage.seed)
+    changed = stage.progress(cut(tokens), f"{name}: each layer skipped, each twice")
+    damage = layer_damage.measure(model, changed, seed=stage.seed)
+    return Study(name, model, train, cut(tokens, offset=0.8), report, damage)
 
 
 def variants(study: Study, stage: Stage) -> pd.DataFrame:
     """The report's rule and its alternatives before training, against the parent on held-out text.
 
-    loss_change in nats; kl of the logits, KL(parent, child) in nats; top1_agreement, the share of
-    tokens on which both have the same first choice.
+    A row a variant, with the columns of `upscaling.compare`.
     """
-    before, rows = upscaling.mean_loss(study.model, study.held_out), []
     work = stage.progress(VARIANTS, f"{study.name}: what each start costs")
-    for label, choice, order, start in work:
-        made = study.plan(choice, order, start)
-        child = upscaling.apply_in_memory(study.model, made, share=True)
-        change = upscaling.mean_loss(child, study.held_out) - before
-        told = upscaling.compare(study.model, child, study.held_out)
-        rows.append({"model": study.name, "variant": label, "loss_change": change, **told})
-    return pd.DataFrame(rows)
+    children = (
+        upscaling.apply_in_memory(study.model, study.plan(choice, order, start), share=True)
+        for _, choice, order, start in work
+    )
+    rows = pd.DataFrame(upscaling.compare(study.model, children, study.held_out))
+    rows.insert(0, "variant", [label for label, *_ in VARIANTS])
+    rows.insert(0, "model", study.name)
+    return rows
 
 
 def recovery(study: Study, stage: Stage, steps: int) -> pd.DataFrame:

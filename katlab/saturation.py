@@ -15,6 +15,8 @@ Deviations from the report, which names the measure and no more:
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -35,17 +37,26 @@ class Saturation:
 
     layers: a row per group and layer; groups are "all", "first tokens", "domain=...", "mode=...".
     angular: (L+1, L+1) mean angular distance in [0, 1] between the states at any two depths.
-    tokens: number of positions behind the "all" rows.
     """
 
     layers: pd.DataFrame
     angular: np.ndarray
-    tokens: int
 
     @property
     def overall(self) -> pd.DataFrame:
         """The rows over all text, one a layer, in layer order."""
         return self.layers.query("group == 'all'").reset_index(drop=True)
+
+    def save(self, folder: Path) -> None:
+        """Write saturation.csv and angular.csv into the folder."""
+        self.layers.to_csv(folder / "saturation.csv", index=False)
+        pd.DataFrame(self.angular).to_csv(folder / "angular.csv", index=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        angular = pd.read_csv(folder / "angular.csv").to_numpy()
+        return cls(pd.read_csv(folder / "saturation.csv"), angular)
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
@@ -230,4 +241,4 @@ def measure(
             f"No text to measure: give sequences longer than sink_tokens={sink_tokens}."
         )
     np.fill_diagonal(angular, 0.0)  # arccos of a rounded 1 is not quite 0
-    return Saturation(means.frame(METRICS), angular / sampled, int(means.counts["all"][0]))
+    return Saturation(means.frame(METRICS), angular / sampled)

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from katlab import UserError, calibration, layer_damage, models, saturation, upscale_writer
@@ -69,24 +69,41 @@ def predict(model: PreTrainedModel, plan: LayerPlan, batches: list[dict]) -> dic
 
 @torch.inference_mode()
 def compare(
-    parent: PreTrainedModel, child: PreTrainedModel, batches: list[dict], chunk: int = 256
-) -> dict[str, float]:
-    """Parent's and child's logits: mean KL(parent, child) in nats, share of equal first choices."""
-    divergence, agreed, tokens = 0.0, 0, 0
-    for batch in batches:
-        counted, _ = saturation.token_masks(batch, sink_tokens=4)
-        inputs = {k: batch[k].to(parent.device) for k in ("input_ids", "attention_mask")}
-        rows = [
-            model.base_model(**inputs, use_cache=False).last_hidden_state[counted].split(chunk)
-            for model in (parent, child)
-        ]
-        for own, other in zip(*rows, strict=True):
-            log_p = parent.get_output_embeddings()(own).float().log_softmax(-1)
-            log_q = child.get_output_embeddings()(other).float().log_softmax(-1)
-            divergence += float((log_p.exp() * (log_p - log_q)).sum())
-            agreed += int((log_p.argmax(-1) == log_q.argmax(-1)).sum())
-            tokens += len(own)
-    return {"kl": divergence / tokens, "top1_agreement": agreed / tokens}
+    parent: PreTrainedModel,
+    children: Iterable[PreTrainedModel],
+    batches: list[dict],
+    chunk: int = 256,
+) -> list[dict[str, float]]:
+    """What each child says otherwise than its parent, a row a child; the parent runs once.
+
+    Over the tokens whose loss counts: loss_change in nats a token, kl of the logits, KL(parent,
+    child) in nats, and top1_agreement, the share on which both have the same first choice.
+    """
+    told = [_last_states_and_targets(parent, batch) for batch in batches]
+    own_head, rows = parent.get_output_embeddings(), []
+    for child in children:
+        head, sums = child.get_output_embeddings(), torch.zeros(3, dtype=torch.float64)
+        for batch, (own_NH, targets_N) in zip(batches, told, strict=True):
+            other_NH, _ = _last_states_and_targets(child, batch)
+            pieces = (x.split(chunk) for x in (own_NH, other_NH, targets_N[:, None]))
+            for own, other, target in zip(*pieces, strict=True):
+                log_p = own_head(own).float().log_softmax(-1)
+                log_q = head(other).float().log_softmax(-1)
+                change = log_p.gather(1, target) - log_q.gather(1, target)
+                divergence = log_p.exp() * (log_p - log_q)
+                agreed = log_p.argmax(-1) == log_q.argmax(-1)
+                sums += torch.stack([x.sum().double().cpu() for x in (change, divergence, agreed)])
+        means = (sums / sum(len(targets) for _, targets in told)).tolist()
+        rows.append(dict(zip(("loss_change", "kl", "top1_agreement"), means, strict=True)))
+    return rows
+
+
+def _last_states_and_targets(model: PreTrainedModel, batch: dict) -> tuple[Tensor, Tensor]:
+    """The (N, H) final states that predict the N tokens whose loss counts, and those tokens."""
+    inputs = {k: batch[k].to(model.device) for k in ("input_ids", "attention_mask")}
+    counted = layer_damage.loss_masks(batch, sink_tokens=4)[0][:, 1:].to(model.device)
+    hidden_BTH = model.base_model(**inputs, use_cache=False).last_hidden_state
+    return hidden_BTH[:, :-1][counted], inputs["input_ids"][:, 1:][counted]
 
 
 @torch.inference_mode()
@@ -175,9 +192,8 @@ def train(stage: Stage) -> dict[str, float]:
     report = saturation.measure(parent, read, seed=stage.seed)
     changed = stage.progress(batches, "each layer skipped, each twice")
     damage = layer_damage.measure(parent, changed, seed=stage.seed)
-    report.layers.to_csv(stage.dir / "saturation.csv", index=False)
+    report.save(stage.dir)
     damage.to_csv(stage.dir / "damage.csv", index=False)
-    pd.DataFrame(report.angular).to_csv(stage.dir / "angular.csv", index=False)
     student_plan = plan(
         parent.config.num_hidden_layers,
         settings.add,
@@ -200,9 +216,8 @@ def train(stage: Stage) -> dict[str, float]:
     return {
         "parent_loss": checks["parent_loss"],
         "student_loss": checks["child_loss"],
-        "loss_change": checks["measured_change"],
         "predicted_change": checks["predicted_change"],
-        **compare(parent, student, held_out),
+        **compare(parent, [student], held_out)[0],
         "layers": sizes["child_layers"],
         "parameters": sizes["child_parameters"],
         "lowest_influence": float(report.overall["influence"].min()),

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from katlab import UserError, layer_damage
 from katlab.layer_damage import measure as damage
 from katlab.layer_damage import replaced, token_losses
-from katlab.saturation import decoder_layers, measure
+from katlab.saturation import Saturation, decoder_layers, measure, token_masks
 
 SHAPE = dict(
     vocab_size=61, hidden_size=32, intermediate_size=48, num_attention_heads=4,
@@ -114,6 +115,14 @@ def test_one_pass_does_not_depend_on_how_the_text_is_batched():
     )
 
 
+def test_what_is_saved_is_what_is_loaded(tmp_path):
+    found = measure(tiny(), [text(2)[0]])
+    found.save(tmp_path)
+    loaded = Saturation.load(tmp_path)
+    pd.testing.assert_frame_equal(loaded.layers, found.layers)
+    np.testing.assert_array_equal(loaded.angular, found.angular)
+
+
 def test_padding_and_first_tokens_stay_out():
     model, batch = tiny(), text(2)[0]
     plain = measure(model, [batch]).overall
@@ -122,7 +131,7 @@ def test_padding_and_first_tokens_stay_out():
     padded = measure(model, [{"input_ids": ids, "attention_mask": mask}]).overall
     np.testing.assert_allclose(padded.influence, plain.influence, rtol=1e-5)
     none_apart = measure(model, [batch], sink_tokens=0)
-    assert none_apart.tokens == 40 and measure(model, [batch], sink_tokens=4).tokens == 32
+    assert [int(token_masks(batch, sinks)[0].sum()) for sinks in (0, 4)] == [40, 32]
     assert set(none_apart.layers.group) == {"all", "domain=math", "domain=code", "mode=off",
                                             "mode=on"}  # fmt: skip
     assert "first tokens" in set(measure(model, [batch], sink_tokens=4).layers.group)

@@ -106,6 +106,29 @@ def test_prediction_is_the_childs_measured_loss():
     assert predicted["loss_change"] == predicted["child_loss"] - predicted["parent_loss"]
 
 
+@torch.no_grad()
+def test_children_are_compared_by_loss_divergence_and_first_choice():
+    model, (batch,) = tiny(), text()
+    batch["labels"] = batch["input_ids"].masked_fill(batch["input_ids"] > 50, -100)
+    children = [
+        upscaling.apply_in_memory(model, plan(4, choice="list", chosen=[1, 2], start=start))
+        for start in ("copy", "zero")
+    ]
+    copy, zero = upscaling.compare(model, children, [batch], chunk=3)
+    log_p, log_q = (
+        m(batch["input_ids"]).logits[:, :-1].log_softmax(-1) for m in (model, children[0])
+    )
+    counted = (batch["labels"] != -100)[:, 1:]
+    counted[:, :3] = False  # the first four tokens stand apart
+    kl = (log_p.exp() * (log_p - log_q)).sum(-1)[counted].mean()
+    agreement = (log_p.argmax(-1) == log_q.argmax(-1))[counted].double().mean()
+    change = upscaling.predict(model, CHOSEN, [batch])["loss_change"]
+    assert copy == pytest.approx(
+        {"loss_change": change, "kl": float(kl), "top1_agreement": float(agreement)}, abs=1e-6
+    )
+    assert 0 < copy["kl"] and zero == {"loss_change": 0.0, "kl": 0.0, "top1_agreement": 1.0}
+
+
 @pytest.mark.parametrize("start", STARTS)
 def test_written_child_equals_the_one_in_memory(parent, tmp_path, start):
     made = plan(4, choice="list", chosen=[1, 1, 3], start=start, alpha=0.3)
