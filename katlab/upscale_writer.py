@@ -12,13 +12,12 @@ SHA-256 of the source files) and mergekit.yaml (the same child by arcee-ai/merge
 """
 
 import errno
-import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -27,10 +26,9 @@ from threading import Event
 import numpy as np
 
 import katlab
-from katlab import UserError
+from katlab import UserError, checkpoint_bytes
 from katlab.checkpoint_layout import (
     INDEX,
-    NUMPY,
     SHARD_BYTES,
     Piece,
     header_bytes,
@@ -42,7 +40,6 @@ from katlab.checkpoint_layout import (
 from katlab.layer_plan import LayerPlan, child_config
 
 PROVENANCE = "upscale.json"
-CHUNK = 4 * 2**20
 CARRIED = {".json", ".txt", ".model", ".jinja", ".tiktoken", ".py"}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -52,12 +49,26 @@ def write(
 ) -> dict[str, object]:
     """Write the child of `source` to the new folder `target`; returns what upscale.json holds.
 
-    Raises UserError, leaving no folder `target`, when the target exists, the disk is too small or
-    full, or a shard of the source is missing, cut or unreadable.
+    Raises UserError, leaving no folder `target`, when the target exists or cannot be written, the
+    disk is too small or full, or a shard of the source is missing, cut or unreadable.
     """
     source, target = Path(source), Path(target)
     if target.exists():
         raise UserError(f"{target} exists; give another folder or remove it.")
+    try:
+        return _write(source, target, plan, shard_bytes)
+    except OSError as error:
+        if error.errno in FULL:
+            raise UserError(
+                f"The disk is full at {target}; free some space and run the same command again, the"
+                " finished shards are kept."
+            ) from error
+        raise UserError(
+            f"{target} cannot be written ({error.strerror}); give another folder."
+        ) from error
+
+
+def _write(source: Path, target: Path, plan: LayerPlan, shard_bytes: int) -> dict[str, object]:
     config = child_config(read_config(source), plan)
     shards = layout(source, plan, shard_bytes)
     names = shard_names(len(shards))
@@ -75,7 +86,7 @@ def write(
         if not any(part.glob("*.safetensors")):
             shutil.rmtree(part)
         raise UserError(
-            f"{target} needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free; free"
+            f"{target} needs {needed / 1e9:.3g} GB and the disk has {free / 1e9:.3g} GB free; free"
             " some or give another disk."
         )
     digests = _work(source, part, todo)
@@ -111,7 +122,7 @@ def _work(source: Path, part: Path, todo: list[tuple[str, list[Piece], int]]) ->
             if job is not None:
                 copies.append(pool.submit(_write_shard, source, part, job[0], job[1]))
             if file is not None:
-                digests[file] = pool.submit(_hash, source / file, stop)
+                digests[file] = pool.submit(_digest, source / file, stop)
         for copied in copies:
             copied.result()
         return {file: digest.result() for file, digest in digests.items()}
@@ -133,35 +144,47 @@ def _same_job(part: Path, source: Path, plan: LayerPlan, shard_bytes: int) -> No
 
 
 def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(json.dumps(content, indent=2) + "\n")
+    unfinished.rename(path)
+
+
+def _digest(path: Path, stop: Event) -> str:
+    with _reading(path):
+        return checkpoint_bytes.sha256(path, stop)
 
 
 def _write_shard(source: Path, part: Path, name: str, pieces: list[Piece]) -> None:
     """Write one shard under a passing name, then give it its own."""
     unfinished = part / f"{name}.part"
-    file = ""
     try:
         with unfinished.open("wb", buffering=0) as out:
-            out.write(header_bytes(pieces))
+            checkpoint_bytes.append(out.fileno(), header_bytes(pieces))
             for (file, plain), run in groupby(pieces, key=lambda p: (p.source, p.factor == 1.0)):
-                with (source / file).open("rb", buffering=0) as data:
+                with _reading(source / file), (source / file).open("rb", buffering=0) as data:
                     if plain:
                         for offset, size in _ranges(run):
-                            _copy(data.fileno(), out.fileno(), offset, size)
+                            checkpoint_bytes.copy(data.fileno(), out.fileno(), offset, size)
                     else:
                         for piece in run:
-                            _scale(data.fileno(), out, piece)
+                            checkpoint_bytes.scale(data.fileno(), out.fileno(), piece)
         unfinished.rename(part / name)
-    except OSError as error:
+    except BaseException:
         unfinished.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """An OSError in the block is the source's fault, unless the disk written to is full."""
+    try:
+        yield
+    except OSError as error:
         if error.errno in FULL:
-            raise UserError(
-                f"The disk is full at {name}; free some space and run the same command again, the"
-                " finished shards are kept."
-            ) from error
+            raise
         raise UserError(
-            f"Copying from {source / file} failed ({error.strerror}); mend or fetch that file and"
-            " run the same command again."
+            f"Copying from {path} failed ({error.strerror}); mend or fetch that file and run the"
+            " same command again."
         ) from error
 
 
@@ -176,51 +199,6 @@ def _ranges(run: Iterator[Piece]) -> Iterator[tuple[int, int]]:
         end = piece.offset + piece.size
     if end > start:
         yield start, end - start
-
-
-def _copy(source: int, target: int, offset: int, size: int) -> None:
-    """Append a range of the source; within the kernel on Linux, through a buffer elsewhere."""
-    while size:
-        if sys.platform == "linux":
-            done = os.copy_file_range(source, target, min(size, 2**30), offset)
-        else:
-            done = os.write(target, os.pread(source, min(size, CHUNK), offset))
-        if not done:
-            raise OSError(errno.EIO, "the file ended early")
-        offset, size = offset + done, size - done
-
-
-def _scale(source: int, out, piece: Piece) -> None:
-    """Append a tensor times its factor, in chunks; bfloat16 is rounded to nearest even."""
-    for done in range(0, piece.size, CHUNK):
-        size = min(CHUNK, piece.size - done)
-        if piece.factor == 0.0:
-            out.write(bytes(size))
-            continue
-        data = os.pread(source, size, piece.offset + done)
-        if len(data) != size:
-            raise OSError(errno.EIO, "the file ended early")
-        out.write(scaled(np.frombuffer(data, NUMPY[piece.dtype]), piece.factor, piece.dtype))
-
-
-def scaled(values: np.ndarray, factor: float, dtype: str) -> bytes:
-    """`values` times `factor` in the dtype's own rounding; BF16 comes and goes as uint16."""
-    if dtype == "F16":
-        return (values.astype(np.float32) * np.float32(factor)).astype(np.float16).tobytes()
-    if dtype != "BF16":
-        return (values * values.dtype.type(factor)).tobytes()
-    wide = (values.astype(np.uint32) << 16).view(np.float32) * np.float32(factor)
-    bits = wide.view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16).tobytes()
-
-
-def _hash(path: Path, stop: Event) -> str:
-    """SHA-256 of a file; gives up when `stop` is set."""
-    digest, buffer = hashlib.sha256(), bytearray(CHUNK)
-    with path.open("rb", buffering=0) as file:
-        while (size := file.readinto(buffer)) and not stop.is_set():
-            digest.update(memoryview(buffer)[:size])
-    return digest.hexdigest()
 
 
 def _carry(source: Path, part: Path) -> None:

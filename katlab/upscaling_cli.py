@@ -153,7 +153,7 @@ def run_apply(arguments: argparse.Namespace) -> None:
     )
     print(
         f"wrote {arguments.target}: {plan.child_layers} layers,"
-        f" {record['parameters'] / 1e9:.2f}B parameters, {record['bytes'] / 1e9:.2f} GB"
+        f" {record['parameters']:,} parameters, {record['bytes'] / 1e9:.3g} GB"
     )
 
 

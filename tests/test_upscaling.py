@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 
 import numpy as np
 import pytest
@@ -10,7 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from katlab import UserError, checkpoint_layout, upscale_writer, upscaling, upscaling_cli
+from katlab import (
+    UserError,
+    checkpoint_bytes,
+    checkpoint_layout,
+    upscale_writer,
+    upscaling,
+    upscaling_cli,
+)
 from katlab.lab import cli
 from katlab.layer_plan import STARTS, LayerPlan, plan
 
@@ -151,7 +159,7 @@ def test_scaling_bytes_rounds_as_torch_does(dtype, factor):
     values[:3] = torch.tensor([0.0, -0.0, float("inf")])
     name = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}[dtype]
     raw = np.frombuffer(values.view(torch.uint8).numpy().tobytes(), checkpoint_layout.NUMPY[name])
-    found = torch.frombuffer(bytearray(upscale_writer.scaled(raw, factor, name)), dtype=dtype)
+    found = torch.frombuffer(bytearray(checkpoint_bytes.scaled(raw, factor, name)), dtype=dtype)
     assert torch.equal(found, values * factor)
 
 
@@ -233,17 +241,66 @@ def test_another_job_does_not_continue_it(parent, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_a_full_disk_gives_one_sentence_and_no_checkpoint(parent, tmp_path, monkeypatch, code):
+@pytest.mark.parametrize("seam", [(checkpoint_bytes, "copy"), (upscale_writer, "_carry")])
+def test_a_full_disk_gives_one_sentence_and_no_checkpoint(
+    parent, tmp_path, monkeypatch, code, seam
+):
     def full(*arguments):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(upscale_writer, "_copy", full)
+    monkeypatch.setattr(*seam, full)
     with pytest.raises(UserError, match="disk is full .* run the same command again"):
         upscale_writer.write(parent, tmp_path / "child", CHOSEN)
     assert not (tmp_path / "child").exists()
-    assert not list((tmp_path / "child.partial").glob("*.safetensors*"))
+    assert not list((tmp_path / "child.partial").glob("*.safetensors.part"))
     monkeypatch.undo()
     upscale_writer.write(parent, tmp_path / "child", CHOSEN)
+
+
+@pytest.mark.parametrize("start", ["copy", "half-step"])
+@pytest.mark.parametrize("limit", [300, 8_000, 60_000])
+def test_the_kernel_itself_refuses_to_write_on(parent, tmp_path, start, limit):
+    """Files may grow to `limit` bytes only: in the marker, in a small and in a large shard."""
+    made = plan(4, choice="list", chosen=[1, 2], start=start)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(UserError, match="disk is full .* run the same command again"):
+            upscale_writer.write(parent, tmp_path / "child", made)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "child").exists()
+    upscale_writer.write(parent, tmp_path / "child", made)
+    folders = (parent, tmp_path / "child")
+    models = (AutoModelForCausalLM.from_pretrained(f, dtype="auto") for f in folders)
+    upscaling.verify(*models, made, text())
+
+
+@pytest.mark.parametrize("code", checkpoint_bytes.UNSUPPORTED)
+def test_another_file_system_gets_the_same_bytes(tmp_path, monkeypatch, code):
+    def elsewhere(*arguments):
+        raise OSError(code, os.strerror(code))
+
+    data = os.urandom(10_000)
+    (tmp_path / "from").write_bytes(data)
+    monkeypatch.setattr(os, "copy_file_range", elsewhere)
+    with (tmp_path / "from").open("rb") as source, (tmp_path / "to").open("wb") as target:
+        checkpoint_bytes.copy(source.fileno(), target.fileno(), 100, 9_000)
+    assert (tmp_path / "to").read_bytes() == data[100:9_100]
+
+
+def test_a_write_that_takes_a_part_is_continued(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:7]))
+    with (tmp_path / "to").open("wb") as target:
+        checkpoint_bytes.append(target.fileno(), bytes(range(100)))
+    assert (tmp_path / "to").read_bytes() == bytes(range(100))
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(parent, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written .Not a directory.; give another"):
+        upscale_writer.write(parent, tmp_path / "file" / "child", CHOSEN)
 
 
 def test_a_disk_too_small_is_told_before_a_byte_is_written(parent, tmp_path, monkeypatch):
@@ -271,7 +328,7 @@ def test_a_read_error_midway_names_the_file(parent, tmp_path, monkeypatch):
     def broken(*arguments):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(upscale_writer, "_copy", broken)
+    monkeypatch.setattr(checkpoint_bytes, "copy", broken)
     with pytest.raises(UserError, match=r"model-\d+-of-\d+.safetensors failed"):
         upscale_writer.write(parent, tmp_path / "child", CHOSEN)
 
