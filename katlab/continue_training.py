@@ -111,7 +111,10 @@ def run(
             tell(step, loss)
 
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, plan, scheme, rate, decay), betas=(0.9, 0.95), weight_decay=0.1
+        parameter_groups(model, plan, scheme, rate, decay),
+        betas=(0.9, 0.95),
+        weight_decay=0.1,
+        fused=True,
     )
     warmup = max(1, steps // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1.0, (s + 1) / warmup))

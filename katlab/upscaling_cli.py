@@ -124,7 +124,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
         ("flops_per_token", "G", 1e9),
     ):
         parent, child = facts[f"parent_{key}"] / scale, facts[f"child_{key}"] / scale
-        print(f"{key:<19} {parent:.2f} -> {child:.2f} {unit}")
+        print(f"{key:<19} {parent:.4g} -> {child:.4g} {unit}")
     if model is None:
         print("loss change not predicted: give --text FILE to measure it")
     elif arguments.quantize != "none" or arguments.device_map:

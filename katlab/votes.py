@@ -12,6 +12,8 @@ reached by weighting difficulties (its stratified sampling), never by dropping v
 """
 
 import math
+from bisect import bisect_left
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -57,18 +59,26 @@ def vote(
 def choose_voter(stage: Stage, probe: list[dict]) -> Path:
     """The earlier student whose votes on `probe` come nearest to `voter_on_share` of think-on.
 
-    How soon a student answers well without thinking differs from seed to seed, within a few steps.
+    How soon a student answers well without thinking differs from seed to seed, within a few steps;
+    it thinks the less the later it is, so a bisection finds the place.
     """
     folder = stage.upstream("03_mtp_distillation") / "checkpoints" / "voters"
-    shares = {}
-    for candidate in sorted(folder.glob("[0-9]*"), key=lambda f: int(f.name)):
-        model, tokenizer = models.load_from(candidate, stage.config.model)
-        votes = vote(stage, probe, model, tokenizer, f"student of step {candidate.name}")
-        shares[candidate] = sum(row["mode"] == "on" for row in votes) / len(votes)
-        stage.log(phase="voter", voter=int(candidate.name), think_on=shares[candidate])
-    chosen = min(shares, key=lambda one: abs(shares[one] - stage.settings.voter_on_share))
-    stage.record(voter_step=int(chosen.name), probe_think_on=shares[chosen])
-    return chosen
+    students = sorted(folder.glob("[0-9]*"), key=lambda f: int(f.name))
+
+    @cache
+    def on_share(i: int) -> float:
+        model, tokenizer = models.load_from(students[i], stage.config.model)
+        votes = vote(stage, probe, model, tokenizer, f"student of step {students[i].name}")
+        share = sum(row["mode"] == "on" for row in votes) / len(votes)
+        stage.log(phase="voter", voter=int(students[i].name), think_on=share)
+        return share
+
+    target = stage.settings.voter_on_share
+    below = bisect_left(range(len(students)), -target, key=lambda i: -on_share(i))
+    near = range(max(0, below - 1), min(below + 1, len(students)))
+    chosen = min(near, key=lambda i: abs(on_share(i) - target))
+    stage.record(voter_step=int(students[chosen].name), probe_think_on=on_share(chosen))
+    return students[chosen]
 
 
 def stratify(rows: list[dict], share_on: float) -> dict[int, float]:

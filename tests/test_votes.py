@@ -43,20 +43,24 @@ def test_a_share_out_of_reach_takes_the_nearest_tilt():
     assert weights[1] == pytest.approx(odds / (1 + odds))
 
 
-def test_the_voter_nearest_to_the_wanted_share_is_taken(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("first", "fall", "chosen"),
+    [(100, 4, "7"), (100, 10, "3"), (70, 2, "1"), (100, 0, "16"), (88, 24, "2")],
+)
+def test_the_voter_nearest_to_the_wanted_share_is_taken(tmp_path, monkeypatch, first, fall, chosen):
+    """Later students think less: the first in `first` % of the probe, each in `fall` % less."""
     before = Stage.create(tmp_path, "r", "03_mtp_distillation", profile="tiny")
-    for name in ("8", "9", "10", ".11.part"):
+    for name in (*map(str, range(1, 17)), ".17.part"):
         (before.checkpoints / "voters" / name).mkdir(parents=True)
     before.close("done")
-    on = {"8": 100, "9": 80, "10": 50}  # later students answer more at once
-    monkeypatch.setattr(votes.models, "load_from", lambda folder, _: (folder.name, None))
-    monkeypatch.setattr(
-        votes,
-        "vote",
-        lambda stage, rows, model, *_: [
-            {"mode": "on" if i < on[model] else "off"} for i in range(len(rows))
-        ],
-    )
+    monkeypatch.setattr(votes.models, "load_from", lambda folder, _: (int(folder.name), None))
+
+    def vote(stage, rows, model, *_):
+        on = max(0, first - fall * (model - 1)) / 100 * len(rows)
+        return [{"mode": "on" if i < on else "off"} for i in range(len(rows))]
+
+    monkeypatch.setattr(votes, "vote", vote)
     stage = Stage.create(tmp_path, "r", "04_cold_start", profile="tiny")
-    assert votes.choose_voter(stage, ROWS).name == "9"
-    assert [row["think_on"] for row in stage.metrics()] == [1.0, 0.8, 0.5]
+    assert votes.choose_voter(stage, ROWS).name == chosen
+    asked = [row["voter"] for row in stage.metrics()]
+    assert len(asked) == len(set(asked)) <= 6, "a bisection, each student asked once"

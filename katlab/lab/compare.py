@@ -14,6 +14,8 @@ from katlab.lab.console import verdicts
 from katlab.lab.notebook import COLOURS, HELD
 from katlab.lab.report import stage_folders
 
+NEAR_ZERO = 0.05
+
 
 def names(outputs: Path) -> list[str]:
     """Every run that has begun a stage, oldest first."""
@@ -111,10 +113,14 @@ def _short(claim: str) -> str:
 
 
 def spread(table: pd.DataFrame) -> pd.DataFrame:
-    """Numeric rows of a (metrics x runs) table as ratios to its first run, most spread first."""
+    """Numeric rows of a (metrics x runs) table as ratios to its first run, most spread first.
+
+    Rows that begin near zero, such as gains and loss changes, have no telling ratio: left out.
+    """
     numbers = table.apply(pd.to_numeric, errors="coerce").dropna()
     first = numbers.iloc[:, 0]
-    ratios = numbers[first != 0].div(first[first != 0], axis=0)
+    apart = first.abs() > NEAR_ZERO
+    ratios = numbers[apart].div(first[apart], axis=0)
     order = (ratios.max(axis=1) - ratios.min(axis=1)).sort_values(ascending=False)
     return ratios.loc[order.index]
 
