@@ -37,15 +37,15 @@ SYSTEMS = {  # name: (stage that wrote checkpoints/student, style, arms)
     "final": ("05_step_srpo", "judge", ARMS),
 }
 JUDGED = ("cold start", "final")
-HEADLINE = (
-    "auto_accuracy",
-    "auto_tokens",
-    "think_on",
-    "well_formed",
-    "gain_over_random",
+HEADLINE = (  # what it comes down to stands last, where the console and the index look
     "regret_accuracy",
     "hybrid_accuracy",
     "decision_f1",
+    "gain_over_random",
+    "well_formed",
+    "auto_accuracy",
+    "auto_tokens",
+    "think_on",
 )
 
 

@@ -49,10 +49,10 @@ def number(value: object) -> str:
     return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def headline(record: Mapping[str, object], most: int = 4) -> str:
-    """The first headline figures of a run.json as text; tables are left to the notebook."""
-    plain = [(k, v) for k, v in record["headline"].items() if isinstance(v, int | float | str)]
-    return " · ".join(f"{key} {number(value)}" for key, value in plain[:most])
+def headline(record: Mapping[str, object], most: int = 6) -> str:
+    """The last headline figures of a run.json as text: a stage ends with what it concludes."""
+    plain = [(k, v) for k, v in record["headline"].items() if isinstance(v, int | float)]
+    return " · ".join(f"{key} {number(value)}" for key, value in plain[-most:])
 
 
 def line(record: Mapping[str, object]) -> str:
