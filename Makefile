@@ -12,6 +12,7 @@ demo: env  ## run every notebook on the nano profile (make demo SEED=1); prints 
 
 demo-seeds: env  ## the demo for seeds 0, 1 and 2, and their claims side by side
 	@for seed in 0 1 2; do $(MAKE) --no-print-directory demo SEED=$$seed || exit 1; done
+	@$(BIN)/katlab stage 09 --run demo -p 'runs=["demo", "demo-seed1", "demo-seed2"]'
 	@$(BIN)/katlab compare demo demo-seed1 demo-seed2
 
 test: env lint  ## lint, unit tests and all notebooks once on a tiny profile

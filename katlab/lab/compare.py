@@ -15,6 +15,7 @@ from katlab.lab.notebook import COLOURS, HELD
 from katlab.lab.report import stage_folders
 
 NEAR_ZERO = 0.05
+DECIDED = {"cold start": "#94a3b8", "final": "#2563eb"}
 
 
 def names(outputs: Path) -> list[str]:
@@ -110,6 +111,57 @@ def claim_grid(frame: pd.DataFrame) -> Figure:
 
 def _short(claim: str) -> str:
     return claim if len(claim) <= 62 else claim[:61] + "…"
+
+
+def decisions(outputs: Path, chosen: Sequence[str]) -> pd.DataFrame:
+    """Means of the auto arm by run, system (cold start, final) and difficulty, from stage 06.
+
+    Columns think_on and accuracy (shares) and tokens; no rows where nothing was evaluated.
+    """
+    keys = ["run", "system", "difficulty"]
+    frames = []
+    for path in (outputs / run / "06_evaluation" / "arms.jsonl" for run in chosen):
+        if path.is_file():
+            arms = pd.read_json(path, lines=True).query("arm == 'auto'")
+            frames.append(arms.assign(run=path.parents[1].name, think_on=arms["mode"] == "on"))
+    if not frames:
+        return pd.DataFrame(columns=[*keys, "think_on", "tokens", "accuracy"])
+    means = pd.concat(frames).rename(columns={"correct": "accuracy"}).groupby(keys)
+    return means[["think_on", "tokens", "accuracy"]].mean().reset_index()
+
+
+def decision_figure(frame: pd.DataFrame) -> Figure:
+    """`decisions`: think-on rate, tokens and accuracy by difficulty, a line a run and system."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
+    names = {"think_on": "think-on rate", "tokens": "tokens a response", "accuracy": "accuracy"}
+    for axis, (column, name) in zip(axes, names.items(), strict=True):
+        axis.set(title=name, xlabel="difficulty", xticks=range(1, 6))
+        if frame.empty:
+            continue
+        sns.lineplot(frame, x="difficulty", y=column, hue="system", units="run", estimator=None,
+                     palette=DECIDED, marker="o", ax=axis, legend=axis is axes[0])  # fmt: skip
+        axis.set(ylabel="")
+        axis.set_ylim(0, None if column == "tokens" else 1.05)
+    figure.suptitle("Before and after Step-SRPO: a line a run, the model decides")
+    return figure
+
+
+def decided(frame: pd.DataFrame) -> str:
+    """The takeaway sentence of `decisions`."""
+    if frame.empty:
+        return "No run has been evaluated yet; run stage 06."
+    final = frame[frame["system"] == "final"].groupby("difficulty")["think_on"].mean()
+    tokens = frame.groupby(["run", "system"])["tokens"].mean().unstack()
+    saved = 1 - tokens["final"] / tokens["cold start"]
+    low, high = f"{saved.min():.0%}", f"{saved.max():.0%}"
+    return (
+        f"Over {len(saved)} run{'s' * (len(saved) > 1)} Step-SRPO saves"
+        f" {low if low == high else f'{low} to {high}'} of the tokens and thinks on"
+        f" {final.iloc[0]:.0%} of the easiest and {final.iloc[-1]:.0%} of the hardest queries."
+    )
 
 
 def spread(table: pd.DataFrame) -> pd.DataFrame:
