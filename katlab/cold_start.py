@@ -6,9 +6,10 @@ mode, and TRL's SFTTrainer learns Table 2's layout.
 
 Deviations: (1) a rationale that does not name its mode, or names the other one, is dropped and
 counted; (2) a share of queries carries a directive in words ("Do not think."), whose mode is obeyed
-(section 6.4); (3) a share of the rows trained on replays Stage 1, trigger and all, or a small model
-forgets how to answer directly; (4) under LoRA the tags' embedding rows stay as stage 03 trained
-them: TRL's fused head takes no wrapped `lm_head`. How the votes differ stands in `katlab.votes`.
+(section 6.4); (3) a share of the rows trained on replays Stage 1 behind a given decision, or a
+small model forgets how to answer directly; (4) under LoRA the tags' embedding rows stay as stage 03
+trained them: TRL's fused head takes no wrapped `lm_head`. How the votes differ stands in
+`katlab.votes`.
 
     metrics = cold_start.build_corpus(stage); metrics |= cold_start.train(stage)
 """
@@ -125,16 +126,20 @@ def _available(rows: list[dict], difficulty: int, weight: float) -> int:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, row: dict) -> dict:
-    """A Stage-2 row as `input_ids` and `completion_mask`: the prompt (with its prefilled judge
-    tag) is out of the loss, analysis, decision, thought and answer are in it."""
-    trigger = None if "judge" in row else row["mode"]  # a Stage-1 row is told its mode
-    head = tokenizer(
-        template.prompt(tokenizer, row["messages"], row["tools"], mode=trigger),
-        add_special_tokens=False,
-    )["input_ids"]
-    text = "" if trigger else template.judged(row["mode"], row["judge"])
-    text += template.body(row["mode"], row["answer"], row["thought"])
-    tail = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    """A row as `input_ids` and `completion_mask`; its prompt, with the judge's tag, has no loss.
+
+    Of a Stage-2 row analysis, decision, thought and answer are learned. A Stage-1 row has no
+    analysis: a judge's part that forces its mode is given, as a forced arm is prefilled, so that
+    its skill moves into the new layout and no decision is learned from it.
+    """
+    head = template.prompt(tokenizer, row["messages"], row["tools"])
+    tail = template.body(row["mode"], row["answer"], row["thought"])
+    if "judge" in row:
+        tail = template.judged(row["mode"], row["judge"]) + tail
+    else:
+        head += template.judged(row["mode"], evaluation.FORCED[row["mode"]])
+    head, tail = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (head, tail))
+    tail.append(tokenizer.eos_token_id)
     return {"input_ids": head + tail, "completion_mask": [0] * len(head) + [1] * len(tail)}
 
 
@@ -176,6 +181,7 @@ def train(stage: Stage) -> dict[str, float]:
         warmup_steps=s.warmup,
         adam_beta2=s.adam_beta2,
         max_length=s.max_length,
+        completion_only_loss=True,  # the default looks for a column "prompt" and finds none
         train_sampling_strategy="sequential",
         gradient_checkpointing=config.model.gradient_checkpointing,
         bf16=config.model.bf16,

@@ -3,11 +3,13 @@
 The report names two rewards and leaves the formulas to its companion paper HiPO (arXiv
 2509.23967); `advantages` is our reading of both. Pure functions of tensors: no model, no trainer.
 
-Deviations: (1) the mode with too few samples in a group is not compared; (2) the normaliser has a
-floor, so that a group in which every answer is right still prefers the cheaper mode, gently;
-(3) accuracy is gated by the format (`format_mode = "gate"`), HiPO adds 0.2 x format
-(`"additive"`): under group normalisation the bonus rewards well-formed wrong answers;
-(4) SRPO's advantage of 0 for truncated responses follows from the gate: they cannot be right.
+Deviations: (1) a completion without a decision counts as a third mode, which no group prefers: by
+its reward alone it would be cheaper than the dearer mode, and the decision would dissolve; (2) the
+normaliser has a floor, so that a group in which every answer is right still prefers the cheaper
+mode, gently; (3) accuracy is gated by the format (`format_mode = "gate"`), HiPO adds 0.2 x format
+(`"additive"`): under group normalisation the bonus rewards well-formed wrong answers; (4) SRPO's
+advantage of 0 for truncated responses follows from the gate: they cannot be right; (5) the judge's
+part has the same weight in every completion, however long it is.
 """
 
 import torch
@@ -54,9 +56,9 @@ def advantages(
     boost = omega * mean_on
     behind = mean_on - mean_off
     raised = torch.where((behind >= 0) & (behind <= boost), mean_off + boost, mean_off)
-    compared = on.any(1, keepdim=True) & off.any(1, keepdim=True)
-    value = torch.where(on, mean_on, raised) * (on | off)
-    value = (value - _mean(value, on | off)) * (on | off) * compared
+    none = known & ~on & ~off
+    value = torch.where(on, mean_on, torch.where(off, raised, _mean(r, none)))
+    value = value - _mean(value, known)  # 0 where the group tried one mode only
     spread = _std(r, known, mean_all).clamp(min=std_floor)
     judge = (value + gamma * (r - mean_all)) / spread * known
     within = torch.where(on, mean_on, torch.where(off, mean_off, mean_all))
@@ -82,12 +84,12 @@ def spread(
 ) -> torch.Tensor:
     """Token advantages (B, T): the judge's through the decision token, the answer's after it.
 
-    `judge_weight` multiplies the judge's part, because the default loss divides by all tokens of
-    the batch and the judge has few of them. A completion without a decision is all judge, and long:
-    it keeps the weight 1.
+    The judge's part weighs as much as `judge_weight` tokens of an answer, spread over its own:
+    the default loss divides by all tokens of the batch, and a decision has few of them. A
+    completion without a decision is all judge.
     """
     out = answer.unsqueeze(1).repeat(1, length)  # (B, T)
     for i, one in enumerate(parsed):
-        weight = 1.0 if one.mode is None else judge_weight
-        out[i, : one.judge[1]] = weight * judge[i]
+        end = one.judge[1]
+        out[i, :end] = judge_weight / max(1, end) * judge[i]
     return out

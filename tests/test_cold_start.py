@@ -1,5 +1,6 @@
 """Stage 04: random modes, directives, rationales, replayed rows, and the loss mask."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_synthesis import Scripted
@@ -54,16 +55,19 @@ def test_a_mix_uses_every_row_before_one_comes_again(share, total, size):
         assert len(rows) < source or min(times) >= len(rows) // source
 
 
-def test_a_replayed_row_is_told_its_mode_and_has_no_judge(tokenizer):
-    row = ROWS[0] | {"mode": "off", "answer": ROWS[0]["direct"], "thought": None}
+@pytest.mark.parametrize("mode", template.MODES)
+def test_a_replayed_row_is_given_its_decision_and_learns_the_rest(tokenizer, mode):
+    thought = "5+3=8" if mode == "on" else None
+    row = ROWS[0] | {"mode": mode, "answer": ROWS[0]["direct"], "thought": thought}
     encoded = cold_start.encode(tokenizer, row)
     mask = encoded["completion_mask"]
-    text = [
+    head, learned = (
         tokenizer.decode([i for i, m in zip(encoded["input_ids"], mask, strict=True) if m == part])
         for part in (0, 1)
-    ]
-    assert text[0].endswith("<think_off>\n") and "<judge>" not in text[0]
-    assert text[1].startswith("<answer>")
+    )
+    forced = template.prompt(tokenizer, row["messages"], row["tools"])
+    assert head == forced + template.judged(mode, evaluation.FORCED[mode])
+    assert learned == template.body(mode, row["answer"], thought) + "<|im_end|>"
 
 
 def test_responses_come_from_the_modes_teacher():

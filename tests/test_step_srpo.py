@@ -68,10 +68,19 @@ def test_unscorable_rows_are_left_out_and_get_nothing():
     assert [with_gap[i] for i in (0, 2, 3)] == pytest.approx(alone)
 
 
-def test_no_decision_is_judged_by_its_reward_alone():
+def test_no_decision_is_a_mode_that_no_group_prefers():
+    # m_on 1, m_off 1 raised to 1.1, undecided 0: mean (1 + 1.1 + 0 + 0) / 4; std of (1, 1, 0, 0) .5
     judge, answer = compute([1.0, 1.0, 0.0, 0.0], [1.0, 0.0, NAN, NAN], gamma=0.5)
-    assert judge[2] == pytest.approx(0.5 * -0.5 / 0.5)
-    assert answer[2] == 0.0
+    assert judge == pytest.approx(
+        [(v - 0.525 + 0.5 * (r - 0.5)) / 0.5 for v, r in ((1, 1), (1.1, 1), (0, 0), (0, 0))]
+    )
+    assert answer[2] == answer[3] == 0.0
+
+
+def test_undecided_is_worse_than_the_dearer_mode():
+    rewards, modes = [1.0] * 15 + [0.0], [1.0] * 7 + [0.0] * 8 + [NAN]
+    judge, _ = compute(rewards, modes, size=16, omega=0.4, gamma=0.3, floor=0.5)
+    assert judge[15] < judge[0] < 0 < judge[7]
 
 
 def test_format_modes():
@@ -91,10 +100,10 @@ def test_spread_puts_each_advantage_on_its_tokens():
         template.Parsed(None, "missing decision", (0, 4), None, None, None, 4),
     ]
     tokens = segment_advantages.spread(
-        torch.tensor([1.0, -1.0]), torch.tensor([5.0, 7.0]), parsed, 6, 2.0
+        torch.tensor([1.0, -1.0]), torch.tensor([5.0, 7.0]), parsed, 6, 8.0
     )
-    assert tokens[0].tolist() == [2.0, 2.0, 5.0, 5.0, 5.0, 5.0]
-    assert tokens[1].tolist() == [-1.0, -1.0, -1.0, -1.0, 7.0, 7.0]  # the tail is padding
+    assert tokens[0].tolist() == [4.0, 4.0, 5.0, 5.0, 5.0, 5.0]  # 8 tokens' worth over 2
+    assert tokens[1].tolist() == [-2.0, -2.0, -2.0, -2.0, 7.0, 7.0]  # the tail is padding
 
 
 groups = st.lists(

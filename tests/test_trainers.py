@@ -191,6 +191,31 @@ def test_a_resumed_cold_start_equals_an_uninterrupted_one(tmp_path):
 LORA = {"lora.enabled": True, "lora.r": 4}
 
 
+def test_the_cold_start_learns_completions_and_no_prompt(tmp_path, monkeypatch):
+    """TRL drops a completion_mask beside input_ids unless told otherwise."""
+    seen = []
+
+    class Looks(cold_start.SFTTrainer):
+        def compute_loss(self, model, inputs, *args, **kwargs):
+            seen.append((inputs["input_ids"].clone(), inputs["labels"].clone()))
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(cold_start, "SFTTrainer", Looks)
+    stage = prepared_sft(tmp_path)
+    cold_start.train(stage)
+    tokenizer = models.load_from(stage.checkpoints / "student", stage.config.model)[1]
+    corpus = synthesis.read_jsonl(stage.dir / "corpus.jsonl")
+    stage_1 = synthesis.read_jsonl(tmp_path / "r" / "02_dual_regime_data" / "corpus.jsonl")
+    rows = [cold_start.encode(tokenizer, row) for row in corpus + stage_1]
+    expected = {tuple(row["input_ids"]): sum(row["completion_mask"]) for row in rows}
+    assert seen
+    for ids, labels in ((i, x) for batch in seen for i, x in zip(*batch, strict=True)):
+        row = tuple(ids[: len(ids) - int((ids == tokenizer.pad_token_id).sum())].tolist())
+        learned = labels != -100
+        assert int(learned.sum()) == expected[row]
+        assert torch.equal(labels[learned], ids[learned])
+
+
 def test_cold_start_takes_the_lora_path_at_nano_size(tmp_path):
     stage = prepared_sft(tmp_path, **LORA)
     cold_start.train(stage)
