@@ -111,9 +111,8 @@ def variants(study: Study, stage: Stage) -> pd.DataFrame:
     return rows
 
 
-def recovery(study: Study, stage: Stage, steps: int) -> pd.DataFrame:
-    """Held-out loss of copy, zero and half-step while each trains for `steps` steps."""
-    settings = stage.settings
+def recovery(study: Study, stage: Stage, steps: int, rate: float) -> pd.DataFrame:
+    """Held-out loss of copy, zero and half-step while each trains `steps` steps at `rate`."""
     bar = stage.bar(steps * len(RECOVERING), f"{study.name}: training goes on", ("loss",))
 
     def tell(start: str, step: int, loss: float) -> None:
@@ -126,8 +125,8 @@ def recovery(study: Study, stage: Stage, steps: int) -> pd.DataFrame:
         study.train,
         study.held_out,
         steps=steps,
-        scheme=settings.recovery_scheme,
-        rate=settings.recovery_rate,
+        scheme=stage.settings.recovery_scheme,
+        rate=rate,
         every=max(1, steps // 6),
         seed=stage.seed,
         tell=tell,
