@@ -2,7 +2,8 @@
 
 Report section 2 duplicates the saturated quarter of Qwen2.5-32B's 64 layers: 80 layers, 40.57B
 parameters, each chosen layer once. It states neither which layers nor how copies start; a plain
-copy is not free, so both are arguments here and the report's rule is the preset "kat".
+copy is not free (notebook 01), so both are arguments here, "half-step" is the default start and the
+report's rule is the preset "kat".
 
 Starts (W stands for o_proj and down_proj, the two matrices that write to the residual stream):
     copy       the copy is exact                                   (SOLAR, Yi-9B)
@@ -88,7 +89,7 @@ def plan(
     preset: str = "",
     choice: str = "similarity",
     order: str = "interleaved",
-    start: str = "copy",
+    start: str = "half-step",
     alpha: float = 0.25,
     table: pd.DataFrame | None = None,
     angular: np.ndarray | None = None,

@@ -34,7 +34,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         options.add_argument("--choice", default="similarity", choices=layer_plan.CHOICES)
         options.add_argument("--layers", default="", help="a list, as 8,11-14")
         options.add_argument("--order", default="interleaved", choices=layer_plan.ORDERS)
-        options.add_argument("--start", default="copy", choices=layer_plan.STARTS)
+        options.add_argument("--start", default="half-step", choices=layer_plan.STARTS)
         options.add_argument("--alpha", type=float, default=0.25, help="factor of --start alpha")
     plan.add_argument("--text", type=Path, help="text to measure layers and predict the loss on")
     plan.add_argument("--tokens", type=int, default=1024, help="how much of it")

@@ -22,7 +22,7 @@ from katlab import (
 from katlab.lab import cli
 from katlab.layer_plan import STARTS, LayerPlan, plan
 
-CHOSEN = plan(4, choice="list", chosen=[1, 2])
+CHOSEN = plan(4, choice="list", chosen=[1, 2], start="copy")
 
 
 def tiny(dtype=torch.float32, tied: bool = True) -> Qwen2ForCausalLM:
@@ -61,7 +61,7 @@ def test_zero_starts_as_its_parent_bit_by_bit():
 def test_a_copy_runs_its_layer_twice():
     model, ids = tiny(), text()[0]["input_ids"]
     layer = model.model.layers[1]
-    child = upscaling.apply_in_memory(model, plan(4, choice="list", chosen=[1]))
+    child = upscaling.apply_in_memory(model, plan(4, choice="list", chosen=[1], start="copy"))
     own = layer.forward
     layer.forward = lambda h, *a, **k: own(own(h, *a, **k), *a, **k)
     torch.testing.assert_close(child(ids, use_cache=False).logits,
