@@ -77,6 +77,7 @@ def run(stage: Stage) -> dict[str, float]:
             max_new_tokens=s.max_new_tokens,
             temperature=s.temperature,
             seed=stage.seed,
+            batch_size=config.model.sample_batch,
             on_batch=lambda now, _, before=done: bar.to(before + now),
         )
         done += len(frame)

@@ -6,10 +6,10 @@ mode, and TRL's SFTTrainer learns Table 2's layout.
 
 Deviations: (1) a rationale that does not name its mode, or names the other one, is dropped and
 counted; (2) a share of queries carries a directive in words ("Do not think."), whose mode is obeyed
-(section 6.4); (3) a share of the rows trained on replays Stage 1 behind a given decision, or a
-small model forgets how to answer directly; (4) under LoRA the tags' embedding rows stay as stage 03
-trained them: TRL's fused head takes no wrapped `lm_head`. How the votes differ stands in
-`katlab.votes`.
+(section 6.4); (3) a share of the rows trained on replays Stage 1's direct answers behind a given
+decision, or a small model forgets how to answer directly; (4) under LoRA the tags' embedding rows
+stay as stage 03 trained them: TRL's fused head takes no wrapped `lm_head`. How the votes differ
+stands in `katlab.votes`.
 
     metrics = cold_start.build_corpus(stage); metrics |= cold_start.train(stage)
 """
@@ -24,7 +24,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from katlab import batching, evaluation, models, template
+from katlab import UserError, batching, evaluation, models, template
 from katlab.lab import latest_checkpoint
 from katlab.lab.runs import Stage
 from katlab.nano import world
@@ -103,8 +103,8 @@ def build_corpus(stage: Stage) -> pd.DataFrame:
     rng.shuffle(chosen)
     chosen = randomize(chosen, s.random_share, stage.seed)
     chosen = direct(chosen, s.directive_share, s.think_on_share, stage.seed)
-    off = LocalResponder(Path(config.model.teacher_off), stage=stage)
-    on = LocalResponder(Path(config.model.teacher_on), stage=stage)
+    off = LocalResponder(Path(config.model.teacher_off), s.max_new_tokens, stage)
+    on = LocalResponder(Path(config.model.teacher_on), s.max_new_tokens, stage)
     answered = respond(chosen, off, on, stage.seed)
     stage.log(phase="responses", asked=len(chosen), kept=len(answered))
     corpus, contradictions = rationalize(answered, off)
@@ -144,17 +144,17 @@ def encode(tokenizer: PreTrainedTokenizerBase, row: dict) -> dict:
 
 
 def mix(
-    corpus: list[dict], stage_1: list[dict], replay_share: float, total: int, seed: int
+    corpus: list[dict], replayed: list[dict], replay_share: float, total: int, seed: int
 ) -> list[dict]:
-    """`total` rows, a share of them from Stage 1; no row comes again before all its own have."""
+    """`total` rows, a share of them replayed; no row comes again before all its own have."""
     rng = random.Random(seed)
 
     def drawn(rows: list[dict], n: int) -> list[dict]:
-        passes = math.ceil(n / len(rows))
+        passes = math.ceil(n / max(1, len(rows)))
         return [row for _ in range(passes) for row in rng.sample(rows, len(rows))][:n]
 
-    replayed = round(replay_share * total)
-    return drawn(corpus, total - replayed) + drawn(stage_1, replayed)
+    again = round(replay_share * total)
+    return drawn(corpus, total - again) + drawn(replayed, again)
 
 
 def train(stage: Stage) -> dict[str, float]:
@@ -167,8 +167,11 @@ def train(stage: Stage) -> dict[str, float]:
     model, tokenizer = models.load_from(source, config.model)
     corpus = read_jsonl(stage.dir / "corpus.jsonl")
     stage_1 = read_jsonl(stage.upstream("02_dual_regime_data") / "corpus.jsonl")
+    direct_answers = [row for row in stage_1 if row["mode"] == "off"]
+    if s.replay_share and not direct_answers:
+        raise UserError("Stage 1 has no direct answers; set cold_start.replay_share to 0.")
     per_step = s.batch_size * s.gradient_accumulation
-    mixed = mix(corpus, stage_1, s.replay_share, s.steps * per_step, stage.seed)
+    mixed = mix(corpus, direct_answers, s.replay_share, s.steps * per_step, stage.seed)
     rows = [encode(tokenizer, row) for row in mixed]
     rows = batching.by_length(rows, s.steps, per_step, stage.seed)
     arguments = SFTConfig(

@@ -220,7 +220,7 @@ def compare(stage: lab.Stage) -> dict[str, float]:
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.eval_temperature,
                 seed=stage.seed,
-                batch_size=settings.eval_batch_size,
+                batch_size=stage.config.model.sample_batch,
                 on_batch=lambda done, total, bar=bar: bar.to(done),
             )
             bar.close()

@@ -155,7 +155,7 @@ def run(stage: Stage) -> dict[str, float]:
     """Sample every system in its arms on the held-out queries; write arms.jsonl and summary.json.
 
     Settings [evaluation]: prompts, samples, forced_samples (of the judging students), temperature,
-    max_new_tokens, batch_size, delta. Returns figures of the final system and of the cold start.
+    max_new_tokens, delta. Returns figures of the final system and of the cold start.
     """
     s, config = stage.settings, stage.config
     rows = load_queries(config, s.prompts, stage.seed, "eval")
@@ -181,7 +181,7 @@ def run(stage: Stage) -> dict[str, float]:
                 temperature=s.temperature,
                 samples=counts[system, arm],
                 seed=stage.seed,
-                batch_size=s.batch_size,
+                batch_size=config.model.sample_batch,
                 on_batch=lambda now, _, before=done: bar.to(before + now),
             )
             done += len(frame)

@@ -8,6 +8,8 @@ path. The report trains all parameters of its 40B; LoRA is this workbench's road
 """
 
 import importlib.util
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,43 +61,66 @@ def locate(student: str) -> str:
     return student
 
 
+def folder_of(config: SimpleNamespace) -> str:
+    """Where a profile's [model] section has its weights: `locate`, a GGUF in it unpacked once."""
+    folder = locate(config.student)
+    gguf_file = getattr(config, "gguf_file", "")
+    return str(unpack(Path(folder) / gguf_file)) if gguf_file else folder
+
+
+def unpack(gguf: Path) -> Path:
+    """The folder under build/weights that holds a GGUF's weights as float32 safetensors.
+
+    Made at the first call, since reading a GGUF takes tens of seconds; UserError if there is none.
+    """
+    if not gguf.is_file():
+        raise UserError(f"There is no {gguf}; correct model.gguf_file in the profile.")
+    folder = ROOT / "build" / "weights" / f"{gguf.stem}-{gguf.stat().st_size}"
+    if folder.is_dir():
+        return folder
+    # A GGUF's header takes seconds to read: once here, not again for tokenizer and model.
+    header = AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    given = dict(gguf_file=gguf.name, config=header)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **given)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **given)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    _plain(model).save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    if folder.is_dir():  # another process was faster
+        shutil.rmtree(part)
+    else:
+        part.rename(folder)
+    return folder
+
+
 def load(
     config: SimpleNamespace, device_map: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer of a profile's [model] section, in evaluation mode.
 
-    `gguf_file` (optional) names a GGUF inside the folder; it is read into plain weights of `dtype`.
-    `quantize` is "none", "4bit" (nf4 with double quantisation, QLoRA, arXiv 2305.14314) or "8bit";
-    `device_map` is accelerate's, as "auto".
-    Raises UserError when the folder, the dtype or the quantisation is unknown.
+    `gguf_file` (optional) names a GGUF inside the folder, which is unpacked. `quantize` is "none",
+    "4bit" (nf4 with double quantisation, QLoRA, arXiv 2305.14314) or "8bit"; `device_map` is
+    accelerate's, as "auto". Raises UserError when the folder, the dtype or the quantisation is
+    unknown.
     """
-    gguf_file = getattr(config, "gguf_file", "") or None
     if config.dtype not in ("float32", "bfloat16", "float16"):
         raise UserError(f"model.dtype is {config.dtype!r}; use float32, bfloat16 or float16.")
-    folder, dtype = locate(config.student), getattr(torch, config.dtype)
-    if gguf_file and config.quantize != "none":
-        raise UserError('A GGUF file is already quantised; set model.quantize to "none".')
+    dtype = getattr(torch, config.dtype)
     quantization = _quantization(config.quantize, dtype)
-    if Path(folder).is_dir() and not gguf_file and not (Path(folder) / "config.json").is_file():
+    folder = folder_of(config)
+    if Path(folder).is_dir() and not (Path(folder) / "config.json").is_file():
         raise UserError(f"There is no config.json in {folder}; give a model folder as student.")
     try:
-        # A GGUF's header takes seconds to read: once here, not again for tokenizer and model.
-        header = AutoConfig.from_pretrained(folder, gguf_file=gguf_file) if gguf_file else None
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file, config=header)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=header,
-            gguf_file=gguf_file,
-            dtype=dtype,
-            quantization_config=quantization,
-            device_map=device_map,
+            folder, dtype=dtype, quantization_config=quantization, device_map=device_map
         )
     except OSError as error:
         raise UserError(
             f"{config.student} could not be loaded ({str(error).splitlines()[0]}); give a folder"
             " with config.json and weights as model.student."
         ) from error
-    return (_plain(model) if gguf_file else model).eval(), tokenizer
+    return model.eval(), tokenizer
 
 
 def load_from(

@@ -65,7 +65,7 @@ class LocalResponder:
             max_new_tokens=self.max_new_tokens,
             temperature=temperature,
             seed=seed,
-            batch_size=256,
+            batch_size=self.stage.config.model.sample_batch if self.stage else 256,
             on_batch=(lambda done, _: bar.to(done)) if bar else None,
         )
         if bar:

@@ -138,6 +138,7 @@ def choose_queries(stage: Stage, model, tokenizer) -> list[dict]:
         temperature=s.temperature,
         top_p=1.0,
         seed=stage.seed,
+        batch_size=stage.config.model.sample_batch,
         on_batch=lambda done, total: bar.to(done),
     )
     bar.close()

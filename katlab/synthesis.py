@@ -160,7 +160,8 @@ def criticize(rows: list[dict], replies: list[str]) -> list[str | None]:
 def synthesize(stage: Stage) -> pd.DataFrame:
     """Run the stage: write corpus.jsonl and return its rows with what was rejected counted."""
     s, model = stage.settings, stage.config.model
-    off, on = (LocalResponder(Path(p), stage=stage) for p in (model.teacher_off, model.teacher_on))
+    teachers = Path(model.teacher_off), Path(model.teacher_on)
+    off, on = (LocalResponder(folder, s.max_new_tokens, stage) for folder in teachers)
     queries = load_queries(stage.config, s.queries, stage.seed, "train")
     stage.log(phase="queries", queries=len(queries))
     tagged = tag(queries, off)

@@ -167,11 +167,11 @@ def write_student(
     plan: LayerPlan,
     target: Path,
 ) -> None:
-    """Write the child as a plain folder: streamed from safetensors, else (GGUF) from memory."""
+    """Write the child as a plain folder: streamed from the parent's, else (hub) from memory."""
     if target.exists():
         shutil.rmtree(target)
-    source = Path(models.locate(config.student))
-    if source.is_dir() and not config.gguf_file:
+    source = Path(models.folder_of(config))
+    if source.is_dir():
         upscale_writer.write(source, target, plan)
         return
     apply_in_memory(parent, plan).save_pretrained(target)

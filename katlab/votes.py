@@ -45,7 +45,7 @@ def vote(
         temperature=1.0,  # voters must differ
         top_p=1.0,
         seed=stage.seed,
-        batch_size=256,
+        batch_size=stage.config.model.sample_batch,
         on_batch=lambda done, total: bar.to(done),
     )
     bar.close()

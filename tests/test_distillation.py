@@ -27,6 +27,7 @@ dtype = "float32"
 quantize = "none"
 bf16 = false
 gradient_checkpointing = false
+sample_batch = 8
 [lora]
 enabled = false
 r = 4
@@ -59,7 +60,6 @@ logging_steps = 1
 save_steps = 2
 eval_prompts = 2
 eval_temperature = 0.0
-eval_batch_size = 8
 max_new_tokens = 2
 """
 

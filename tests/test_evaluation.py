@@ -439,7 +439,6 @@ def test_run_writes_what_load_reads(tmp_path, model, tokenizer, monkeypatch):
         forced_samples=2,
         temperature=1.0,
         max_new_tokens=4,
-        batch_size=64,
         delta=0.0,
     )
     teacher = str(tmp_path / "r" / "05_step_srpo" / "checkpoints" / "student")

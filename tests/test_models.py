@@ -99,7 +99,7 @@ def test_mistakes_name_the_mend(tmp_path):
         ({"student": str(tmp_path), "dtype": "int3"}, "float32"),
         ({"student": str(tmp_path), "quantize": "2bit"}, "4bit"),
         ({"student": str(tmp_path)}, "config.json"),
-        ({"student": str(tmp_path), "gguf_file": "a.gguf", "quantize": "4bit"}, "already"),
+        ({"student": str(tmp_path), "gguf_file": "a.gguf"}, "gguf_file"),
     ):
         with pytest.raises(UserError, match=told):
             models.load(config(**changes))
