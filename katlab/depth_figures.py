@@ -115,7 +115,8 @@ def damage(studies: Sequence[Study], kind: str = "skip") -> Figure:
             ylabel="loss change, nats a token",
             title=f"{study.name}, Spearman {rank:.2f}",
         )
-        axis.set_yscale("symlog", linthresh=0.1)
+        if rows[kind].abs().max() > 0.1:  # ticks of this scale are unreadable within its threshold
+            axis.set_yscale("symlog", linthresh=0.1)
         ends = rows.similarity.min(), rows.similarity.max()
         _cosine_scale(axis.xaxis, axis.set_xscale, *ends)
     return figure
