@@ -8,16 +8,20 @@ nano, the last category seen swallows the others. Here only the rows of one step
 """
 
 import random
+from collections.abc import Iterator
+from itertools import islice
+
+
+def passes(rows: list[dict], rng: random.Random) -> Iterator[dict]:
+    """Rows without end, each pass over them shuffled anew; nothing if there are none."""
+    while rows:
+        yield from rng.sample(rows, len(rows))
 
 
 def by_length(rows: list[dict], steps: int, batch_size: int, seed: int) -> list[dict]:
     """`steps * batch_size` rows, reshuffled each epoch, sorted by length inside each step."""
-    rng = random.Random(seed)
+    endless = passes(rows, random.Random(seed))
     ordered: list[dict] = []
-    pool: list[dict] = []
     for _ in range(steps):
-        while len(pool) < batch_size:
-            pool += rng.sample(rows, len(rows))
-        step, pool = pool[:batch_size], pool[batch_size:]
-        ordered += sorted(step, key=lambda row: len(row["input_ids"]))
+        ordered += sorted(islice(endless, batch_size), key=lambda row: len(row["input_ids"]))
     return ordered

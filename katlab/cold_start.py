@@ -14,9 +14,9 @@ stands in `katlab.votes`.
     metrics = cold_start.build_corpus(stage); metrics |= cold_start.train(stage)
 """
 
-import math
 import random
 import re
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -148,13 +148,9 @@ def mix(
 ) -> list[dict]:
     """`total` rows, a share of them replayed; no row comes again before all its own have."""
     rng = random.Random(seed)
-
-    def drawn(rows: list[dict], n: int) -> list[dict]:
-        passes = math.ceil(n / max(1, len(rows)))
-        return [row for _ in range(passes) for row in rng.sample(rows, len(rows))][:n]
-
     again = round(replay_share * total)
-    return drawn(corpus, total - again) + drawn(replayed, again)
+    rows = list(islice(batching.passes(corpus, rng), total - again))
+    return rows + list(islice(batching.passes(replayed, rng), again))
 
 
 def train(stage: Stage) -> dict[str, float]:

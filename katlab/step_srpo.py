@@ -10,7 +10,6 @@
 import json
 import os
 import random
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from katlab import UserError, evaluation, models, template
+from katlab import UserError, batching, evaluation, models, template
 from katlab.lab import latest_checkpoint
 from katlab.lab.runs import Stage
 from katlab.rewards import backends, grade
@@ -161,13 +160,10 @@ def lay_out(
     all of its kind have.
     """
     rng = random.Random(seed)
-
-    def passes(rows: list[dict]) -> Iterator[dict]:
-        while True:
-            yield from rng.sample(rows, len(rows))
-
-    hard = round(hard_share * size) if missed and known else size * bool(missed)
-    missed, known = passes(missed), passes(known)
+    hard = round(hard_share * size)
+    if not (missed and known):  # one kind fills the places of both
+        hard = size if missed else 0
+    missed, known = batching.passes(missed, rng), batching.passes(known, rng)
     rows = []
     for _ in range(steps):
         rows += islice(missed, hard)
