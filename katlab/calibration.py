@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from katlab import UserError
-from katlab.lab import Stage
+from katlab.lab import StageRun
 
 PROSE = Path(__file__).parents[1] / "data_samples/calibration/in_the_year_2889.txt"
 
@@ -102,7 +102,7 @@ def nano_batches(
     return result
 
 
-def of_stage(stage: Stage, tokenizer: PreTrainedTokenizerBase) -> tuple[list[dict], list[dict]]:
+def of_stage(stage: StageRun, tokenizer: PreTrainedTokenizerBase) -> tuple[list[dict], list[dict]]:
     """(calibration, held-out) batches of stage 01: the nano world's, or those of `texts`."""
     settings = stage.settings
     if settings.text == "nano":

@@ -17,7 +17,7 @@ from katlab import models
 from katlab.chat import CHANGES, Model, Reply, Step, Tokenizer, agents, load, replies
 from katlab.evaluation import run_arm, teacher_arm, with_flags
 from katlab.evaluation_metrics import bootstrap, paired_difference
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 from katlab.nano import world
 from katlab.responders import LocalResponder
 from katlab.synthesis import load_queries
@@ -43,14 +43,14 @@ def showcases(
     return {name: (row, s) for (name, row), s in zip(cases.items(), said, strict=True)}
 
 
-def teacher_reply(stage: Stage, row: dict) -> str:
+def teacher_reply(stage: StageRun, row: dict) -> str:
     """What the reasoning teacher answers to a query, greedily (the other model of Figure 10)."""
     folder = Path(models.locate(stage.config.model.teacher_on))
     teacher = LocalResponder(folder, stage.settings.max_new_tokens)
     return teacher.respond([row])[0][0]
 
 
-def run(stage: Stage) -> dict[str, float]:
+def run(stage: StageRun) -> dict[str, float]:
     """Measure section 6's claims over many queries; writes cases.jsonl and trajectories.json.
 
     Settings [case_studies]: prompts, agents, memory, temperature, max_new_tokens. Returns headline

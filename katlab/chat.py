@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from katlab import UserError, models, sampling, template
 from katlab.evaluation import FORCED
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 from katlab.nano.house import DIALS, House
 
 Model, Tokenizer = PreTrainedModel, PreTrainedTokenizerBase
@@ -187,7 +187,7 @@ def trajectory(steps: list[Step]) -> list[dict | Reply]:
     ]
 
 
-def load(stage: Stage) -> tuple[Model, Tokenizer]:
+def load(stage: StageRun) -> tuple[Model, Tokenizer]:
     """The final student of the run and its tokenizer."""
     folder = stage.upstream("05_step_srpo") / "checkpoints" / "student"
     return models.load_from(folder, stage.config.model)

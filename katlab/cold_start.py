@@ -26,7 +26,7 @@ from trl import SFTConfig, SFTTrainer
 
 from katlab import UserError, batching, evaluation, models, template
 from katlab.lab import latest_checkpoint
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 from katlab.nano import world
 from katlab.responders import LocalResponder, ask
 from katlab.rewards import backends
@@ -84,7 +84,7 @@ def respond(rows: list[dict], off: LocalResponder, on: LocalResponder, seed: int
     return [r["row"] | {key: r[key] for key in keep} for r in answered]
 
 
-def build_corpus(stage: Stage) -> pd.DataFrame:
+def build_corpus(stage: StageRun) -> pd.DataFrame:
     """Vote, stratify, randomise, answer and explain; writes votes.jsonl and corpus.jsonl."""
     s, config = stage.settings, stage.config
     queries = load_queries(config, s.queries, stage.seed + 1, "train")  # unseen in Stage 1
@@ -153,7 +153,7 @@ def mix(
     return rows + list(islice(batching.passes(replayed, rng), again))
 
 
-def train(stage: Stage) -> dict[str, float]:
+def train(stage: StageRun) -> dict[str, float]:
     """Fine-tune the distilled student on corpus.jsonl; saves checkpoints/student.
 
     Resumes from the last complete checkpoint of a run that was cut off.

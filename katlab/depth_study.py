@@ -12,7 +12,7 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from katlab import calibration, continue_training, layer_damage, models, saturation, upscaling
-from katlab.lab import Stage
+from katlab.lab import StageRun
 from katlab.layer_plan import LayerPlan, plan
 
 # (label, choice, order, start); the first is the report's own rule
@@ -62,7 +62,7 @@ class Study:
         return plan(len(self.layers), preset="kat", table=self.layers)
 
 
-def of_stage(stage: Stage) -> Study:
+def of_stage(stage: StageRun) -> Study:
     """The study of the profile's own student: what `upscaling.train` measured and left behind."""
     model, tokenizer = models.load(stage.config.model)
     train, held_out = calibration.of_stage(stage, tokenizer)
@@ -75,7 +75,7 @@ def of_stage(stage: Stage) -> Study:
     return Study(stage.profile, model, train, held_out, report, damage)
 
 
-def smollm2(stage: Stage) -> Study:
+def smollm2(stage: StageRun) -> Study:
     """The study of SmolLM2-135M-Instruct, its damage on `real_tokens` tokens, the rest on 8 x that.
 
     Prose, code and sums; the held-out text is from the last fifth of each.
@@ -95,7 +95,7 @@ def smollm2(stage: Stage) -> Study:
     return Study(name, model, train, cut(tokens, offset=0.8), report, damage)
 
 
-def variants(study: Study, stage: Stage) -> pd.DataFrame:
+def variants(study: Study, stage: StageRun) -> pd.DataFrame:
     """The report's rule and its alternatives before training, against the parent on held-out text.
 
     A row a variant, with the columns of `upscaling.compare`.
@@ -111,7 +111,7 @@ def variants(study: Study, stage: Stage) -> pd.DataFrame:
     return rows
 
 
-def recovery(study: Study, stage: Stage, steps: int, rate: float) -> pd.DataFrame:
+def recovery(study: Study, stage: StageRun, steps: int, rate: float) -> pd.DataFrame:
     """Held-out loss of copy, zero and half-step while each trains `steps` steps at `rate`."""
     bar = stage.bar(steps * len(RECOVERING), f"{study.name}: training goes on", ("loss",))
 

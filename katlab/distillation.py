@@ -49,7 +49,7 @@ def arms(settings: SimpleNamespace) -> list[Arm]:
     return [KD, MTP_KD, *([CE] if settings.ce_control else [])]
 
 
-def train(stage: lab.Stage) -> dict[str, float]:
+def train(stage: lab.StageRun) -> dict[str, float]:
     """Capture the teachers, train the arms, write the students, compare them on held-out queries.
 
     Reads 01's student and 02's corpus; writes checkpoints/student (MTP+KD), kd, voters, mtp, (ce)
@@ -70,7 +70,7 @@ def train(stage: lab.Stage) -> dict[str, float]:
     return compare(stage) | draft_acceptance(stage, held)
 
 
-def student(stage: lab.Stage) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+def student(stage: lab.StageRun) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
     """01's student with the tags in its tokenizer, rows for them, and LoRA if the profile says so.
 
     A new row of embedding and head is the mean of the rows that spelled the tag until now, plus
@@ -95,7 +95,7 @@ def student(stage: lab.Stage) -> tuple[PreTrainedModel | PeftModel, PreTrainedTo
     return models.attach_lora(model, stage.config.lora, ids), tokenizer
 
 
-def training_arguments(stage: lab.Stage, folder: str) -> SFTConfig:
+def training_arguments(stage: lab.StageRun, folder: str) -> SFTConfig:
     """TRL's arguments from the profile; batch_size counts rows of all ranks and accumulations."""
     settings = stage.settings
     arguments = SFTConfig(
@@ -143,7 +143,7 @@ class Voters(TrainerCallback):
             publish(model, processing_class, self.folder / str(state.global_step))
 
 
-def train_arm(stage: lab.Stage, arm: Arm, rows: list[dict], signals: list[uld.Signal]) -> None:
+def train_arm(stage: lab.StageRun, arm: Arm, rows: list[dict], signals: list[uld.Signal]) -> None:
     """Train one arm and write its folder; nothing to do if the folder is there already."""
     folder, work = stage.checkpoints / arm.name, f"{arm.name}.training"
     if folder.is_dir():
@@ -195,7 +195,7 @@ def publish(
     part.rename(folder)
 
 
-def compare(stage: lab.Stage) -> dict[str, float]:
+def compare(stage: lab.StageRun) -> dict[str, float]:
     """Forced think-on and think-off of every arm on the same held-out queries.
 
     Writes evaluation.jsonl (one row a sample, as `evaluation.run_arm`, and `student`, the arm's
@@ -235,7 +235,7 @@ def compare(stage: lab.Stage) -> dict[str, float]:
     return figures | {"mtp_gain": (means[0] - means[1]) / 2}
 
 
-def draft_acceptance(stage: lab.Stage, held: list[dict]) -> dict[str, float]:
+def draft_acceptance(stage: lab.StageRun, held: list[dict]) -> dict[str, float]:
     """Share of the MTP modules' drafts that the student would accept, on rows not trained on.
 
     Writes acceptance.jsonl: depth, mode, tokens, accepted.

@@ -31,7 +31,7 @@ class Tables(NamedTuple):
     chunk_logp: Tensor  # (G,) float32
 
 
-def split(stage: lab.Stage) -> tuple[list[dict], list[dict]]:
+def split(stage: lab.StageRun) -> tuple[list[dict], list[dict]]:
     """Rows to train on and `held_out` rows for the acceptance figure, drawn from 02's corpus."""
     path = stage.upstream("02_dual_regime_data") / "corpus.jsonl"
     corpus = synthesis.read_jsonl(path)
@@ -52,7 +52,7 @@ def reply_of(row: dict) -> str:
     return f"{OPEN_THOUGHT}{row['thought']}{CLOSE_THOUGHT}{row['answer']}"
 
 
-def teacher_signals(stage: lab.Stage, rows: list[dict]) -> list[uld.Signal]:
+def teacher_signals(stage: lab.StageRun, rows: list[dict]) -> list[uld.Signal]:
     """What teacher_on says of the think-on rows and teacher_off of the others, from disk if there.
 
     The prompt is the teacher's own chat template. The file teacher_signal.safetensors keeps top-K

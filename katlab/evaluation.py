@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from katlab import UserError, models, rewards, sampling, template
 from katlab.evaluation_metrics import ARMS, bootstrap, paired_difference, summarize
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 from katlab.responders import LocalResponder, split_thought
 from katlab.synthesis import load_queries
 
@@ -151,7 +151,7 @@ def _graded(rows: list[dict], answers: list[str | None]) -> list[bool | None]:
     return correct
 
 
-def run(stage: Stage) -> dict[str, float]:
+def run(stage: StageRun) -> dict[str, float]:
     """Sample every system in its arms on the held-out queries; write arms.jsonl and summary.json.
 
     Settings [evaluation]: prompts, samples, forced_samples (of the judging students), temperature,
@@ -208,7 +208,7 @@ def run(stage: Stage) -> dict[str, float]:
 
 
 def teacher_arm(
-    stage: Stage, rows: list[dict], mode: str, tok: PreTrainedTokenizerBase
+    stage: StageRun, rows: list[dict], mode: str, tok: PreTrainedTokenizerBase
 ) -> pd.DataFrame:
     """One reply of a teacher to every row, in `run_arm`'s columns (system "teacher on" or "off").
 

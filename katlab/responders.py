@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from katlab import UserError, models, sampling
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 
 
 class Responder(Protocol):
@@ -37,7 +37,7 @@ class LocalResponder:
 
     folder: Path
     max_new_tokens: int = 160
-    stage: Stage | None = None
+    stage: StageRun | None = None
 
     def __post_init__(self):
         self.folder = Path(models.locate(str(self.folder)))

@@ -20,7 +20,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from katlab import UserError, batching, evaluation, models, template
 from katlab.lab import latest_checkpoint
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 from katlab.rewards import backends, grade
 from katlab.segment_advantages import advantages, combine, spread
 from katlab.synthesis import load_queries, read_jsonl, write_jsonl
@@ -120,7 +120,7 @@ def rewards_for(tokenizer: PreTrainedTokenizerBase) -> list:
     return [accuracy, well_formed, think_on]
 
 
-def choose_queries(stage: Stage, model, tokenizer) -> list[dict]:
+def choose_queries(stage: StageRun, model, tokenizer) -> list[dict]:
     """Pick the RL queries by what the model can do now without thinking (section 4.2.3).
 
     Each candidate is answered once with thinking forced off; `lay_out` draws from those it misses
@@ -171,7 +171,7 @@ def lay_out(
     return rows
 
 
-def train(stage: Stage) -> dict[str, float]:
+def train(stage: StageRun) -> dict[str, float]:
     """Run Step-SRPO from the cold-start student; saves checkpoints/student and rollouts.jsonl.
 
     All queries fit one epoch and checkpoints fall on generation boundaries, so a run that was cut

@@ -24,7 +24,7 @@ from pathlib import Path
 import pandas as pd
 
 from katlab import UserError
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 from katlab.lab.stages import root
 from katlab.nano import world
 from katlab.responders import LocalResponder, Responder, ask, split_thought
@@ -157,7 +157,7 @@ def criticize(rows: list[dict], replies: list[str]) -> list[str | None]:
     return reasons
 
 
-def synthesize(stage: Stage) -> pd.DataFrame:
+def synthesize(stage: StageRun) -> pd.DataFrame:
     """Run the stage: write corpus.jsonl and return its rows with what was rejected counted."""
     s, model = stage.settings, stage.config.model
     teachers = Path(model.teacher_off), Path(model.teacher_on)

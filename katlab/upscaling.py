@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from katlab import UserError, calibration, layer_damage, models, saturation, upscale_writer
-from katlab.lab import Stage
+from katlab.lab import StageRun
 from katlab.layer_plan import LayerPlan, child_config, child_tensors, costs, plan
 
 
@@ -179,7 +179,7 @@ def write_student(
     plan.save(target / "layer_plan.json")
 
 
-def train(stage: Stage) -> dict[str, float]:
+def train(stage: StageRun) -> dict[str, float]:
     """Stage 01: measure the parent's layers, plan by the profile, write and verify the student.
 
     Leaves saturation.csv, damage.csv, angular.csv and layer_plan.json in the stage's folder and the

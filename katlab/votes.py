@@ -20,13 +20,17 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from katlab import evaluation, models
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 
 MOST_TILT = 1.5  # a difficulty at most 4.5 times as frequent as the next
 
 
 def vote(
-    stage: Stage, rows: list[dict], model, tokenizer: PreTrainedTokenizerBase, title: str = "votes"
+    stage: StageRun,
+    rows: list[dict],
+    model,
+    tokenizer: PreTrainedTokenizerBase,
+    title: str = "votes",
 ) -> list[dict]:
     """Add `votes_off` (how many of `voters` samples were right without thinking) and `mode`.
 
@@ -56,7 +60,7 @@ def vote(
     ]
 
 
-def choose_voter(stage: Stage, probe: list[dict]) -> Path:
+def choose_voter(stage: StageRun, probe: list[dict]) -> Path:
     """The earlier student whose votes on `probe` come nearest to `voter_on_share` of think-on.
 
     How soon a student answers well without thinking differs from seed to seed, within a few steps;

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from katlab import UserError, case_studies, chat, evaluation, sampling, template, transcript
-from katlab.lab import Stage
+from katlab.lab import StageRun
 from katlab.nano import world
 from katlab.nano.house import House
 
@@ -279,11 +279,11 @@ def test_by_case_counts_prompts():
 
 
 def test_run_writes_what_results_reads(tmp_path, model, tokenizer):
-    final = Stage.create(tmp_path, "r", "05_step_srpo")
+    final = StageRun.create(tmp_path, "r", "05_step_srpo")
     model.save_pretrained(final.checkpoints / "student")
     tokenizer.save_pretrained(final.checkpoints / "student")
     final.finish()
-    stage = Stage.create(tmp_path, "r", "07_case_studies")
+    stage = StageRun.create(tmp_path, "r", "07_case_studies")
     stage.settings = SimpleNamespace(
         prompts=12, agents=2, memory=1, temperature=1.0, max_new_tokens=4
     )

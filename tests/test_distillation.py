@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3
 
 from katlab import UserError, distillation, mtp, template, uld
 from katlab import distillation_data as data
-from katlab.lab import Stage, profiles
+from katlab.lab import StageRun, profiles
 from katlab.nano import build, world
 
 PROFILE = """
@@ -112,7 +112,7 @@ def make(root, tmp_path, monkeypatch):
     """make("run", steps=2, ...): stage 03 of a run whose upstream is done."""
     monkeypatch.setattr(profiles, "FOLDER", root / "profiles")
 
-    def made(run: str = "run", lora: bool = False, **settings) -> Stage:
+    def made(run: str = "run", lora: bool = False, **settings) -> StageRun:
         for name in ("01_layer_saturation", "02_dual_regime_data"):
             (tmp_path / run / name / "checkpoints").mkdir(parents=True)
             (tmp_path / run / name / "run.json").write_text('{"state": "done"}')
@@ -122,12 +122,12 @@ def make(root, tmp_path, monkeypatch):
         shutil.copy(root / "corpus.jsonl", tmp_path / run / "02_dual_regime_data")
         overrides = {f"mtp_distillation.{key}": value for key, value in settings.items()}
         overrides["lora.enabled"] = lora
-        return Stage.create(tmp_path, run, "03_mtp_distillation", overrides=overrides)
+        return StageRun.create(tmp_path, run, "03_mtp_distillation", overrides=overrides)
 
     return made
 
 
-def weights(stage: Stage) -> dict[str, torch.Tensor]:
+def weights(stage: StageRun) -> dict[str, torch.Tensor]:
     """Every tensor of every folder the stage left, by folder and name."""
     return {
         f"{path.parent.relative_to(stage.checkpoints)}/{name}": tensor
@@ -137,7 +137,7 @@ def weights(stage: Stage) -> dict[str, torch.Tensor]:
     }
 
 
-def logged(stage: Stage, arm: str, key: str) -> list[float]:
+def logged(stage: StageRun, arm: str, key: str) -> list[float]:
     return [row[key] for row in stage.metrics() if row.get("phase") == arm and key in row]
 
 
@@ -279,7 +279,7 @@ def test_killed_and_started_again_it_ends_in_the_same_weights(make, monkeypatch)
     left = {path.name for path in cut.checkpoints.iterdir()}
     assert left == {"kd", "voters", "student.training"}  # KD is done, MTP+KD stopped after step 3
     kd = (cut.checkpoints / "kd" / "model.safetensors").stat().st_mtime_ns
-    assert distillation.train(Stage.open(cut.dir)) == figures
+    assert distillation.train(StageRun.open(cut.dir)) == figures
     assert (cut.checkpoints / "kd" / "model.safetensors").stat().st_mtime_ns == kd
     ours, theirs = weights(whole), weights(cut)
     assert ours.keys() == theirs.keys()
@@ -302,10 +302,10 @@ def test_two_ranks_compute_what_one_does(make, root):
     script = two.dir / "rank.py"
     script.write_text(
         "import json, sys\nfrom pathlib import Path\n"
-        "from katlab.lab import Stage, profiles\n"
+        "from katlab.lab import StageRun, profiles\n"
         f"profiles.FOLDER = Path({str(root / 'profiles')!r})\n"
         "from katlab import distillation\n"
-        "print(json.dumps(distillation.train(Stage.open(sys.argv[1]))))\n"
+        "print(json.dumps(distillation.train(StageRun.open(sys.argv[1]))))\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",

@@ -11,7 +11,7 @@ from katlab import UserError, evaluation, sampling, template
 from katlab import evaluation_figures as figures
 from katlab import evaluation_metrics as metrics
 from katlab import evaluation_tables as tables
-from katlab.lab import Stage
+from katlab.lab import StageRun
 from katlab.nano import world
 
 ROWS = world.queries(30, seed=0, split="eval")
@@ -428,11 +428,11 @@ def test_labels_are_set_apart_in_order():
 
 def test_run_writes_what_load_reads(tmp_path, model, tokenizer, monkeypatch):
     for name in ("03_mtp_distillation", "04_cold_start", "05_step_srpo"):
-        made = Stage.create(tmp_path, "r", name)
+        made = StageRun.create(tmp_path, "r", name)
         model.save_pretrained(made.checkpoints / "student")
         tokenizer.save_pretrained(made.checkpoints / "student")
         made.finish()
-    stage = Stage.create(tmp_path, "r", "06_evaluation")
+    stage = StageRun.create(tmp_path, "r", "06_evaluation")
     stage.settings = SimpleNamespace(
         prompts=30,
         samples=1,

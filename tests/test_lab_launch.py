@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from katlab.lab import launch, runs
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 
 STAGE = "04_cold_start"
 CLOCK = ("runtime", "per_second")
@@ -31,14 +31,14 @@ def test_a_mistake_is_one_sentence(tmp_path, monkeypatch, capsys, arguments, wor
 
 def test_a_stage_without_training_says_which_train(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KATLAB_ROOT", os.path.dirname(os.path.dirname(__file__)))
-    stage = Stage.create(tmp_path, "r", "00_start_here")
+    stage = StageRun.create(tmp_path, "r", "00_start_here")
     assert launch.main(["00_start_here", "--dir", str(stage.dir)]) == 2
     assert "trains nothing; choose one of: " in capsys.readouterr().err
 
 
 def training(folder) -> list[dict]:
     """The rows that the trainer logged, without what depends on the clock."""
-    rows = [row for row in Stage.open(folder).metrics() if row.get("phase") == "train"]
+    rows = [row for row in StageRun.open(folder).metrics() if row.get("phase") == "train"]
     return [{k: v for k, v in row.items() if not k.endswith(CLOCK)} for row in rows]
 
 
@@ -54,7 +54,7 @@ def again(smoke, tmp_path):
 
 def test_in_process_training_gives_the_notebooks_metrics(smoke, again, monkeypatch):
     monkeypatch.setenv("KATLAB_ROOT", str(smoke.parents[1]))
-    launch.trainer(STAGE)(Stage.open(again))
+    launch.trainer(STAGE)(StageRun.open(again))
     assert training(again) == training(smoke / STAGE) != []
 
 

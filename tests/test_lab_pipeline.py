@@ -289,7 +289,7 @@ def test_kernels_get_threads_quiet_libraries_and_no_tracker(project, monkeypatch
 def test_params_compare_and_ls_read_what_runs_wrote(project, capfd):
     for run in ("a", "b"):
         folder = project / "outputs" / run / "05_step_srpo"
-        stage = runs.Stage.create(project / "outputs", run, folder.name)
+        stage = runs.StageRun.create(project / "outputs", run, folder.name)
         stage.record(reward=0.5 if run == "a" else 0.75)
         if run == "b":
             stage.verdict([("Tokens fall.", "-19 %", "-21 %", True)])

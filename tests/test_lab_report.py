@@ -7,7 +7,7 @@ import pytest
 
 from katlab import UserError
 from katlab.lab import report
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 
 TEXT = """# Title
 One is $a_1^2 + b$, a price is \\$5 or \\$6, and `$code_1$` stays; cost $5.
@@ -21,7 +21,7 @@ $fenced$
 
 
 def rendered(tmp_path, *cells, state="done", error=""):
-    stage = Stage.create(tmp_path, "r", "05_step_srpo")
+    stage = StageRun.create(tmp_path, "r", "05_step_srpo")
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(TEXT), *cells])
     nbformat.write(book, stage.dir / "notebook.ipynb")
     stage.close(state, error)
@@ -87,7 +87,7 @@ def test_the_index_words_every_outcome(tmp_path):
     figure, axes = plt.subplots()
     axes.set_title("A line")
     stage.figure(figure, "line", "It rises & falls.")
-    broken = Stage.create(tmp_path, "r", "06_evaluation", seed=1)
+    broken = StageRun.create(tmp_path, "r", "06_evaluation", seed=1)
     broken.close("failed", "ValueError: <no towel>")
     page = report.index(tmp_path / "r").read_text()
     for words in ("Up &lt;b&gt;.", ">held<", ">not held<", ">not applicable<", "1 of 2", "1 of 2"):
@@ -102,7 +102,7 @@ def test_the_index_words_every_outcome(tmp_path):
 def test_pages_link_to_stages_that_ran_later(tmp_path):
     stage, first = rendered(tmp_path)
     assert "06_evaluation" not in first
-    later = Stage.create(tmp_path, "r", "06_evaluation")
+    later = StageRun.create(tmp_path, "r", "06_evaluation")
     (later.dir / "notebook.ipynb").write_text((stage.dir / "notebook.ipynb").read_text())
     later.finish()
     report.stage(later.dir)

@@ -17,11 +17,11 @@ from katlab import UserError
 from katlab.lab import runs
 from katlab.lab.callbacks import latest_checkpoint
 from katlab.lab.progress import line, number, seconds, telling
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 
 
 def test_a_stage_writes_what_the_contract_promises(tmp_path):
-    stage = Stage.create(tmp_path, "r", "05_step_srpo", seed=3, overrides={"step_srpo.steps": 7})
+    stage = StageRun.create(tmp_path, "r", "05_step_srpo", seed=3, overrides={"step_srpo.steps": 7})
     assert stage.dir == tmp_path / "r" / "05_step_srpo"
     assert stage.settings.steps == 7 == stage.config.step_srpo.steps
     assert stage.checkpoints.is_dir()
@@ -42,20 +42,22 @@ def test_a_stage_writes_what_the_contract_promises(tmp_path):
 
 
 def test_open_sees_the_same_stage(tmp_path):
-    made = Stage.create(tmp_path, "r", "04_cold_start", seed=1, overrides={"cold_start.steps": 2})
-    again = Stage.open(made.dir)
+    made = StageRun.create(
+        tmp_path, "r", "04_cold_start", seed=1, overrides={"cold_start.steps": 2}
+    )
+    again = StageRun.open(made.dir)
     assert vars(again.settings) == vars(made.settings)
     assert (again.name, again.run, again.seed, again.dir) == ("04_cold_start", "r", 1, made.dir)
 
 
 def test_open_without_a_stage_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="no run.json"):
-        Stage.open(tmp_path)
+        StageRun.open(tmp_path)
 
 
 def test_upstream_is_a_finished_folder_or_a_sentence(tmp_path):
-    first = Stage.create(tmp_path, "r", "04_cold_start")
-    second = Stage.create(tmp_path, "r", "05_step_srpo")
+    first = StageRun.create(tmp_path, "r", "04_cold_start")
+    second = StageRun.create(tmp_path, "r", "05_step_srpo")
     with pytest.raises(UserError, match="which is running .* katlab stage 04 --profile nano"):
         second.upstream("04_cold_start")
     first.finish()
@@ -65,7 +67,7 @@ def test_upstream_is_a_finished_folder_or_a_sentence(tmp_path):
 
 
 def test_a_write_cut_off_leaves_the_old_file(tmp_path, monkeypatch):
-    stage = Stage.create(tmp_path, "r", "04_cold_start")
+    stage = StageRun.create(tmp_path, "r", "04_cold_start")
     before = (stage.dir / "run.json").read_text()
 
     def cut(*_):
@@ -78,7 +80,7 @@ def test_a_write_cut_off_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_metrics_survive_a_line_cut_by_a_kill(tmp_path):
-    stage = Stage.create(tmp_path, "r", "04_cold_start")
+    stage = StageRun.create(tmp_path, "r", "04_cold_start")
     stage.log(loss=1.0)
     with (stage.dir / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "lo')
@@ -86,7 +88,7 @@ def test_metrics_survive_a_line_cut_by_a_kill(tmp_path):
 
 
 def test_a_resumed_phase_forgets_only_its_own_later_rows(tmp_path):
-    stage = Stage.create(tmp_path, "r", "03_mtp_distillation")
+    stage = StageRun.create(tmp_path, "r", "03_mtp_distillation")
     for phase in ("kd", "mtp"):
         for step in (5, 10):
             stage.log(step=step, phase=phase)
@@ -99,10 +101,10 @@ def test_a_resumed_phase_forgets_only_its_own_later_rows(tmp_path):
 
 
 def test_only_rank_zero_writes(tmp_path, monkeypatch):
-    stage = Stage.create(tmp_path, "r", "04_cold_start")
+    stage = StageRun.create(tmp_path, "r", "04_cold_start")
     before = {p: p.read_bytes() for p in stage.dir.rglob("*") if p.is_file()}
     monkeypatch.setenv("RANK", "1")
-    other = Stage.open(stage.dir)
+    other = StageRun.open(stage.dir)
     other.log(loss=1.0)
     other.record(loss=1.0)
     figure, axes = plt.subplots()
@@ -115,16 +117,18 @@ def test_only_rank_zero_writes(tmp_path, monkeypatch):
 
 
 def test_a_running_stage_whose_process_is_gone_has_died(tmp_path):
-    code = f"from katlab.lab import Stage; Stage.create({str(tmp_path)!r}, 'r', '04_cold_start')"
+    code = (
+        f"from katlab.lab import StageRun; StageRun.create({str(tmp_path)!r}, 'r', '04_cold_start')"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
     record = runs.read(tmp_path / "r" / "04_cold_start")
     assert (record["state"], runs.state(record)) == ("running", "died")
-    alive = Stage.create(tmp_path, "r", "05_step_srpo")
+    alive = StageRun.create(tmp_path, "r", "05_step_srpo")
     assert runs.state(runs.read(alive.dir)) == "running"
 
 
 def test_a_figure_is_saved_with_title_and_takeaway(tmp_path):
-    stage = Stage.create(tmp_path, "r", "04_cold_start")
+    stage = StageRun.create(tmp_path, "r", "04_cold_start")
     figure, axes = plt.subplots()
     with pytest.raises(UserError, match="no title"):
         stage.figure(figure, "x", "It falls.")
@@ -139,7 +143,7 @@ def test_a_figure_is_saved_with_title_and_takeaway(tmp_path):
 
 
 def test_a_verdict_keeps_every_outcome(tmp_path):
-    stage = Stage.create(tmp_path, "r", "04_cold_start")
+    stage = StageRun.create(tmp_path, "r", "04_cold_start")
     rows = [
         ("a", 0.348, np.float64(0.3412), np.bool_(True)),
         ("b", 1, 2, False),
@@ -152,7 +156,7 @@ def test_a_verdict_keeps_every_outcome(tmp_path):
 
 
 def test_progress_is_written_and_read_as_one_line(tmp_path):
-    stage = Stage.create(tmp_path, "r", "04_cold_start")
+    stage = StageRun.create(tmp_path, "r", "04_cold_start")
     bar = stage.bar(10, "training", show=("think_on_rate",))
     bar.started -= 20.0  # twenty seconds ago
     stage.log(loss=0.0, think_on_rate=0.75)

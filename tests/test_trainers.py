@@ -15,7 +15,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from katlab import cold_start, models, step_srpo, synthesis, template
-from katlab.lab import Stage, load_profile
+from katlab.lab import StageRun, load_profile
 from katlab.nano import world
 
 BASE = Path(__file__).parents[1] / "data_samples" / "nano" / "base"
@@ -30,9 +30,9 @@ def student():
     return model, tokenizer
 
 
-def finished(root: Path, name: str, **overrides) -> Stage:
+def finished(root: Path, name: str, **overrides) -> StageRun:
     """A finished upstream stage whose student is the untrained one."""
-    stage = Stage.create(root, "r", name, profile="tiny", overrides=overrides)
+    stage = StageRun.create(root, "r", name, profile="tiny", overrides=overrides)
     model, tokenizer = student()
     models.save(model, tokenizer, stage.checkpoints / "student")
     stage.finish()
@@ -127,9 +127,9 @@ def parity(monkeypatch):
     monkeypatch.setattr(step_srpo, "rewards_for", lambda _: [column(0), always, column(-1)])
 
 
-def prepared_rl(root: Path, **overrides) -> Stage:
+def prepared_rl(root: Path, **overrides) -> StageRun:
     finished(root, "04_cold_start")
-    return Stage.create(root, "r", "05_step_srpo", profile="tiny", overrides=overrides)
+    return StageRun.create(root, "r", "05_step_srpo", profile="tiny", overrides=overrides)
 
 
 def test_step_srpo_trains_and_records_every_rollout(tmp_path, parity):
@@ -152,11 +152,11 @@ def test_a_resumed_step_srpo_equals_an_uninterrupted_one(tmp_path, parity):
     with pytest.raises(KeyboardInterrupt):
         step_srpo.train(interrupting(cut, at=2))
     assert not (cut.checkpoints / "student").exists()
-    step_srpo.train(Stage.open(cut.dir))
+    step_srpo.train(StageRun.open(cut.dir))
     assert same(whole.checkpoints / "student", cut.checkpoints / "student")
 
 
-def interrupting(stage: Stage, at: int) -> Stage:
+def interrupting(stage: StageRun, at: int) -> StageRun:
     """The stage with a callback that interrupts training after `at` steps."""
     from transformers import TrainerCallback
 
@@ -169,11 +169,11 @@ def interrupting(stage: Stage, at: int) -> Stage:
     return stage
 
 
-def prepared_sft(root: Path, **overrides) -> Stage:
+def prepared_sft(root: Path, **overrides) -> StageRun:
     finished(root, "03_mtp_distillation")
     replayed = [{k: v for k, v in row.items() if k != "judge"} for row in corpus_rows(64)]
     synthesis.write_jsonl(finished(root, "02_dual_regime_data").dir / "corpus.jsonl", replayed)
-    stage = Stage.create(root, "r", "04_cold_start", profile="tiny", overrides=overrides)
+    stage = StageRun.create(root, "r", "04_cold_start", profile="tiny", overrides=overrides)
     synthesis.write_jsonl(stage.dir / "corpus.jsonl", corpus_rows(64))
     return stage
 
@@ -184,7 +184,7 @@ def test_a_resumed_cold_start_equals_an_uninterrupted_one(tmp_path):
     cut = prepared_sft(tmp_path / "cut")
     with pytest.raises(KeyboardInterrupt):
         cold_start.train(interrupting(cut, at=3))
-    cold_start.train(Stage.open(cut.dir))
+    cold_start.train(StageRun.open(cut.dir))
     assert same(whole.checkpoints / "student", cut.checkpoints / "student")
 
 

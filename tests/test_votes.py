@@ -5,7 +5,7 @@ import math
 import pytest
 
 from katlab import votes
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 from katlab.nano import world
 
 ROWS = world.queries(100, seed=2, split="train")
@@ -49,7 +49,7 @@ def test_a_share_out_of_reach_takes_the_nearest_tilt():
 )
 def test_the_voter_nearest_to_the_wanted_share_is_taken(tmp_path, monkeypatch, first, fall, chosen):
     """Later students think less: the first in `first` % of the probe, each in `fall` % less."""
-    before = Stage.create(tmp_path, "r", "03_mtp_distillation", profile="tiny")
+    before = StageRun.create(tmp_path, "r", "03_mtp_distillation", profile="tiny")
     for name in (*map(str, range(1, 17)), ".17.part"):
         (before.checkpoints / "voters" / name).mkdir(parents=True)
     before.close("done")
@@ -60,7 +60,7 @@ def test_the_voter_nearest_to_the_wanted_share_is_taken(tmp_path, monkeypatch, f
         return [{"mode": "on" if i < on else "off"} for i in range(len(rows))]
 
     monkeypatch.setattr(votes, "vote", vote)
-    stage = Stage.create(tmp_path, "r", "04_cold_start", profile="tiny")
+    stage = StageRun.create(tmp_path, "r", "04_cold_start", profile="tiny")
     assert votes.choose_voter(stage, ROWS).name == chosen
     asked = [row["voter"] for row in stage.metrics()]
     assert len(asked) == len(set(asked)) <= 6, "a bisection, each student asked once"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-    from katlab.lab.runs import Stage
+    from katlab.lab.runs import StageRun
 
 WEIGHTS = (
     "model.safetensors",
@@ -67,8 +67,10 @@ def _readable_weights(path: Path) -> bool:
     return path.stat().st_size == 8 + length + end
 
 
-def trainer_callback(stage: Stage, what: str, show: tuple[str, ...], phase: str) -> TrainerCallback:
-    """The callback behind `Stage.callback` (transformers is imported only here)."""
+def trainer_callback(
+    stage: StageRun, what: str, show: tuple[str, ...], phase: str
+) -> TrainerCallback:
+    """The callback behind `StageRun.callback` (transformers is imported only here)."""
     from transformers import TrainerCallback
 
     class StageCallback(TrainerCallback):

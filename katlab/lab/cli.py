@@ -106,7 +106,7 @@ def _run_options(command: argparse.ArgumentParser) -> None:
     what.add_argument("--force", action="store_true", help="run even if nothing has changed")
 
 
-def _values(options: argparse.Namespace, specs: Sequence[stages.Spec]) -> dict[str, object]:
+def _values(options: argparse.Namespace, specs: Sequence[stages.Stage]) -> dict[str, object]:
     """Notebook parameters from the command line, typed by the notebooks and by the profile."""
     known = {}
     for spec in specs:
@@ -143,7 +143,7 @@ def _stage(options: argparse.Namespace) -> int:
     return _execute(options, [stages.find(options.stage)])
 
 
-def _execute(options: argparse.Namespace, specs: Sequence[stages.Spec]) -> int:
+def _execute(options: argparse.Namespace, specs: Sequence[stages.Stage]) -> int:
     from katlab.lab import engine, pipeline
 
     try:

@@ -1,6 +1,6 @@
 """Train a stage outside its notebook: in one process, or one process a rank under torchrun.
 
-The stage's folder (made by its notebook or by Stage.create) says everything; the module's
+The stage's folder (made by its notebook or by StageRun.create) says everything; the module's
 `train(stage)` is the very function the notebook calls, so the metrics are the same.
 
 Usage:  python -m katlab.lab.launch 04_cold_start --dir outputs/demo/04_cold_start
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from katlab import UserError
 from katlab.lab import stages
 from katlab.lab.notebook import quiet
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         quiet()
         spec = stages.find(options.stage)  # both mistakes show before the module is imported
-        stage = Stage.open(options.dir)
+        stage = StageRun.open(options.dir)
         metrics = trainer(spec.name)(stage)
     except UserError as mistake:
         print(mistake, file=sys.stderr)
@@ -49,7 +49,7 @@ def trainer(name: str):
     return train
 
 
-def _train_of(spec: stages.Spec):
+def _train_of(spec: stages.Stage):
     module = importlib.import_module(f"katlab.{spec.module}") if spec.module else None
     return vars(module).get("train") if module else None
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from katlab import UserError
 from katlab.lab import fingerprint, parameters, runs, stages
 from katlab.lab.progress import number
-from katlab.lab.runs import Stage
+from katlab.lab.runs import StageRun
 
 PARAMETERS = ("profile", "run", "seed", "overrides", "report_to")
 RUNNER = "KATLAB_RUNNER"  # set by the runner for its kernels: it holds the lock of the run folder
@@ -29,7 +29,7 @@ STYLE = Path(__file__).with_name("house.mplstyle")
 CELL = "padding:6px 12px;border-bottom:1px solid #e2e8f0;text-align:left;vertical-align:top"
 
 
-def begin(name: str, namespace: dict) -> Stage:
+def begin(name: str, namespace: dict) -> StageRun:
     """Open outputs/<run>/<stage>/ with the notebook's own parameters and show the run card.
 
     `namespace` is the notebook's globals(). An attempt that was cut off with the same inputs
@@ -60,9 +60,9 @@ def begin(name: str, namespace: dict) -> Stage:
     return stage
 
 
-def created(folder: Path, values: dict, wanted: str, upstream: dict[str, str]) -> Stage:
+def created(folder: Path, values: dict, wanted: str, upstream: dict[str, str]) -> StageRun:
     """The stage of a folder outputs/<run>/<stage>, with all that its run.json must say."""
-    return Stage.create(
+    return StageRun.create(
         folder.parents[1],
         name=folder.name,
         **{key: values[key] for key in PARAMETERS},
@@ -121,8 +121,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|trl)\b")
 
 
-def figure(stage: Stage, figure, name: str, takeaway: str) -> None:
-    """See `Stage.figure`; the figure must have a title and the takeaway must be a sentence."""
+def figure(stage: StageRun, figure, name: str, takeaway: str) -> None:
+    """See `StageRun.figure`; the figure must have a title and the takeaway must be a sentence."""
     titles = [axes.get_title() for axes in figure.axes] + [figure.get_suptitle()]
     if not any(titles):
         raise UserError(f"Figure '{name}' has no title; give one axes.set_title or a suptitle.")
@@ -149,8 +149,8 @@ def figure(stage: Stage, figure, name: str, takeaway: str) -> None:
         )
 
 
-def verdict(stage: Stage, rows: Sequence[tuple[str, object, object, bool | None]]) -> None:
-    """See `Stage.verdict`."""
+def verdict(stage: StageRun, rows: Sequence[tuple[str, object, object, bool | None]]) -> None:
+    """See `StageRun.verdict`."""
     shown = [
         {
             "claim": claim,
@@ -188,7 +188,7 @@ def verdict_table(rows: Sequence[dict], lead: str = "") -> str:
     )
 
 
-def run_card(stage: Stage) -> str:
+def run_card(stage: StageRun) -> str:
     """What this run is, as a small HTML table."""
     record = runs.read(stage.dir)
     git = record["git"]

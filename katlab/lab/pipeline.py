@@ -16,13 +16,13 @@ from katlab import UserError
 from katlab.lab import fingerprint, notebook, parameters, report, runs, stages
 from katlab.lab.console import Console
 from katlab.lab.lock import run_lock
-from katlab.lab.stages import Spec
+from katlab.lab.stages import Stage
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 ORPHAN = 10.0  # seconds the kernel of a killed runner may take to notice
 
 
-def select(begin: str = "", only: Sequence[str] = ()) -> list[Spec]:
+def select(begin: str = "", only: Sequence[str] = ()) -> list[Stage]:
     """All stages, or those from one on, or just the named ones; in order."""
     every = stages.discover()
     if begin:
@@ -31,7 +31,7 @@ def select(begin: str = "", only: Sequence[str] = ()) -> list[Spec]:
     return [stage for stage in every if not only or stage in chosen]
 
 
-def arguments(specs: Sequence[Spec], values: dict[str, object]) -> dict[str, dict]:
+def arguments(specs: Sequence[Stage], values: dict[str, object]) -> dict[str, dict]:
     """The full, checked parameters of each stage; UserError if no notebook knows a name."""
     known = {spec.name: parameters.declared(stages.notebook(spec.name)) for spec in specs}
     every = {name: p for own in known.values() for name, p in own.items()}
@@ -44,7 +44,7 @@ def arguments(specs: Sequence[Spec], values: dict[str, object]) -> dict[str, dic
     return filled
 
 
-def run(specs: Sequence[Spec], values: dict[str, object], force: bool = False) -> Path:
+def run(specs: Sequence[Stage], values: dict[str, object], force: bool = False) -> Path:
     """Run stages into outputs/<run>/ and return the path of its index page.
 
     Raises UserError for mistakes, engine.Failed if a stage fails, engine.Interrupted if stopped.

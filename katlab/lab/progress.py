@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from katlab.lab.runs import Stage
+    from katlab.lab.runs import StageRun
 
 # Shown first when logged; the loss of an RL step reads 0 and says nothing, so it comes last.
 TELLING = ("think_on", "accuracy", "reward", "format", "length", "tokens", "kl", "loss")
@@ -70,7 +70,7 @@ class Bar:
     """One piece of work of a stage: `to(step)` moves it, `metrics(...)` gives it figures."""
 
     def __init__(
-        self, stage: Stage, total: int, what: str, show: tuple[str, ...] = (), done: int = 0
+        self, stage: StageRun, total: int, what: str, show: tuple[str, ...] = (), done: int = 0
     ):
         self.stage, self.total, self.what, self.show = stage, total, what, show
         self.step = self.first = done

@@ -5,7 +5,7 @@ figures/, verdict.json, checkpoints/ and whatever the stage makes. States: runni
 interrupted; a folder that says running while its process is gone has died. Every file is replaced
 atomically, metrics.jsonl is appended line by line, and under torchrun only rank 0 writes.
 
-Usage:  stage = Stage.create(outputs, "demo", "04_cold_start");  Stage.open(stage.dir)
+Usage:  stage = StageRun.create(outputs, "demo", "04_cold_start");  StageRun.open(stage.dir)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "papermill")
 
 
-class Stage:
+class StageRun:
     """One stage of one run: its settings, its folder, and what it writes there."""
 
     def __init__(self, folder: Path, parameters: dict):
@@ -71,7 +71,7 @@ class Stage:
         overrides: dict | None = None,
         report_to: str = "none",
         **extra: object,
-    ) -> Stage:
+    ) -> StageRun:
         """Begin (or begin again) a stage in root/run/name; `root` is the folder of runs.
 
         `extra` joins run.json. Files of an earlier attempt stay; see `clear`.
@@ -106,7 +106,7 @@ class Stage:
         return stage
 
     @classmethod
-    def open(cls, folder: str | Path) -> Stage:
+    def open(cls, folder: str | Path) -> StageRun:
         """A stage that exists, as another process (a launcher, a test) sees it."""
         return cls(Path(folder).resolve(), read(Path(folder))["parameters"])
 

@@ -14,7 +14,7 @@ from katlab.lab.profiles import did_you_mean
 
 
 @dataclass(frozen=True)
-class Spec:
+class Stage:
     """One stage: its name (notebook stem and folder), its module's name and its upstream stages.
 
     `always` marks one that reads other runs, which no fingerprint of its own can cover.
@@ -27,27 +27,27 @@ class Spec:
 
 
 STAGES = (
-    Spec("00_start_here"),
-    Spec("01_layer_saturation", "upscaling"),
-    Spec("02_dual_regime_data", "synthesis", ("01_layer_saturation",)),
-    Spec("03_mtp_distillation", "distillation", ("01_layer_saturation", "02_dual_regime_data")),
-    Spec("04_cold_start", "cold_start", ("02_dual_regime_data", "03_mtp_distillation")),
-    Spec("05_step_srpo", "step_srpo", ("04_cold_start",)),
-    Spec("06_evaluation", "evaluation", ("03_mtp_distillation", "04_cold_start", "05_step_srpo")),
-    Spec("07_case_studies", "chat", ("05_step_srpo",)),
-    Spec("08_scaling_plan", "planner"),
-    Spec("09_compare_runs", always=True),
+    Stage("00_start_here"),
+    Stage("01_layer_saturation", "upscaling"),
+    Stage("02_dual_regime_data", "synthesis", ("01_layer_saturation",)),
+    Stage("03_mtp_distillation", "distillation", ("01_layer_saturation", "02_dual_regime_data")),
+    Stage("04_cold_start", "cold_start", ("02_dual_regime_data", "03_mtp_distillation")),
+    Stage("05_step_srpo", "step_srpo", ("04_cold_start",)),
+    Stage("06_evaluation", "evaluation", ("03_mtp_distillation", "04_cold_start", "05_step_srpo")),
+    Stage("07_case_studies", "chat", ("05_step_srpo",)),
+    Stage("08_scaling_plan", "planner"),
+    Stage("09_compare_runs", always=True),
 )
 
 
-def discover() -> list[Spec]:
+def discover() -> list[Stage]:
     """The stages whose notebooks the project folder has, in order; new ones need nothing."""
     known = {stage.name: stage for stage in STAGES}
     stems = sorted(path.stem for path in (root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    return [known.get(stem, Spec(stem)) for stem in stems]
+    return [known.get(stem, Stage(stem)) for stem in stems]
 
 
-def find(word: str) -> Spec:
+def find(word: str) -> Stage:
     """A stage by its name, its number ('5', '05') or a unique beginning of either part."""
     stages = discover()
     names = [stage.name for stage in stages]
