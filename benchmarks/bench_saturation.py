@@ -18,7 +18,8 @@ from pathlib import Path
 
 import torch
 
-from katlab import calibration, models, saturation
+from katlab import models
+from katlab.layer_saturation import calibration, similarity
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     )
     if arguments.peak:
         Path("/proc/self/clear_refs").write_text("5")  # loading had its own peak; forget it
-        (plain if arguments.peak == "plain" else saturation.measure)(model, batches)
+        (plain if arguments.peak == "plain" else similarity.measure)(model, batches)
         status = Path("/proc/self/status").read_text()
         print(re.search(r"VmHWM:\s+(\d+)", status)[1])
         return
@@ -54,7 +55,7 @@ def plain(model, batches: list[dict]) -> None:
 def bench(model, batches: list[dict], arguments: argparse.Namespace) -> dict:
     """Ratios of the measuring pass to the plain one in time and in peak memory of the process."""
     times = {"plain": [], "measure": []}
-    runs = {"plain": plain, "measure": saturation.measure}
+    runs = {"plain": plain, "measure": similarity.measure}
     plain(model, batches[:1])
     for round_ in range(arguments.rounds):
         for name in sorted(runs, reverse=bool(round_ % 2)):

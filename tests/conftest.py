@@ -103,7 +103,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("smoke")
     for name in ("notebooks", "data_samples", "pyproject.toml", "constraints.txt"):
         (root / name).symlink_to(CHECKOUT / name)
-    command = [sys.executable, "-m", "katlab.lab.cli", "run", "--profile", "tiny", "--run", "smoke"]
+    command = [sys.executable, "-m", "katlab.cli", "run", "--profile", "tiny", "--run", "smoke"]
     done = subprocess.run(
         command, env=os.environ | {"KATLAB_ROOT": str(root)}, capture_output=True, text=True
     )
@@ -116,7 +116,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tokenizer():
     """A small student tokenizer with the tags, trained on a few nano queries."""
     from katlab import template
-    from katlab.nano import build, world
+    from katlab.tasks.nano import build, world
 
     rows = world.queries(30, seed=0, split="eval")
     texts = [r["messages"][-1]["content"] + r["thought"] + r["direct"] for r in rows]

@@ -12,7 +12,8 @@ import papermill
 import pytest
 from conftest import write_notebook
 
-from katlab.lab import cli, fingerprint, runs
+from katlab import cli
+from katlab.lab import fingerprint, runs
 from katlab.lab.lock import run_lock
 
 FIRST, SECOND, LAST = "01_layer_saturation", "02_dual_regime_data", "08_scaling_plan"
@@ -145,7 +146,7 @@ def start(project: Path) -> subprocess.Popen:
     """`katlab run` as its own process, in the middle of the second stage."""
     edit(project, SECOND, WAITING, "stage.finish()")
     process = subprocess.Popen(
-        [sys.executable, "-m", "katlab.lab.cli", "run"],
+        [sys.executable, "-m", "katlab.cli", "run"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -187,7 +188,7 @@ def test_a_killed_run_has_died_and_continues(project, capfd):
     first = started(project)[FIRST]
     # The same inputs continue (the checkpoints stay); other inputs begin with an empty folder.
     (folder / "checkpoints/reached").unlink()
-    again = subprocess.Popen([sys.executable, "-m", "katlab.lab.cli", "run"])
+    again = subprocess.Popen([sys.executable, "-m", "katlab.cli", "run"])
     wait_for(folder / "checkpoints/reached")
     assert (folder / "checkpoints/mark").is_file()
     again.terminate()

@@ -14,8 +14,11 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from katlab import UserError, layer_damage, models, saturation, upscaling
-from katlab.layer_plan import plan
+from katlab import UserError, models
+from katlab.layer_saturation import child as children
+from katlab.layer_saturation import damage as layer_damage
+from katlab.layer_saturation import similarity
+from katlab.layer_saturation.plan import plan
 
 LORA = SimpleNamespace(
     enabled=True, r=4, alpha=8, dropout=0.0, target_modules=["q_proj", "down_proj"]
@@ -123,10 +126,10 @@ def test_a_quantised_model_is_measured_and_trained_by_qlora(kind, tmp_path):
     PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(tmp_path)
     model, _ = models.load(config(student=str(tmp_path), quantize=kind))
     batch = {"input_ids": torch.randint(0, 64, (2, 12))}
-    assert saturation.measure(model, [batch]).overall.influence.gt(0).all()
+    assert similarity.measure(model, [batch]).overall.influence.gt(0).all()
     assert len(layer_damage.measure(model, [batch]).query("group == 'all'")) == 2
     with pytest.raises(UserError, match="quantised"):
-        upscaling.apply_in_memory(model, plan(2, choice="evenly", add=1))
+        children.apply_in_memory(model, plan(2, choice="evenly", add=1))
     # Evaluating on a CPU repacks 4-bit weights for inference alone, so training loads them anew.
     model, _ = models.load(config(student=str(tmp_path), quantize=kind))
     packed = model.model.layers[0].mlp.up_proj.weight.detach().clone()

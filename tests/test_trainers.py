@@ -14,9 +14,13 @@ import trl
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from katlab import cold_start, models, step_srpo, synthesis, template
+from katlab import models, template
+from katlab.cold_start import stage as cold_start
 from katlab.lab import StageRun, load_profile
-from katlab.nano import world
+from katlab.lab.rows import read_jsonl, write_jsonl
+from katlab.step_srpo import stage as step_srpo
+from katlab.step_srpo import trainer as step_srpo_trainer
+from katlab.tasks.nano import world
 
 BASE = Path(__file__).parents[1] / "data_samples" / "nano" / "base"
 
@@ -134,10 +138,10 @@ def prepared_rl(root: Path, **overrides) -> StageRun:
 
 def test_step_srpo_trains_and_records_every_rollout(tmp_path, parity):
     stage = prepared_rl(tmp_path)
-    metrics = step_srpo.train(stage)
+    metrics = step_srpo.run(stage)
     s = stage.settings
     assert metrics["steps"] == s.steps
-    rollouts = synthesis.read_jsonl(stage.dir / "rollouts.jsonl")
+    rollouts = read_jsonl(stage.dir / "rollouts.jsonl")
     assert len(rollouts) == s.steps * s.prompts_per_step * s.num_generations
     assert {row["problem"] for row in rollouts} <= {None, *template.PROBLEMS}
     assert not same(
@@ -147,12 +151,12 @@ def test_step_srpo_trains_and_records_every_rollout(tmp_path, parity):
 
 def test_a_resumed_step_srpo_equals_an_uninterrupted_one(tmp_path, parity):
     whole = prepared_rl(tmp_path / "whole")
-    step_srpo.train(whole)
+    step_srpo.run(whole)
     cut = prepared_rl(tmp_path / "cut")
     with pytest.raises(KeyboardInterrupt):
-        step_srpo.train(interrupting(cut, at=2))
+        step_srpo.run(interrupting(cut, at=2))
     assert not (cut.checkpoints / "student").exists()
-    step_srpo.train(StageRun.open(cut.dir))
+    step_srpo.run(StageRun.open(cut.dir))
     assert same(whole.checkpoints / "student", cut.checkpoints / "student")
 
 
@@ -172,9 +176,9 @@ def interrupting(stage: StageRun, at: int) -> StageRun:
 def prepared_sft(root: Path, **overrides) -> StageRun:
     finished(root, "03_mtp_distillation")
     replayed = [{k: v for k, v in row.items() if k != "judge"} for row in corpus_rows(64)]
-    synthesis.write_jsonl(finished(root, "02_dual_regime_data").dir / "corpus.jsonl", replayed)
+    write_jsonl(finished(root, "02_dual_regime_data").dir / "corpus.jsonl", replayed)
     stage = StageRun.create(root, "r", "04_cold_start", profile="tiny", overrides=overrides)
-    synthesis.write_jsonl(stage.dir / "corpus.jsonl", corpus_rows(64))
+    write_jsonl(stage.dir / "corpus.jsonl", corpus_rows(64))
     return stage
 
 
@@ -204,9 +208,9 @@ def test_the_cold_start_learns_completions_and_no_prompt(tmp_path, monkeypatch):
     stage = prepared_sft(tmp_path)
     cold_start.train(stage)
     tokenizer = models.load_from(stage.checkpoints / "student", stage.config.model)[1]
-    corpus = synthesis.read_jsonl(stage.dir / "corpus.jsonl")
-    stage_1 = synthesis.read_jsonl(tmp_path / "r" / "02_dual_regime_data" / "corpus.jsonl")
-    rows = [cold_start.encode(tokenizer, row) for row in corpus + stage_1]
+    corpus = read_jsonl(stage.dir / "corpus.jsonl")
+    stage_1 = read_jsonl(tmp_path / "r" / "02_dual_regime_data" / "corpus.jsonl")
+    rows = [corpus.encode(tokenizer, row) for row in corpus + stage_1]
     expected = {tuple(row["input_ids"]): sum(row["completion_mask"]) for row in rows}
     assert seen
     for ids, labels in ((i, x) for batch in seen for i, x in zip(*batch, strict=True)):
@@ -243,7 +247,7 @@ def test_two_gloo_ranks(stage_name, tmp_path):
     assert (stage.checkpoints / "student" / "model.safetensors").is_file()
     if stage_name == "05_step_srpo":
         s = stage.settings
-        rollouts = synthesis.read_jsonl(stage.dir / "rollouts.jsonl")
+        rollouts = read_jsonl(stage.dir / "rollouts.jsonl")
         assert len(rollouts) == s.steps * s.prompts_per_step * s.num_generations
 
 
@@ -259,7 +263,7 @@ def test_rewards_read_modes_and_answers_from_token_ids():
         "difficulty": [row["difficulty"]] * 3,
     }
     logged = {}
-    accuracy, well_formed, think_on = step_srpo.rewards_for(tokenizer)
+    accuracy, well_formed, think_on = step_srpo_trainer.rewards_for(tokenizer)
     assert accuracy(ids, **columns, log_metric=logged.__setitem__) == [1.0, 0.0, 0.0]
     assert well_formed(completion_ids=ids) == [1.0, 1.0, 0.0]
     assert think_on(completion_ids=ids) == [0.0, 1.0, None]

@@ -58,7 +58,7 @@ def modules(name: str, source: str) -> list[Path]:
     code = "\n".join(
         cell.partition("\n")[2] for cell in source.split("#%% ") if cell.startswith("code")
     )
-    own = [f"katlab.{stage.module}" for stage in stages.STAGES if stage.name == name]
+    own = [f"katlab.{stage.module}.stage" for stage in stages.STAGES if stage.name == name]
     waiting = own + _imports(_parse(code), "katlab")
     found: dict[str, Path] = {}
     while waiting:

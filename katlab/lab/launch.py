@@ -50,8 +50,8 @@ def trainer(name: str):
 
 
 def _train_of(spec: stages.Stage):
-    module = importlib.import_module(f"katlab.{spec.module}") if spec.module else None
-    return vars(module).get("train") if module else None
+    module = importlib.import_module(f"katlab.{spec.module}.stage") if spec.module else None
+    return vars(module).get("run") if module else None
 
 
 if __name__ == "__main__":

@@ -28,14 +28,16 @@ class Stage:
 
 STAGES = (
     Stage("00_start_here"),
-    Stage("01_layer_saturation", "upscaling"),
-    Stage("02_dual_regime_data", "synthesis", ("01_layer_saturation",)),
-    Stage("03_mtp_distillation", "distillation", ("01_layer_saturation", "02_dual_regime_data")),
+    Stage("01_layer_saturation", "layer_saturation"),
+    Stage("02_dual_regime_data", "dual_regime_data", ("01_layer_saturation",)),
+    Stage(
+        "03_mtp_distillation", "mtp_distillation", ("01_layer_saturation", "02_dual_regime_data")
+    ),
     Stage("04_cold_start", "cold_start", ("02_dual_regime_data", "03_mtp_distillation")),
     Stage("05_step_srpo", "step_srpo", ("04_cold_start",)),
     Stage("06_evaluation", "evaluation", ("03_mtp_distillation", "04_cold_start", "05_step_srpo")),
-    Stage("07_case_studies", "chat", ("05_step_srpo",)),
-    Stage("08_scaling_plan", "planner"),
+    Stage("07_case_studies", "case_studies", ("05_step_srpo",)),
+    Stage("08_scaling_plan", "scaling_plan"),
     Stage("09_compare_runs", always=True),
 )
 

@@ -1,0 +1,123 @@
+"""Stage 07: talk to the model: judge, thought and answer apart, forced modes, agents with tools.
+
+Report section 6. A mode is forced by program (a prefilled judge, which cannot be refused) or in the
+words of the query ("Do not think."), which the model may or may not obey. What the report shows by
+single examples (Figures 10-13) is measured over many queries in katlab.case_studies.
+
+Deviations: (1) the agent's house (katlab.tasks.nano.house) stands in for a code base; its tools are
+really executed, and each request is written from the state that the calls before it left behind;
+(2) by default that state is all an agent remembers: the nano queries hold no tool results, so a
+nano model that is shown earlier exchanges calls its tools wrongly.
+
+    said = chat.reply(model, tokenizer, [{"role": "user", "content": "Compute 3+4."}], mode="off")
+    said.judge, said.thought, said.answer
+"""
+
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from katlab import UserError, models, template
+from katlab.arms import FORCED
+from katlab.generation import local
+from katlab.lab import StageRun
+
+Model, Tokenizer = PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One reply in its parts; a part that the model did not write is None.
+
+    `tokens` counts judge, thought, answer and all (with tags and end token); `forced` says which
+    mode was prefilled ("auto": none); `problem` is one of `template.PROBLEMS` or None.
+    """
+
+    messages: list[dict]
+    forced: str
+    mode: str | None
+    problem: str | None
+    judge: str
+    thought: str | None
+    answer: str | None
+    tokens: dict[str, int] = field(default_factory=dict)
+
+
+def reply(
+    model: Model,
+    tok: Tokenizer,
+    messages: list[dict],
+    mode: str = "auto",
+    tools: list[dict] | None = None,
+    **how,
+) -> Reply:
+    """One reply to a conversation that ends with a user or tool turn; `how` as in `replies`."""
+    return replies(model, tok, [(messages, tools)], mode, **how)[0]
+
+
+def replies(
+    model: Model,
+    tok: Tokenizer,
+    conversations: list[tuple[list[dict], list[dict] | None]],
+    mode: str = "auto",
+    *,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[Reply]:
+    """A reply to each (messages, tools); `mode` "on" or "off" prefills the judge and decision.
+
+    Temperature 0 is greedy. Raises UserError for an unknown mode.
+    """
+    if mode not in ("auto", *template.MODES):
+        raise UserError(f"There is no mode {mode!r}; use auto, on or off.")
+    prefill = "" if mode == "auto" else template.judged(mode, FORCED[mode])
+    generated = local.sample(
+        model,
+        tok,
+        [template.prompt(tok, messages, tools) + prefill for messages, tools in conversations],
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+    )
+    head = tok(prefill, add_special_tokens=False)["input_ids"] if prefill else []
+    tags = template.Tags.of(tok)
+    return [
+        _parts(tok, tags, messages, mode, [*head, *ids])
+        for (messages, _), ids in zip(conversations, generated, strict=True)
+    ]
+
+
+def _parts(
+    tok: Tokenizer, tags: template.Tags, messages: list[dict], forced: str, ids: list[int]
+) -> Reply:
+    parsed = template.parse(ids, tags)
+
+    def text(span: tuple[int, int] | None) -> str | None:
+        return None if span is None else tok.decode(ids[slice(*span)]).strip()
+
+    tokens = {
+        name: 0 if span is None else span[1] - span[0]
+        for name, span in (
+            ("judge", parsed.judge),
+            ("thought", parsed.thought),
+            ("answer", parsed.answer),
+        )
+    }
+    judge = text(parsed.judge).removeprefix("<judge>").partition("</judge>")[0].strip()
+    return Reply(
+        messages=messages,
+        forced=forced,
+        mode=parsed.mode,
+        problem=parsed.problem,
+        judge=judge,
+        thought=text(parsed.thought),
+        answer=text(parsed.answer),
+        tokens=tokens | {"all": parsed.length},
+    )
+
+
+def load(stage: StageRun) -> tuple[Model, Tokenizer]:
+    """The final student of the run and its tokenizer."""
+    folder = stage.upstream("05_step_srpo") / "checkpoints" / "student"
+    return models.load_from(folder, stage.config.model)

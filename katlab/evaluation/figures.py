@@ -1,0 +1,200 @@
+"""Figures of stage 06: Figures 7-9 of the report, and the gate among its controls.
+
+Report sections 4.3.2 and 5. Deviations: (1) the report's Figures 7 and 8 follow ten benchmarks over
+training; here six categories, before and after Step-SRPO, and five difficulties; (2) means over
+difficulties and routers carry 95 % bootstrap intervals over prompts.
+
+    stage.figure(evaluation_figures.think_on(arms), "figure_7", "Easy queries lose their thoughts.")
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from katlab.evaluation.routing import pick
+from katlab.evaluation.tables import AFTER, BEFORE
+from katlab.intervals import bootstrap
+
+ON, OFF, GREY = "#2563eb", "#16a34a", "#94a3b8"  # the report draws think-on blue, think-off green
+PARTS = {"judge": "#f59e0b", "thought": ON, "answer": OFF, "tags": "#cbd5e1"}
+
+
+def think_on(arms: pd.DataFrame) -> Figure:
+    """Think-on rate before and after Step-SRPO, by category and by difficulty (after Figure 7)."""
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10.5, 4.2), sharey=True, layout="constrained"
+    )
+    before, after = (pick(arms, system, "auto") for system in (BEFORE, AFTER))
+    rates = pd.DataFrame(
+        {s: f.groupby("category")["thinks"].mean() for s, f in ((BEFORE, before), (AFTER, after))}
+    )
+    heights = _apart(rates[AFTER].to_numpy(), 0.055)
+    for (category, row), height, colour in zip(
+        rates.iterrows(), heights, sns.color_palette("deep", len(rates)), strict=True
+    ):
+        left.plot([0, 1], row, marker="o", color=colour)
+        left.text(1.05, height, category, color=colour, va="center", fontsize=9)
+    left.set(
+        xticks=[0, 1],
+        xticklabels=[BEFORE, AFTER],
+        xlim=(-0.15, 1.5),
+        xlabel="student",
+        ylabel="think-on rate",
+        ylim=(-0.03, 1.05),
+        title="by category",
+    )
+    _by_difficulty(right, {BEFORE: before, AFTER: after}, "thinks")
+    right.set(ylabel="", title="by difficulty (95 % intervals)")
+    figure.suptitle("Think-on rate before and after Step-SRPO")
+    return figure
+
+
+def think_on_map(arms: pd.DataFrame) -> Figure:
+    """Think-on rate by category x difficulty, before and after Step-SRPO."""
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 3.8), sharey=True, layout="constrained")
+    for axis, system in zip(axes, (BEFORE, AFTER), strict=True):
+        auto = pick(arms, system, "auto")
+        table = auto.pivot_table("thinks", "category", "difficulty", aggfunc="mean")
+        sns.heatmap(
+            table,
+            vmin=0,
+            vmax=1,
+            cmap="Blues",
+            annot=True,
+            fmt=".0%",
+            ax=axis,
+            cbar=system == AFTER,
+            cbar_kws={"label": "think-on rate"},
+            linewidths=1,
+        )
+        axis.grid(False)
+        axis.tick_params(axis="y", rotation=0)
+        axis.set(title=f"{system} ({_cell_size(auto)} samples a cell)", ylabel="")
+    figure.suptitle("Where the model thinks")
+    return figure
+
+
+def tokens(arms: pd.DataFrame) -> Figure:
+    """Mean tokens a response by category and part, before and after (after Figure 8)."""
+    figure, axis = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    categories = sorted(arms["category"].unique())
+    for offset, system in ((-0.2, BEFORE), (0.2, AFTER)):
+        auto = pick(arms, system, "auto")
+        parts = auto.assign(tags=auto["tokens"] - _parts(auto).sum(axis=1)).rename(
+            columns={f"{part}_tokens": part for part in PARTS}
+        )
+        means = parts.groupby("category")[list(PARTS)].mean().reindex([*categories])
+        means.loc["all"] = parts[list(PARTS)].mean()
+        at, floor = np.arange(len(means)) + offset, np.zeros(len(means))
+        for part, colour in PARTS.items():
+            axis.bar(
+                at,
+                means[part],
+                0.36,
+                bottom=floor,
+                color=colour,
+                alpha=0.45 if system == BEFORE else 1.0,
+                label=part if system == AFTER else None,
+            )
+            floor += means[part].to_numpy()
+        for x, y in zip(at, floor, strict=True):
+            axis.text(x, y + 1, f"{y:.0f}", ha="center", fontsize=8)
+    axis.set(
+        xticks=range(len(categories) + 1),
+        xticklabels=[*categories, "all"],
+        ylabel="tokens a response",
+        xlabel="category (left, pale: cold start; right: final)",
+    )
+    axis.set_title("Tokens a response before and after Step-SRPO, by part")
+    axis.legend(frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(0, -0.2))
+    axis.margins(y=0.12)
+    return figure
+
+
+def teacher_tokens(arms: pd.DataFrame) -> Figure:
+    """Tokens of the final model against the reasoning teacher, by category (after Figure 9)."""
+    figure, axis = plt.subplots(figsize=(9, 3.8), layout="constrained")
+    ours, theirs = pick(arms, AFTER, "auto"), pick(arms, "teacher on", "on")
+    means = pd.DataFrame(
+        {
+            "final, auto": ours.groupby("category")["tokens"].mean(),
+            "teacher on": theirs.groupby("category")["tokens"].mean(),
+        }
+    )
+    at = np.arange(len(means))
+    for offset, (name, colour) in ((-0.19, ("final, auto", ON)), (0.19, ("teacher on", GREY))):
+        axis.bar(at + offset, means[name], 0.36, color=colour, label=name)
+    for x, (own, other) in zip(at, means.to_numpy(), strict=True):
+        axis.text(x, max(own, other) + 2, f"{own / other - 1:+.0%}", ha="center", fontsize=9)
+    axis.set(xticks=at, xticklabels=means.index, ylabel="tokens a response", xlabel="category")
+    axis.set_title("Tokens a response: the final model and the reasoning teacher")
+    axis.legend(frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.2))
+    axis.margins(y=0.15)
+    return figure
+
+
+def routers(table: pd.DataFrame) -> Figure:
+    """Accuracy against tokens of every way to choose a mode (`evaluation_tables.routers`)."""
+    figure, axis = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
+    ends = table.loc[["always off", "always on"]]
+    axis.plot(
+        ends["tokens"],
+        ends["accuracy"],
+        color=GREY,
+        ls="--",
+        lw=1,
+        zorder=0,
+        label="a coin of any rate",
+    )
+    colours = {"auto": ON, "oracle": "#7c3aed", "always off": OFF, "always on": "#475569"}
+    for name, row in table.iterrows():
+        spread = [[row["accuracy"] - row["accuracy low"]], [row["accuracy high"] - row["accuracy"]]]
+        axis.errorbar(
+            row["tokens"],
+            row["accuracy"],
+            yerr=spread,
+            fmt="o",
+            capsize=3,
+            color=colours.get(name, "#f59e0b"),
+            label=name,
+        )
+    axis.set(xlabel="tokens a response", ylabel="accuracy (95 % interval over prompts)")
+    axis.set_title(f"When to think: the gate among its controls ({table['prompts'].min()} prompts)")
+    axis.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def _by_difficulty(axis: Axes, frames: dict[str, pd.DataFrame], column: str) -> None:
+    for (name, frame), colour in zip(frames.items(), (GREY, ON), strict=True):
+        points = {d: bootstrap(part, column) for d, part in frame.groupby("difficulty")}
+        mean, low, high = np.array(list(points.values())).T
+        axis.errorbar(
+            list(points),
+            mean,
+            yerr=[mean - low, high - mean],
+            marker="o",
+            capsize=3,
+            color=colour,
+            label=name,
+        )
+    axis.set(xlabel="difficulty", xticks=sorted(points))
+    axis.legend(frameon=False, loc="lower right")
+
+
+def _apart(heights: np.ndarray, gap: float) -> np.ndarray:
+    """Heights moved just enough that labels at them do not overlap, order and mean kept."""
+    placed, last = np.empty(len(heights)), -np.inf
+    for i in np.argsort(heights, kind="stable"):
+        last = placed[i] = max(heights[i], last + gap)
+    return placed - (placed - heights).mean()
+
+
+def _parts(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[["judge_tokens", "thought_tokens", "answer_tokens"]]
+
+
+def _cell_size(frame: pd.DataFrame) -> int:
+    return int(frame.groupby(["category", "difficulty"]).size().min())

@@ -1,0 +1,103 @@
+"""Does the model know when to think? Three arms, paired by prompt, with intervals and controls.
+
+Report sections 4.3.2 and 5 (Figures 7-9, Table 4). Every prompt is sampled in three arms: auto (the
+model decides), forced on and forced off. p_on, p_off are the pass rates of the forced arms.
+
+Deviations: (1) the report gives points, this gives 95 % bootstrap intervals over prompts; (2) a
+random router, an oracle router, regret, leakage and failures by kind are added (definitions at the
+functions); (3) tokens are counted by part (judge, thought, answer) and include the judge.
+
+    frame = evaluation.run_arm(model, tokenizer, rows, "auto", max_new_tokens=160)
+    accuracy, low, high = evaluation.bootstrap(frame, "correct")
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from katlab import models, template
+from katlab.arms import ARMS, run_arm, teacher_arm, with_flags
+from katlab.evaluation.routing import summarize
+from katlab.lab import StageRun
+from katlab.tasks import queries
+
+SYSTEMS = {  # name: (stage that wrote checkpoints/student, style, arms)
+    "distilled": ("03_mtp_distillation", "trigger", ("on", "off")),
+    "cold start": ("04_cold_start", "judge", ARMS),
+    "final": ("05_step_srpo", "judge", ARMS),
+}
+JUDGED = ("cold start", "final")
+HEADLINE = (  # what it comes down to stands last, where the console and the index look
+    "regret_accuracy",
+    "hybrid_accuracy",
+    "decision_f1",
+    "gain_over_random",
+    "well_formed",
+    "auto_accuracy",
+    "auto_tokens",
+    "think_on",
+)
+
+
+def run(stage: StageRun) -> dict[str, float]:
+    """Sample every system in its arms on the held-out queries; write arms.jsonl and summary.json.
+
+    Settings [evaluation]: prompts, samples, forced_samples (of the judging students), temperature,
+    max_new_tokens, delta. Returns figures of the final system and of the cold start.
+    """
+    s, config = stage.settings, stage.config
+    rows = queries.load(config, s.prompts, stage.seed, "eval")
+    counts = {  # only what is routed needs the forced arms' second sample
+        (name, arm): s.forced_samples if name in JUDGED and arm != "auto" else s.samples
+        for name, (_, _, arms) in SYSTEMS.items()
+        for arm in arms
+    }
+    total = len(rows) * sum(counts.values())
+    bar = stage.bar(total, "sampling three arms", show=("accuracy", "tokens", "think_on"))
+    frames, done = [], 0
+    for system, (source, style, arms) in SYSTEMS.items():
+        folder = stage.upstream(source) / "checkpoints" / "student"
+        model, tok = models.load_from(folder, config.model)
+        for arm in arms:
+            frame = run_arm(
+                model,
+                tok,
+                rows,
+                arm,
+                style,
+                max_new_tokens=s.max_new_tokens,
+                temperature=s.temperature,
+                samples=counts[system, arm],
+                seed=stage.seed,
+                batch_size=config.model.sample_batch,
+                on_batch=lambda now, _, before=done: bar.to(before + now),
+            )
+            done += len(frame)
+            frames.append(with_flags(frame.assign(system=system)))
+            means = frames[-1][["correct", "tokens", "thinks"]].astype(float).mean()
+            accuracy, tokens, think_on = means
+            stage.log(system=system, arm=arm, accuracy=accuracy, tokens=tokens, think_on=think_on)
+    bar.close()
+    frames += [teacher_arm(stage, rows, mode, tok) for mode in template.MODES]
+    arms = pd.concat(frames, ignore_index=True)
+    if stage.writes:
+        arms.drop(columns=["thinks", "well_formed"]).to_json(
+            stage.dir / "arms.jsonl", orient="records", lines=True
+        )
+    judged = {name: summarize(arms, name, s.delta) for name in JUDGED}
+    stage.write("summary.json", judged)
+    headline = {
+        f"{name.replace(' ', '_')}_{key}": np.atleast_1d(judged[name][key])[0].item()
+        for name in JUDGED
+        for key in HEADLINE
+    }
+    stage.record(**headline)
+    return headline
+
+
+def load(folder: Path) -> tuple[pd.DataFrame, dict]:
+    """The samples of all arms and the summary that `run` left in a stage's folder."""
+    arms = pd.read_json(folder / "arms.jsonl", lines=True, dtype=False)
+    return with_flags(arms), json.loads((folder / "summary.json").read_text())

@@ -1,0 +1,180 @@
+"""`katlab upscale plan|apply|verify`: depth upscaling of model folders from the command line.
+
+katlab upscale plan Qwen2.5-32B --choice list --layers 40-55 --out plan.json
+katlab upscale apply Qwen2.5-32B KAT-40B --plan plan.json
+katlab upscale verify Qwen2.5-32B KAT-40B --text held_out.txt
+"""
+
+import argparse
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+from katlab import UserError
+from katlab.lab.notebook import quiet
+from katlab.layer_saturation import plan as layer_plan
+from katlab.layer_saturation import safetensors_layout, writer
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add `upscale` with its three commands to the katlab command line."""
+    upscale = subparsers.add_parser("upscale", help="plan, write and verify a deeper model")
+    commands = upscale.add_subparsers(dest="upscale_command", required=True)
+    plan = commands.add_parser("plan", help="choose layers; predict loss, parameters and cost")
+    plan.add_argument("source", type=Path, help="folder of the parent (config.json, safetensors)")
+    plan.add_argument("--out", type=Path, default=Path("layer_plan.json"), help="plan to write")
+    plan.set_defaults(run=run_plan)
+    apply = commands.add_parser("apply", help="write the child, shard by shard")
+    apply.add_argument("source", type=Path, help="folder of the parent")
+    apply.add_argument("target", type=Path, help="new folder for the child")
+    apply.add_argument("--plan", type=Path, help="plan by `katlab upscale plan`; else --layers")
+    apply.add_argument("--shard-gb", type=float, default=5.0, help="largest output shard, GB")
+    apply.set_defaults(run=run_apply)
+    for parser in (plan, apply):
+        options = parser.add_argument_group("plan")
+        options.add_argument("--preset", default="", help="kat: the report's own rule")
+        options.add_argument("--add", type=int, default=0, help="new layers; 0 is a quarter")
+        options.add_argument("--choice", default="similarity", choices=layer_plan.CHOICES)
+        options.add_argument("--layers", default="", help="a list, as 8,11-14")
+        options.add_argument("--order", default="interleaved", choices=layer_plan.ORDERS)
+        options.add_argument("--start", default="half-step", choices=layer_plan.STARTS)
+        options.add_argument("--alpha", type=float, default=0.25, help="factor of --start alpha")
+    plan.add_argument("--text", type=Path, help="text to measure layers and predict the loss on")
+    plan.add_argument("--tokens", type=int, default=1024, help="how much of it")
+    plan.add_argument("--device-map", help="where to load it for that, as auto (accelerate)")
+    plan.add_argument("--quantize", default="none", choices=("none", "4bit", "8bit"))
+    verify = commands.add_parser("verify", help="reload and compare the child with its parent")
+    verify.add_argument("source", type=Path)
+    verify.add_argument("target", type=Path)
+    verify.add_argument("--text", type=Path, required=True, help="held-out text")
+    verify.add_argument("--tokens", type=int, default=1024)
+    verify.set_defaults(run=run_verify)
+
+
+def parse_layers(text: str) -> list[int]:
+    """Layer numbers of "8,11-14"; UserError when it is anything else."""
+    layers = []
+    try:
+        for part in filter(None, text.split(",")):
+            first, _, last = part.partition("-")
+            layers += range(int(first), int(last or first) + 1)
+    except ValueError as error:
+        raise UserError(f"--layers {text!r} is no list of layers; write it as 8,11-14.") from error
+    return layers
+
+
+def _plan(arguments: argparse.Namespace, measured: dict) -> layer_plan.LayerPlan:
+    config = safetensors_layout.read_config(arguments.source)
+    return layer_plan.plan(
+        config["num_hidden_layers"],
+        arguments.add,
+        preset=arguments.preset,
+        choice="list" if arguments.layers else arguments.choice,
+        order=arguments.order,
+        start=arguments.start,
+        alpha=arguments.alpha,
+        chosen=parse_layers(arguments.layers),
+        **measured,
+    )
+
+
+def _load(folder: Path, quantize: str = "none", device_map: str | None = None):
+    from katlab import models
+
+    written = safetensors_layout.read_config(folder)
+    dtype = written.get("dtype") or written.get("torch_dtype") or "bfloat16"
+    config = SimpleNamespace(student=str(folder), dtype=dtype, quantize=quantize, gguf_file="")
+    return models.load(config, device_map)
+
+
+def _batches(tokenizer, text: Path, tokens: int) -> list[dict]:
+    from katlab.layer_saturation import calibration
+
+    if not text.is_file():
+        raise UserError(f"No text file {text}; give one with --text.")
+    return calibration.batches(tokenizer, {"text": [text.read_text()]}, tokens)
+
+
+def run_plan(arguments: argparse.Namespace) -> None:
+    """Print what the child will be and cost, and write the plan."""
+    measured, model, batches = {}, None, []
+    config = safetensors_layout.read_config(arguments.source)
+    if not arguments.out.parent.is_dir():
+        raise UserError(f"No folder {arguments.out.parent}; make it or choose another --out.")
+    choice = "similarity" if arguments.preset else arguments.choice
+    if not arguments.layers and choice not in ("evenly", "list") and arguments.text is None:
+        raise UserError(f"Choosing by {choice} measures the model; give --text FILE (or --layers).")
+    if arguments.text is not None:
+        quiet()
+        from katlab.layer_saturation import damage as layer_damage
+        from katlab.layer_saturation import similarity
+
+        model, tokenizer = _load(arguments.source, arguments.quantize, arguments.device_map)
+        batches = _batches(tokenizer, arguments.text, arguments.tokens)
+        report = similarity.measure(model, batches)
+        table = report.overall
+        whole = arguments.quantize == "none" and not arguments.device_map
+        if not whole or arguments.choice in ("skip-damage", "repeat-damage"):
+            damage = layer_damage.measure(model, batches).query("group == 'all'")
+            table = table.merge(damage, on=["group", "layer"])
+        measured = {"table": table, "angular": report.angular}
+    plan = _plan(arguments, measured)
+    facts = layer_plan.costs(config, plan)
+    print(
+        f"layers      {facts['parent_layers']} -> {facts['child_layers']} ({plan.start},"
+        f" {plan.order}); copied: {', '.join(map(str, plan.duplicated))}"
+    )
+    for key, unit, scale in (
+        ("parameters", "B", 1e9),
+        ("kv_bytes_per_token", "KiB", 1024),
+        ("flops_per_token", "G", 1e9),
+    ):
+        parent, child = facts[f"parent_{key}"] / scale, facts[f"child_{key}"] / scale
+        print(f"{key:<19} {parent:.4g} -> {child:.4g} {unit}")
+    if model is None:
+        print("loss change not predicted: give --text FILE to measure it")
+    elif arguments.quantize != "none" or arguments.device_map:
+        added = damage.set_index("layer")["repeat"].loc[plan.duplicated].sum()
+        print(f"loss change about {added:+.4f} nats as plain copies (each layer repeated alone)")
+    else:
+        from katlab.layer_saturation import child
+
+        predicted = child.predict(model, plan, batches)
+        print(
+            f"loss        {predicted['parent_loss']:.4f} -> {predicted['child_loss']:.4f} nats"
+            f" ({predicted['loss_change']:+.4f}, measured in memory)"
+        )
+    plan.save(arguments.out)
+    print(f"wrote {arguments.out}")
+
+
+def run_apply(arguments: argparse.Namespace) -> None:
+    """Write the child folder."""
+    if arguments.plan is not None:
+        plan = layer_plan.LayerPlan.load(arguments.plan)
+    else:
+        plan = _plan(arguments, {})
+    record = writer.write(
+        arguments.source, arguments.target, plan, shard_bytes=int(arguments.shard_gb * 1e9)
+    )
+    print(
+        f"wrote {arguments.target}: {plan.child_layers} layers,"
+        f" {record['parameters']:,} parameters, {record['bytes'] / 1e9:.3g} GB"
+    )
+
+
+def run_verify(arguments: argparse.Namespace) -> None:
+    """Print the checks of a written child; UserError when one fails."""
+    quiet()
+    from katlab.layer_saturation import child as children
+
+    record = arguments.target / writer.PROVENANCE
+    if not record.is_file():
+        raise UserError(f"{record} does not exist; give a child by `katlab upscale apply`.")
+    plan = layer_plan.LayerPlan.from_dict(json.loads(record.read_text())["plan"])
+    parent, tokenizer = _load(arguments.source)
+    child, _ = _load(arguments.target)
+    batches = _batches(tokenizer, arguments.text, arguments.tokens)
+    checks = children.verify(parent, child, plan, batches)
+    for name, value in checks.items():
+        print(f"{name:<22} {value}")

@@ -1,0 +1,153 @@
+"""Figures of stage 01: each takes studies side by side and returns a matplotlib figure.
+
+stage.figure(figures.similarity([nano, real]), "similarity", "One sentence.")
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator, NullLocator
+
+from katlab.layer_saturation.study import Study
+
+CHOSEN, PLAIN = "#c2410c", "#2563eb"
+STARTS = {"copy": "#c2410c", "zero": "#15803d", "half-step": "#2563eb"}
+
+
+def _panels(count: int, title: str, width: float = 5.2, height: float = 3.8):
+    figure, axes = plt.subplots(
+        1, count, figsize=(width * count, height), squeeze=False, layout="constrained"
+    )
+    figure.suptitle(title)
+    return figure, axes[0]
+
+
+def _cosine_scale(axis: Axis, set_scale: Callable, low: float, high: float) -> None:
+    """Stretch a cosine axis towards 1, where the layers crowd: position -log(1 - cos)."""
+    set_scale(
+        "function",
+        functions=(lambda c: -np.log10(1.002 - c), lambda v: 1.002 - 10.0 ** (-v)),
+    )
+    ticks = [0.0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99]
+    axis.set_major_locator(FixedLocator([t for t in ticks if low - 0.3 <= t <= high + 0.02]))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_locator(NullLocator())
+
+
+def similarity(studies: Sequence[Study]) -> Figure:
+    """Cosine similarity of each layer's input and output, the report's quarter marked."""
+    figure, axes = _panels(len(studies), "How little each layer changes its input")
+    for axis, study in zip(axes, studies, strict=True):
+        rows, chosen = study.layers, study.kat.duplicated
+        axis.fill_between(
+            rows.layer, 1 - rows.influence_high, 1 - rows.influence_low, alpha=0.25, color=PLAIN
+        )
+        axis.plot(rows.layer, rows.similarity, color=PLAIN, marker="o", ms=4, label="layer")
+        axis.plot(
+            chosen, rows.similarity[chosen], "D", color=CHOSEN, ms=8,
+            label=f"most saturated quarter ({len(chosen)})",
+        )  # fmt: skip
+        axis.set(xlabel="layer", ylabel="cosine similarity", title=study.name)
+        ends = rows.similarity.min(), rows.similarity.max()
+        _cosine_scale(axis.yaxis, axis.set_yscale, *ends)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.legend(loc="lower right")
+    return figure
+
+
+def groups(studies: Sequence[Study]) -> Figure:
+    """Block influence by domain and think mode, the first tokens apart."""
+    figure, axes = _panels(len(studies), "Influence of each layer by kind of text")
+    for axis, study in zip(axes, studies, strict=True):
+        rows = study.report.layers
+        colours = iter(sns.color_palette("tab10"))
+        for group, part in rows.groupby("group", sort=False):
+            kind = group.split("=")[0]
+            style = {"domain": "-", "mode": "--", "first tokens": ":", "all": "-"}[kind]
+            own = "black" if kind == "all" else next(colours)
+            axis.plot(part.layer, part.influence, style, label=group, lw=1.5, color=own)
+        axis.set(xlabel="layer", ylabel="1 - cosine similarity", title=study.name, yscale="log")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.legend(fontsize=7, ncols=2)
+    return figure
+
+
+def depth_map(studies: Sequence[Study]) -> Figure:
+    """Angular distance between the states at any two depths."""
+    figure, axes = _panels(len(studies), "Angular distance between depths", height=4.3)
+    for axis, study in zip(axes, studies, strict=True):
+        step = max(1, len(study.report.angular) // 8)
+        sns.heatmap(
+            study.report.angular, ax=axis, cmap="viridis", vmin=0, square=True,
+            xticklabels=step, yticklabels=step, cbar_kws={"label": "arccos(cos) / pi"},
+        )  # fmt: skip
+        axis.set(xlabel="depth (0: embeddings)", ylabel="depth", title=study.name)
+    return figure
+
+
+def damage(studies: Sequence[Study], kind: str = "skip") -> Figure:
+    """Loss change when a layer is skipped (or repeated) against its similarity."""
+    told = {"skip": "skipped", "repeat": "run twice"}[kind]
+    figure, axes = _panels(len(studies), f"Loss change when one layer is {told}")
+    for axis, study in zip(axes, studies, strict=True):
+        rows, chosen = study.layers, study.kat.duplicated
+        marked = rows.layer.isin(chosen)
+        spread = (rows[kind] - rows[f"{kind}_low"], rows[f"{kind}_high"] - rows[kind])
+        spread = [s.clip(lower=0) for s in spread]
+        axis.errorbar(
+            rows.similarity, rows[kind], yerr=spread, fmt="none", ecolor="#cbd5e1", zorder=0
+        )
+        axis.scatter(rows.similarity, rows[kind], c=marked.map({True: CHOSEN, False: PLAIN}))
+        named = rows[marked | rows[kind].rank(ascending=False).le(5)]  # all would overlap
+        for row in named.itertuples():
+            axis.annotate(
+                str(row.layer), (row.similarity, getattr(row, kind)), xytext=(3, 3),
+                textcoords="offset points", fontsize=7,
+            )  # fmt: skip
+        rank = (1 - rows.similarity).rank().corr(rows[kind].rank())  # Spearman
+        axis.set(
+            xlabel="cosine similarity (orange: the report's quarter)",
+            ylabel="loss change, nats a token",
+            title=f"{study.name}, Spearman {rank:.2f}",
+        )
+        if rows[kind].abs().max() > 0.1:  # ticks of this scale are unreadable within its threshold
+            axis.set_yscale("symlog", linthresh=0.1)
+        ends = rows.similarity.min(), rows.similarity.max()
+        _cosine_scale(axis.xaxis, axis.set_xscale, *ends)
+    return figure
+
+
+def starts(table: pd.DataFrame) -> Figure:
+    """Loss change before training, by variant, a panel a model."""
+    parts = list(table.groupby("model", sort=False))
+    figure, axes = _panels(len(parts), "What duplication costs before any training", 6.2, 3.6)
+    for axis, (name, part) in zip(axes, parts, strict=True):
+        own = [CHOSEN if "report" in v else PLAIN for v in part.variant]
+        bars = axis.barh(part.variant, part.loss_change, color=own)
+        axis.bar_label(bars, [f"{v:+.4f}" for v in part.loss_change], padding=3, fontsize=8)
+        axis.margins(x=0.28)
+        axis.grid(False, axis="y")
+        axis.axvline(0, color="#334155", lw=0.8)
+        axis.invert_yaxis()
+        axis.set(xlabel="loss change, nats a token", title=name)
+    return figure
+
+
+def recovery(curves: pd.DataFrame) -> Figure:
+    """Held-out loss before duplication, after it, and while it trains."""
+    parts = list(curves.groupby("model", sort=False))
+    figure, axes = _panels(len(parts), "Loss after duplication, recovering")
+    for axis, (name, part) in zip(axes, parts, strict=True):
+        before = part.loss[part.step < 0].iloc[0]
+        axis.axhline(before, color="#334155", ls="--", lw=1, label="before duplication")
+        for start, curve in part[part.step >= 0].groupby("start", sort=False):
+            axis.plot(curve.step, curve.loss, marker="o", ms=3, color=STARTS[start], label=start)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set(xlabel="training step", ylabel="held-out loss, nats a token", title=name)
+        axis.legend()
+    return figure

@@ -1,0 +1,216 @@
+"""Layer plans: which layers a deeper child takes from its parent, and how the copies start.
+
+Report section 2 duplicates the saturated quarter of Qwen2.5-32B's 64 layers: 80 layers, 40.57B
+parameters, each chosen layer once. It states neither which layers nor how copies start; a plain
+copy is not free (notebook 01), so both are arguments here, "half-step" is the default start and the
+report's rule is the preset "kat".
+
+Starts (W stands for o_proj and down_proj, the two matrices that write to the residual stream):
+    copy       the copy is exact                                   (SOLAR, Yi-9B)
+    zero       W = 0 in the copy: the child equals its parent      (LLaMA-Pro, arXiv 2401.02415)
+    half-step  W/2 in original and copy, W/(n+1) for n copies: one Euler step split in two
+    alpha      alpha W in the copy
+
+This module needs neither torch nor transformers: planning 40B takes no memory and no time.
+
+    plan = layer_plan.plan(64, preset="kat", table=saturation.overall)
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from katlab import UserError, sizes
+
+if TYPE_CHECKING:  # writing 81 GB needs no tables
+    import pandas as pd
+
+CHOICES = ("similarity", "skip-damage", "repeat-damage", "run", "evenly", "list")
+STARTS = ("copy", "zero", "half-step", "alpha")
+ORDERS = ("interleaved", "stacked")
+PRESETS = {"kat": {"choice": "similarity", "order": "interleaved", "start": "copy"}}
+_COLUMN = {"similarity": "influence", "skip-damage": "skip", "repeat-damage": "repeat"}
+_LAYER = re.compile(r"^(.*\blayers\.)(\d+)(\..+)$")
+_RESIDUAL = re.compile(r"\.(self_attn\.o_proj|mlp\.down_proj)\.(weight|bias)$")
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """Child layer i is parent layer source[i]; its residual outputs are multiplied by scale[i]."""
+
+    parent_layers: int
+    source: tuple[int, ...]
+    is_new: tuple[bool, ...]
+    scale: tuple[float, ...]
+    choice: str
+    order: str
+    start: str
+
+    @property
+    def child_layers(self) -> int:
+        return len(self.source)
+
+    @property
+    def duplicated(self) -> list[int]:
+        """Parent layers that got a copy, ascending, as often as they were copied."""
+        return sorted(s for s, new in zip(self.source, self.is_new, strict=True) if new)
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> LayerPlan:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+    @classmethod
+    def load(cls, path: Path) -> LayerPlan:
+        """Read a plan written by `save`; UserError when the file is no such plan."""
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path} is no layer plan; write one with `katlab upscale plan`."
+            ) from error
+
+
+def plan(
+    layers: int,
+    add: int = 0,
+    *,
+    preset: str = "",
+    choice: str = "similarity",
+    order: str = "interleaved",
+    start: str = "half-step",
+    alpha: float = 0.25,
+    table: pd.DataFrame | None = None,
+    angular: np.ndarray | None = None,
+    chosen: Sequence[int] = (),
+) -> LayerPlan:
+    """Plan `add` new layers (0: a quarter of `layers`) on a parent of `layers` layers.
+
+    `table` has a row a layer with the columns that `choice` ranks by, lowest first: influence
+    (similarity), skip (skip-damage), repeat (repeat-damage). "run" takes the contiguous run with
+    the smallest angular distance from its input to its output in `angular` (L+1, L+1); "evenly"
+    takes the last layer of each of `add` equal groups (LLaMA-Pro); "list" takes `chosen`.
+    interleaved writes a a b b, stacked repeats each contiguous run as a whole, a b a b.
+    `preset="kat"` is the report's rule: similarity, interleaved, copy. Raises UserError for an
+    unknown name, a missing table or an impossible number of layers.
+    """
+    if preset:
+        if preset not in PRESETS:
+            raise UserError(f"Unknown preset {preset!r}; use one of {', '.join(PRESETS)}.")
+        choice, order, start = (PRESETS[preset][k] for k in ("choice", "order", "start"))
+    for value, known in ((choice, CHOICES), (order, ORDERS), (start, STARTS)):
+        if value not in known:
+            raise UserError(f"{value!r} is not possible here; use one of {', '.join(known)}.")
+    if choice == "list":
+        picked = sorted(chosen)
+        if not picked or picked[0] < 0 or picked[-1] >= layers:
+            raise UserError(f"The list must name layers from 0 to {layers - 1}.")
+    else:
+        add = add or layers // 4
+        if not 1 <= add <= layers:
+            raise UserError(f"Cannot add {add} layers to {layers}; choose from 1 to {layers}.")
+        picked = _pick(layers, add, choice, table, angular)
+    count = Counter(picked)
+    if order == "interleaved":
+        sequence = [(i, k) for i in range(layers) for k in range(1 + count[i])]
+    else:
+        sequence = _stack(layers, count)
+    scale = {
+        "copy": lambda i, k: 1.0,
+        "zero": lambda i, k: 0.0 if k else 1.0,
+        "half-step": lambda i, k: 1.0 / (1 + count[i]),
+        "alpha": lambda i, k: alpha if k else 1.0,
+    }[start]
+    return LayerPlan(
+        parent_layers=layers,
+        source=tuple(i for i, _ in sequence),
+        is_new=tuple(k > 0 for _, k in sequence),
+        scale=tuple(float(scale(i, k)) for i, k in sequence),
+        choice=choice,
+        order=order,
+        start=start,
+    )
+
+
+def _pick(
+    layers: int, add: int, choice: str, table: pd.DataFrame | None, angular: np.ndarray | None
+) -> list[int]:
+    if choice == "evenly":
+        return [(k + 1) * layers // add - 1 for k in range(add)]
+    if choice == "run":
+        if angular is None:
+            raise UserError("Choosing a run needs the depth map; measure the model first.")
+        costs = [angular[i, i + add] for i in range(layers - add + 1)]
+        return list(range(int(np.argmin(costs)), int(np.argmin(costs)) + add))
+    column = _COLUMN[choice]
+    if table is None or column not in table or len(table) != layers:
+        raise UserError(
+            f"Choosing by {choice} needs a table of {layers} layers with the column {column};"
+            " measure the model first."
+        )
+    return sorted(np.argsort(table[column].to_numpy(), kind="stable")[:add].tolist())
+
+
+def _stack(layers: int, count: Counter) -> list[tuple[int, int]]:
+    """(layer, which pass) with every contiguous run of duplicated layers repeated as a whole."""
+    sequence, i = [], 0
+    while i < layers:
+        end = i + 1
+        while count[i] and end < layers and count[end]:
+            end += 1
+        for k in range(1 + max(count[j] for j in range(i, end))):
+            sequence += [(j, k) for j in range(i, end) if k <= count[j]]
+        i = end
+    return sequence
+
+
+def child_config(config: Mapping, plan: LayerPlan) -> dict:
+    """The parent's config.json with the child's depth, layer types and window layers."""
+    layers = config["num_hidden_layers"]
+    if layers != plan.parent_layers:
+        raise UserError(
+            f"The plan is for {plan.parent_layers} layers and the model has {layers}; plan again."
+        )
+    child = copy.deepcopy(dict(config)) | {"num_hidden_layers": plan.child_layers}
+    types = config.get("layer_types")
+    if types:
+        child["layer_types"] = [types[i] for i in plan.source]
+    window = config.get("max_window_layers")
+    if window is not None:
+        # Layers from max_window_layers on use the window, so it moves with the layers before it.
+        child["max_window_layers"] = (
+            sum(i < window for i in plan.source) if window < layers else plan.child_layers
+        )
+    return child
+
+
+def child_tensors(name: str, plan: LayerPlan) -> list[tuple[str, float]]:
+    """(child's name, factor) of every tensor the child makes of the parent's tensor `name`."""
+    match = _LAYER.match(name)
+    if not match:
+        return [(name, 1.0)]
+    head, layer, tail = match[1], int(match[2]), match[3]
+    factor = plan.scale if _RESIDUAL.search(tail) else (1.0,) * plan.child_layers
+    return [(f"{head}{i}{tail}", factor[i]) for i, s in enumerate(plan.source) if s == layer]
+
+
+def costs(config: Mapping, plan: LayerPlan, sequence: int = 4096) -> dict:
+    """Parameters, cache bytes a token and forward FLOPs a token of parent and child."""
+    row = {}
+    for who, c in (("parent", config), ("child", child_config(config, plan))):
+        row[f"{who}_layers"] = c["num_hidden_layers"]
+        row[f"{who}_parameters"] = sizes.parameters(c)["total"]
+        row[f"{who}_kv_bytes_per_token"] = sizes.kv_bytes_per_token(c)
+        row[f"{who}_flops_per_token"] = sizes.flops_per_token(c, sequence)
+    return row

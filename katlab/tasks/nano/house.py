@@ -1,0 +1,56 @@
+"""A house with three dials and tools that are really executed: the agent's world.
+
+Report section 6.3 lets an agent inspect and edit a code base; a model of a million parameters turns
+dials. Requests and calls have the form of the nano world's tool-use queries (`tasks.nano.world`).
+
+    house = House({"heat": 7});  house.execute('<tool_call>...</tool_call>')  # {"heat": 9}
+"""
+
+import random
+from dataclasses import dataclass
+
+from katlab.rewards.tool_call import parse_calls
+
+DIALS = ("heat", "light", "fan")
+LOWEST, HIGHEST = 0, 30
+
+
+@dataclass
+class House:
+    """Dials from LOWEST to HIGHEST and the tools that set them."""
+
+    levels: dict[str, int]
+
+    def tool(self, dial: str) -> dict:
+        """The JSON schema of a dial's tool, as the tool-use queries have it."""
+        level = {"type": "object", "properties": {"level": {"type": "integer"}}}
+        return {"name": f"set_{dial}", "parameters": level}
+
+    def request(self, rng: random.Random, dial: str, changes: int) -> tuple[str, int]:
+        """A request that starts from the dial's level now, and the level it asks for."""
+        at = self.levels[dial]
+        wanted, asked = at, ""
+        for _ in range(changes):
+            change = rng.choice([k for k in range(-9, 10) if k and LOWEST <= wanted + k <= HIGHEST])
+            wanted, asked = wanted + change, f"{asked}{change:+d}"
+        return f"The {dial} is at {at}. Set it to {at}{asked}.", wanted
+
+    def call(self, name: str, arguments: dict) -> dict:
+        """The tool's result: the new level of the dial, or an error that the agent can read."""
+        dial, level = name.removeprefix("set_"), arguments.get("level")
+        if name != f"set_{dial}" or dial not in self.levels:
+            return {"error": f"no tool {name}"}
+        if set(arguments) != {"level"} or type(level) is not int or not LOWEST <= level <= HIGHEST:
+            return {"error": f"level must be a whole number from {LOWEST} to {HIGHEST}"}
+        self.levels[dial] = level
+        return {dial: level}
+
+    def execute(self, answer: str) -> dict:
+        """Execute the one tool call in an answer; an answer without one gets an error."""
+        try:
+            calls = parse_calls(answer)
+        except (ValueError, RecursionError) as fault:
+            return {"error": str(fault)}
+        if len(calls) != 1:
+            return {"error": f"{len(calls)} tool calls where one is right"}
+        return self.call(calls[0]["name"], calls[0]["arguments"])

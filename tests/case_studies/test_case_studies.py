@@ -1,0 +1,300 @@
+import json
+import random
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from katlab import UserError, arms, template
+from katlab.case_studies import agents, chat, figures, transcript
+from katlab.case_studies import stage as case_studies
+from katlab.generation import local
+from katlab.lab import StageRun
+from katlab.tasks.nano import world
+from katlab.tasks.nano.house import House
+
+ROWS = world.queries(30, seed=0, split="eval")
+ASKED = [{"role": "user", "content": "Compute 3+4."}]
+HEAT = '<tool_call>\n{{"name": "set_heat", "arguments": {{"level": {}}}}}\n</tool_call>'
+
+
+def scripted(monkeypatch, tokenizer, speak) -> list[str]:
+    """Let `sample` answer each prompt with `speak(prompt)`; gives back the prompts it will see."""
+    seen = []
+
+    def sample(model, tok, prompts, *, max_new_tokens, **_):
+        seen.extend(prompts)
+        return [tok(speak(prompt), add_special_tokens=False)["input_ids"] for prompt in prompts]
+
+    monkeypatch.setattr(local, "sample", sample)
+    return seen
+
+
+def said(mode: str, answer: str, thought: str | None = None, judge: str = "so") -> str:
+    return template.judged(mode, judge) + template.body(mode, answer, thought) + "<|im_end|>"
+
+
+# ---- replies
+
+
+def test_reply_has_its_parts_apart(monkeypatch, tokenizer):
+    text = said("on", "7", "3+4=7", "math, think on.")
+    seen = scripted(monkeypatch, tokenizer, lambda prompt: text)
+    got = chat.reply(None, tokenizer, ASKED)
+    assert seen == [template.prompt(tokenizer, ASKED)]
+    assert (got.judge, got.thought, got.answer) == ("math, think on.", "3+4=7", "7")
+    assert (got.mode, got.forced, got.problem) == ("on", "auto", None)
+    assert got.tokens["thought"] == len(tokenizer("\n3+4=7\n")["input_ids"])
+    assert got.tokens["all"] == len(tokenizer(text)["input_ids"])
+
+
+@pytest.mark.parametrize("mode", template.MODES)
+def test_a_forced_mode_is_prefilled_and_cannot_be_refused(model, tokenizer, mode):
+    got = chat.reply(model, tokenizer, ASKED, mode, max_new_tokens=5)
+    assert got.mode == mode == got.forced
+    assert got.judge == arms.FORCED[mode]
+    assert got.tokens["all"] >= got.tokens["judge"] > 0
+
+
+def test_forced_prompt_ends_after_the_decision(monkeypatch, tokenizer):
+    seen = scripted(monkeypatch, tokenizer, lambda prompt: "<answer>\n7\n</answer><|im_end|>")
+    got = chat.reply(None, tokenizer, ASKED, "off")
+    assert seen[0].endswith(f"<judge>\n{arms.FORCED['off']}\n</judge>\n\n<think_off>\n")
+    assert (got.answer, got.problem) == ("7", None)
+
+
+def test_unknown_mode_names_the_mend(tokenizer):
+    with pytest.raises(UserError, match="auto, on or off"):
+        chat.reply(None, tokenizer, ASKED, "fast")
+
+
+def test_tools_reach_the_prompt(monkeypatch, tokenizer):
+    seen = scripted(monkeypatch, tokenizer, lambda prompt: said("off", "7"))
+    chat.reply(None, tokenizer, ASKED, tools=[House({"heat": 3}).tool("heat")])
+    assert "<tools>" in seen[0] and '"set_heat"' in seen[0]
+
+
+# ---- the house and its agents
+
+
+def test_house_executes_calls_and_says_what_is_wrong():
+    house = House({"heat": 7, "fan": 2})
+    assert house.execute(HEAT.format(9)) == {"heat": 9}
+    assert house.levels == {"heat": 9, "fan": 2}
+    assert "whole number" in house.execute(HEAT.format(31))["error"]
+    assert "whole number" in house.execute(HEAT.format("true"))["error"]
+    assert "whole number" in house.execute(HEAT.format('"9"'))["error"]
+    assert "no tool" in house.execute(HEAT.format(9).replace("heat", "door"))["error"]
+    assert "0 tool calls" in house.execute("done")["error"]
+    assert "2 tool calls" in house.execute(HEAT.format(1) * 2)["error"]
+    assert "not closed" in house.execute("<tool_call>")["error"]
+    assert house.levels == {"heat": 9, "fan": 2}
+
+
+def test_requests_look_like_the_tool_use_queries_and_add_up():
+    rng = random.Random(0)
+    row = next(r for r in ROWS if r["category"] == "tool_use")
+    dial = row["tools"][0]["name"].removeprefix("set_")
+    house = House({dial: 5})
+    assert house.tool(dial) == row["tools"][0]
+    for changes in (1, 4, 6):
+        text, wanted = house.request(rng, dial, changes)
+        assert text.startswith(f"The {dial} is at 5. Set it to 5")
+        sum_ = text.rpartition("to ")[2].removesuffix(".")
+        assert eval(sum_) == wanted and 0 <= wanted <= 30
+        assert len([c for c in sum_ if c in "+-"]) == changes
+
+
+def solver(prompt: str) -> str:
+    """A perfect agent: reads the last request and calls the tool; thinks when it is long."""
+    request = prompt.rpartition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
+    dial, asked = request.split()[1], request.rpartition("to ")[2].removesuffix(".")
+    call = HEAT.format(eval(asked)).replace("heat", dial)
+    return said("on", call, "hm") if len(asked) > 6 else said("off", call)
+
+
+def test_a_perfect_agent_reaches_every_step_and_remembers(monkeypatch, tokenizer):
+    seen = scripted(monkeypatch, tokenizer, solver)
+    walked = agents.agents(None, tokenizer, 3, seed=1, memory=1)
+    assert [len(steps) for steps in walked] == [len(agents.CHANGES)] * 3
+    frame = case_studies.step_frame(walked)
+    assert frame["reached"].all()
+    assert frame["thinks"].tolist() == [False, True, False, True] * 3
+    # Each request starts from what the last call left; one earlier exchange stays in the prompt.
+    for before, after in zip(walked[0], walked[0][1:], strict=False):
+        (level,) = before.result.values()
+        assert f"is at {level}." in after.reply.messages[-1]["content"]
+        assert json.loads(after.reply.messages[-2]["content"]) == before.result
+        assert len(after.reply.messages) == 4
+    assert "<tool_response>" in seen[-1] and "<tool_response>" not in seen[0]
+
+
+def test_an_agent_that_never_calls_reaches_nothing(monkeypatch, tokenizer):
+    scripted(monkeypatch, tokenizer, lambda prompt: said("off", "no"))
+    walked = agents.agents(None, tokenizer, 2, memory=0)
+    assert not case_studies.step_frame(walked)["reached"].any()
+    assert all(len(step.reply.messages) == 1 for steps in walked for step in steps)
+    assert walked[0][0].result == {"error": "0 tool calls where one is right"}
+
+
+# ---- transcripts
+
+
+def turns() -> list:
+    reply = chat.Reply(
+        messages=ASKED,
+        forced="off",
+        mode="off",
+        problem="unclosed",
+        judge="a < b & c",
+        thought=None,
+        answer="```x```<script>",
+        tokens={"judge": 4, "thought": 0, "answer": 6, "all": 12},
+    )
+    return [ASKED[0], reply, {"role": "tool", "content": '{"heat": 9}'}]
+
+
+def test_html_escapes_and_counts():
+    page = transcript.html(turns(), "A <case>")
+    assert "<script>" not in page and "&lt;script&gt;" in page and "a &lt; b &amp; c" in page
+    assert "A &lt;case&gt;" in page
+    for text in (
+        "<b>User</b>",
+        "<b>Judge</b>",
+        "<b>Answer</b>",
+        "<b>Tool</b>",
+        "4 tokens",
+        "forced by program",
+        "malformed: unclosed",
+        "6 tokens, 12 in all",
+    ):
+        assert text in page
+    assert "<b>Thought</b>" not in page
+
+
+def test_markdown_fences_outlast_their_text():
+    page = transcript.markdown(turns(), "A case")
+    assert page.startswith("### A case\n")
+    assert "````\n```x```<script>\n````" in page
+    assert "**Judge** (forced by program, think off, 4 tokens)" in page
+
+
+def test_a_trajectory_alternates_request_reply_and_result(monkeypatch, tokenizer):
+    scripted(monkeypatch, tokenizer, solver)
+    ((*steps,),) = [agents.agents(None, tokenizer, 1)[0]]
+    kinds = [kind for kind, _, _ in transcript.boxes(agents.trajectory(steps))]
+    assert (
+        kinds
+        == (["User", "Judge", "Answer", "Tool"] + ["User", "Judge", "Thought", "Answer", "Tool"])
+        * 2
+    )
+
+
+# ---- the stage
+
+
+def test_showcases_take_the_first_fitting_rows(monkeypatch, tokenizer):
+    scripted(monkeypatch, tokenizer, lambda prompt: said("off", "7"))
+    cases = case_studies.showcases(None, tokenizer, ROWS)
+    (simple, _), (hard, _), (told_off, _), (told_on, _) = cases.values()
+    assert simple == next(r for r in ROWS if r["difficulty"] == 1)
+    assert hard == next(r for r in ROWS if r["difficulty"] == 5)
+    assert told_off["messages"][-1]["content"].endswith(" Do not think.")
+    assert told_on["messages"][-1]["content"].endswith(" Think deeper.")
+
+
+def cases_of(model_of: dict[str, str]) -> pd.DataFrame:
+    """Graded replies where every case has one mode; d(ifficulty) decides it for "gate"."""
+    rows = []
+    for case, mode in model_of.items():
+        for row in ROWS:
+            own = ("off" if row["difficulty"] == 1 else "on") if mode == "gate" else mode
+            rows.append(
+                {
+                    "id": row["id"],
+                    "difficulty": row["difficulty"],
+                    "case": case,
+                    "mode": own,
+                    "thinks": own == "on",
+                    "correct": True,
+                    "problem": None,
+                    "well_formed": True,
+                    "tokens": 90 if own == "on" else 30,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+CASES = {
+    "plain": "gate",
+    "told on": "on",
+    "told off": "off",
+    "forced on": "on",
+    "forced off": "off",
+    "teacher": "on",
+}
+STEPS = pd.DataFrame(
+    {
+        "id": [0, 0, 1, 1],
+        "step": [1, 2, 1, 2],
+        "changes": [1, 6, 1, 6],
+        "mode": ["off", "on"] * 2,
+        "thinks": [False, True] * 2,
+        "reached": [True] * 4,
+        "tokens": 30,
+        "problem": None,
+    }
+)
+
+
+def test_a_model_that_obeys_holds_every_claim():
+    rows = figures.verdict(cases_of(CASES), STEPS)
+    assert [held for *_, held in rows] == [True] * 8
+    assert rows[1][2] == "-67% [-67%, -67%]"
+
+
+@pytest.mark.parametrize(
+    ("change", "failing"),
+    [
+        ({"plain": "on"}, ["simple query", "fewer tokens"]),
+        ({"plain": "off"}, ["hard query"]),
+        ({"told off": "on"}, ["Do not think"]),
+        ({"told on": "gate"}, ["Think deeper"]),
+    ],
+)
+def test_a_model_that_does_not_fails_just_there(change, failing):
+    rows = figures.verdict(cases_of(CASES | change), STEPS)
+    failed = [claim for claim, _, _, held in rows if not held]
+    assert len(failed) == len(failing)
+    assert all(word in claim for word, claim in zip(failing, failed, strict=True))
+
+
+def test_agents_that_never_switch_or_miss_their_goal_fail():
+    idle = STEPS.assign(thinks=False, reached=[True, False, False, False])
+    failed = [claim for claim, *_, held in figures.verdict(cases_of(CASES), idle) if not held]
+    assert len(failed) == 2 and "switches" in failed[0] and "tool calls" in failed[1]
+
+
+def test_by_case_counts_prompts():
+    table = figures.by_case(cases_of(CASES))
+    assert table["prompts"].tolist() == [30] * 6
+    assert table.loc["plain", "think-on rate"].startswith("80.0%")
+
+
+def test_run_writes_what_results_reads(tmp_path, model, tokenizer):
+    final = StageRun.create(tmp_path, "r", "05_step_srpo")
+    model.save_pretrained(final.checkpoints / "student")
+    tokenizer.save_pretrained(final.checkpoints / "student")
+    final.finish()
+    stage = StageRun.create(tmp_path, "r", "07_case_studies")
+    stage.settings = SimpleNamespace(
+        prompts=12, agents=2, memory=1, temperature=1.0, max_new_tokens=4
+    )
+    stage.config.model.teacher_on = str(final.checkpoints / "student")
+    headline = case_studies.run(stage)
+    cases, steps = case_studies.results(stage.dir)
+    assert len(cases) == 6 * 12 and len(steps) == 2 * len(agents.CHANGES)
+    assert steps["reached"].mean() == headline["agent_steps_reached"]
+    assert len(figures.verdict(cases, steps)) == 8
+    assert isinstance(case_studies.teacher_reply(stage, ROWS[0]), str)
+    assert case_studies.run(stage) == headline

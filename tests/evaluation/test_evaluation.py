@@ -1,0 +1,460 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from katlab import UserError, arms, intervals, template
+from katlab.evaluation import figures, tables
+from katlab.evaluation import routing as metrics
+from katlab.evaluation import stage as evaluation
+from katlab.generation import local
+from katlab.lab import StageRun
+from katlab.tasks.nano import world
+
+ROWS = world.queries(30, seed=0, split="eval")
+
+
+def samples(ids: str, arm: str, modes: str, correct: list, tokens: list, **extra) -> pd.DataFrame:
+    """A hand-made frame: one letter an id and, for the mode, n (on), f (off) or - (none)."""
+    modes = [{"n": "on", "f": "off", "-": None}[m] for m in modes]
+    frame = pd.DataFrame({"id": list(ids), "category": "math", "difficulty": 1, "arm": arm})
+    frame["sample"] = frame.groupby("id").cumcount()
+    frame["mode"], frame["correct"] = (pd.Series(v, dtype=object) for v in (modes, correct))
+    return frame.assign(tokens=tokens, **extra)
+
+
+# ---- run_arm
+
+
+def scripted(monkeypatch, tokenizer, completions: list[str]) -> list[str]:
+    """Let `sample` return these completions; gives back the list that its prompts will be in."""
+    seen = []
+
+    def sample(model, tok, prompts, *, max_new_tokens, **_):
+        seen.extend(prompts)
+        return [tok(text, add_special_tokens=False)["input_ids"] for text in completions]
+
+    monkeypatch.setattr(local, "sample", sample)
+    return seen
+
+
+def count(tokenizer, text: str) -> int:
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def test_auto_arm_measures_each_part_and_grades_the_answer_span(monkeypatch, tokenizer):
+    row = next(r for r in ROWS if r["category"] == "math")
+    right, wrong = row["direct"], str(int(row["direct"]) + 1)
+    off = f"go\n</judge>\n\n<think_off>\n<answer>\n{right}\n</answer><|im_end|>"
+    on = f"go\n</judge>\n\n<think_on>\n<think>\n{right}\n</think>\n\n<answer>\n{wrong}\n</answer>"
+    seen = scripted(monkeypatch, tokenizer, [off, on + "<|im_end|>"])
+    frame = arms.run_arm(None, tokenizer, [row], "auto", max_new_tokens=9, samples=2)
+    assert seen == [template.prompt(tokenizer, row["messages"])] * 2
+    assert frame["sample"].tolist() == [0, 1]
+    assert frame["mode"].tolist() == ["off", "on"]
+    assert frame["problem"].tolist() == [None, None]
+    assert frame["correct"].tolist() == [True, False]
+    assert frame["tokens"].tolist() == [count(tokenizer, off), count(tokenizer, on) + 1]
+    assert frame["judge_tokens"].tolist() == [
+        count(tokenizer, "go\n</judge>\n\n<think_off>"),
+        count(tokenizer, "go\n</judge>\n\n<think_on>"),
+    ]
+    assert frame["thought_tokens"].tolist() == [0, count(tokenizer, f"\n{right}\n")]
+    assert frame["answer_tokens"].tolist() == [
+        count(tokenizer, f"\n{right}\n"),
+        count(tokenizer, f"\n{wrong}\n"),
+    ]
+    assert frame["completion"][0] == off
+
+
+def test_forced_judge_arm_counts_its_prefill(monkeypatch, tokenizer):
+    row = next(r for r in ROWS if r["category"] == "math")
+    rest = f"<answer>\n{row['direct']}\n</answer><|im_end|>"
+    seen = scripted(monkeypatch, tokenizer, [rest])
+    frame = arms.run_arm(None, tokenizer, [row], "off", max_new_tokens=9)
+    prefill = template.judged("off", arms.FORCED["off"])
+    assert seen[0].endswith("<judge>\n" + prefill)
+    assert (frame["mode"][0], frame["problem"][0], frame["correct"][0]) == ("off", None, True)
+    assert frame["tokens"][0] == count(tokenizer, prefill) + count(tokenizer, rest)
+    assert frame["judge_tokens"][0] == count(tokenizer, prefill.removesuffix("\n"))
+    assert frame["completion"][0] == prefill + rest
+
+
+def test_trigger_arm_has_no_judge_and_counts_only_what_was_generated(monkeypatch, tokenizer):
+    row = next(r for r in ROWS if r["category"] == "math")
+    rest = f"<think>\n1\n</think>\n\n<answer>\n{row['direct']}\n</answer><|im_end|>"
+    seen = scripted(monkeypatch, tokenizer, [rest])
+    frame = arms.run_arm(None, tokenizer, [row], "on", "trigger", max_new_tokens=9)
+    assert seen[0].endswith("<|im_start|>assistant\n<think_on>\n")
+    assert (frame["mode"][0], frame["problem"][0], frame["correct"][0]) == ("on", None, True)
+    assert frame["tokens"][0] == count(tokenizer, rest)
+    assert frame["judge_tokens"][0] == 0
+    assert frame["completion"][0] == "<think_on>\n" + rest
+
+
+@pytest.mark.parametrize(
+    ("ending", "problem"),
+    [
+        ("<think_off>\n<answer>\n{}", "truncated"),
+        ("<think_off>\n<answer>\n{}<|im_end|>", "unclosed"),
+        ("no decision<|im_end|>", "missing decision"),
+    ],
+)
+def test_an_answer_that_never_closes_is_wrong(monkeypatch, tokenizer, ending, problem):
+    row = next(r for r in ROWS if r["category"] == "math")
+    text = "go\n</judge>\n\n" + ending.format(row["direct"])
+    scripted(monkeypatch, tokenizer, [text])
+    frame = arms.run_arm(None, tokenizer, [row], "auto", max_new_tokens=9)
+    assert frame["problem"][0] == problem
+    assert frame["correct"][0] is False
+
+
+def test_unscorable_stays_none(monkeypatch, tokenizer):
+    row = next(r for r in ROWS if r["category"] == "tool_use")
+    text = f"go\n</judge>\n\n<think_off>\n<answer>\n{row['direct']}\n</answer><|im_end|>"
+    broken = row | {"reference": {"tools": "none"}}
+    scripted(monkeypatch, tokenizer, [text, text])
+    frame = arms.run_arm(None, tokenizer, [row, broken], "auto", max_new_tokens=9)
+    assert frame["correct"].tolist() == [True, None]
+
+
+def test_run_arm_follows_the_rows_and_the_seed(model, tokenizer):
+    first, again, other = (
+        arms.run_arm(
+            model, tokenizer, ROWS[:6], "on", max_new_tokens=8, samples=2, seed=seed, batch_size=5
+        )
+        for seed in (0, 0, 1)
+    )
+    assert first["id"].tolist() == [r["id"] for r in ROWS[:6] for _ in range(2)]
+    pd.testing.assert_frame_equal(first, again)
+    assert first["completion"].tolist() != other["completion"].tolist()
+    assert list(first.columns) == [
+        *("id", "category", "difficulty", "arm", "sample", "mode", "problem", "correct"),
+        *("tokens", "judge_tokens", "thought_tokens", "answer_tokens", "completion"),
+    ]
+    parts = first[["judge_tokens", "thought_tokens", "answer_tokens"]].sum(axis=1)
+    assert (parts <= first["tokens"]).all()
+
+
+def test_there_is_no_auto_arm_before_the_cold_start(tokenizer):
+    with pytest.raises(UserError, match="on or off with the trigger style"):
+        arms.run_arm(None, tokenizer, ROWS[:1], "auto", "trigger", max_new_tokens=8)
+
+
+# ---- intervals
+
+
+def test_bootstrap_mean_leaves_out_the_unscorable():
+    frame = samples("aabb", "auto", "nnnn", [True, False, True, None], [1, 2, 3, 6])
+    assert intervals.bootstrap(frame, "correct")[0] == pytest.approx(2 / 3)
+    assert intervals.bootstrap(frame, "tokens")[0] == 3
+
+
+def test_bootstrap_resamples_prompts_not_samples():
+    # Two prompts, one always right, one always wrong: a resample has mean 0, 1/2 or 1 with
+    # probability 1/4, 1/2, 1/4, however many samples each prompt has.
+    few = samples("ab", "auto", "nn", [True, False], [1, 1])
+    many = samples("ab" * 50, "auto", "nn" * 50, [True, False] * 50, [1] * 100)
+    assert (
+        intervals.bootstrap(few, "correct") == intervals.bootstrap(many, "correct") == (0.5, 0, 1)
+    )
+
+
+def test_bootstrap_is_a_function_of_its_seed():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"id": np.arange(40), "tokens": rng.normal(size=40)})
+    assert intervals.bootstrap(frame, "tokens") == intervals.bootstrap(frame, "tokens")
+    assert intervals.bootstrap(frame, "tokens") != intervals.bootstrap(frame, "tokens", seed=1)
+    shuffled = frame.sample(frac=1, random_state=1)
+    assert intervals.bootstrap(frame, "tokens") == pytest.approx(
+        intervals.bootstrap(shuffled, "tokens")
+    )
+
+
+def test_bootstrap_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    held = 0
+    for trial in range(200):
+        frame = pd.DataFrame({"id": np.arange(60), "tokens": rng.exponential(size=60)})
+        _, low, high = intervals.bootstrap(frame, "tokens", n=400, seed=trial)
+        held += low <= 1 <= high
+    assert 0.88 <= held / 200 <= 0.99
+
+
+def test_paired_difference_cancels_what_prompts_share():
+    a = samples("abcd", "auto", "nnnn", [True] * 4, [11, 21, 31, 41])
+    b = samples("abcd", "auto", "nnnn", [True] * 4, [10, 20, 30, 40])
+    assert intervals.paired_difference(a, b, "tokens") == (1, 1, 1)
+
+
+def test_paired_difference_uses_shared_prompts_and_may_be_relative():
+    a = samples("abz", "auto", "nnn", [True, True, False], [6, 10, 900])
+    b = samples("aabb", "auto", "nnnn", [True, False, True, None], [8, 12, 8, 12])
+    assert intervals.paired_difference(a, b, "tokens")[0] == -2
+    assert intervals.paired_difference(a, b, "tokens", relative=True)[0] == pytest.approx(-0.2)
+    assert intervals.paired_difference(a, b, "correct")[0] == pytest.approx(1 - 2 / 3)
+
+
+def test_paired_difference_needs_shared_prompts():
+    a = samples("a", "auto", "n", [True], [1])
+    b = samples("b", "auto", "n", [None], [1])
+    with pytest.raises(UserError, match="share no prompt"):
+        intervals.paired_difference(a, b, "correct")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.booleans(), min_size=2, max_size=30))
+def test_interval_holds_the_mean_and_stays_in_range(correct):
+    frame = samples("x" * len(correct), "auto", "n" * len(correct), correct, [1] * len(correct))
+    frame["id"] = np.arange(len(correct))
+    mean, low, high = intervals.bootstrap(frame, "correct", n=200)
+    assert mean == pytest.approx(np.mean(correct))
+    assert 0 <= low <= high <= 1
+
+
+# ---- the gate
+
+
+# Four prompts, forced arms of two samples: p_on = 1, 1, 1/2, 0 and p_off = 1, 0, 0, 1/2.
+ON = samples("aabbccdd", "on", "n" * 8, [1, 1, 1, 1, 1, 0, 0, 0], [10, 10, 20, 20, 30, 30, 40, 40])
+OFF = samples("aabbccdd", "off", "f" * 8, [1, 1, 0, 0, 0, 0, 1, 0], [2] * 8)
+
+
+def test_pass_rates_and_better_mode():
+    assert metrics.pass_rates(ON).to_dict() == {"a": 1, "b": 1, "c": 0.5, "d": 0}
+    best = metrics.better_mode(ON, OFF, per=["id"])
+    assert best.to_dict() == {"a": "off", "b": "on", "c": "on", "d": "off"}
+    wary = metrics.better_mode(ON, OFF, delta=0.5, per=["id"])
+    assert wary.to_dict() == {"a": "off", "b": "on", "c": "off", "d": "off"}
+
+
+def test_better_mode_of_a_cell_pools_its_prompts():
+    on = ON.assign(difficulty=[1, 1, 2, 2, 2, 2, 1, 1])  # cell 1: a, d; cell 2: b, c
+    best = metrics.better_mode(on, OFF)  # cell 1: p_on 0.5 < p_off 0.75; cell 2: 0.75 > 0
+    assert best.to_dict() == {"a": "off", "b": "on", "c": "on", "d": "off"}
+
+
+def test_hybrid_accuracy_and_f1_by_hand():
+    best = pd.Series({"a": "off", "b": "on", "c": "on", "d": "off"})
+    auto = samples("abcd", "auto", "nnf-", [1, 1, 0, 0], [1] * 4)
+    # Only b agrees; on is chosen for a and b, right for b, wanted for b and c: P = R = 1/2.
+    assert metrics.decisions(auto, best) == {
+        "hybrid_accuracy": 0.25,
+        "decision_f1": 0.5,
+        "should_think": 0.5,
+    }
+
+
+def test_f1_where_nothing_thinks_and_nothing_should():
+    auto = samples("ab", "auto", "ff", [1, 1], [1, 1])
+    assert metrics.decisions(auto, pd.Series({"a": "off", "b": "off"}))["decision_f1"] == 0
+
+
+def test_random_router_mixes_the_forced_arms_prompt_by_prompt():
+    coin = metrics.random_router(ON, OFF, 0.25).set_index("id")
+    assert coin["correct"].to_dict() == {"a": 1, "b": 0.25, "c": 0.125, "d": 0.375}
+    assert coin["tokens"].to_dict() == {"a": 4, "b": 6.5, "c": 9, "d": 11.5}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0, 1))
+def test_random_router_lies_between_the_arms(rate):
+    coin = metrics.random_router(ON, OFF, rate)
+    assert coin["correct"].mean() == pytest.approx(rate * 0.625 + (1 - rate) * 0.375)
+
+
+def test_oracle_scores_on_the_half_it_did_not_choose_by():
+    oracle = metrics.oracle_router(ON, OFF, per=["id"])
+    got = oracle.sort_values(["id", "mode"]).groupby("id")["correct"].apply(list).to_dict()
+    # c: sample 0 says on and scores sample 1 (0), sample 1 ties, off, and scores off's sample 0.
+    # d: sample 0 says off, scores 0; sample 1 ties, off, scores 1.
+    assert got == {"a": [1, 1], "b": [1, 1], "c": [0, 0], "d": [0, 1]}
+    auto = samples("abcd", "auto", "nfnf", [1, 0, 1, 0], [10, 2, 30, 2])
+    assert intervals.paired_difference(oracle, auto, "correct")[0] == 5 / 8 - 1 / 2  # regret
+    assert oracle["tokens"].mean() == (2 + 2 + 20 + 20 + 30 + 2 + 2 + 2) / 8
+
+
+def test_oracle_needs_two_samples():
+    with pytest.raises(UserError, match="forced_samples"):
+        metrics.oracle_router(ON[ON["sample"] == 0], OFF)
+
+
+def answered(text: str, judge: str = "go") -> str:
+    return f"{judge}\n</judge>\n\n<think_off>\n<answer>\n{text}\n</answer>"
+
+
+def test_leakage_counts_tokens_and_markers():
+    on = samples("ab", "on", "nn", [1, 1], [9, 9], answer_tokens=[3, 5], problem=None)
+    off = samples("ab", "off", "ff", [1, 1], [9, 9], answer_tokens=[4, 9], problem=None)
+    on["completion"] = [answered("7"), answered("7")]
+    off["completion"] = [answered("Wait, 3+4=7"), answered("7, checked later")]
+    assert metrics.leakage(on, off) == {
+        "answer_tokens_off_minus_on": 2.5,
+        "marked_on": 0,
+        "marked_off": 0.5,  # "checked" is not the marker "check"
+    }
+
+
+def test_leakage_without_a_well_formed_pair_is_unknown():
+    on = samples("a", "on", "n", [1], [9], answer_tokens=[3], problem="truncated", completion="")
+    off = samples("a", "off", "f", [1], [9], answer_tokens=[4], problem=None)
+    leaks = metrics.leakage(on, off.assign(completion=answered("7")))
+    assert leaks["answer_tokens_off_minus_on"] is None
+
+
+def test_judge_agreement_wants_the_mode_named_and_no_other():
+    auto = samples("abcde", "auto", "nfff-", [1] * 5, [1] * 5)
+    auto["completion"] = [
+        answered("7", "hard, think on."),
+        answered("7", "use THINK-OFF mode"),
+        answered("7", "think on or think off"),
+        answered("7", "no mode"),
+        "think on",
+    ]
+    assert metrics.judge_agreement(auto) == 0.5
+
+
+def test_failures_name_every_problem():
+    frame = pd.DataFrame({"problem": ["truncated", None, "truncated", "two decisions"]})
+    shares = metrics.failures(frame)
+    assert shares["truncated"] == 0.5 and shares["two decisions"] == 0.25
+    assert shares.sum() == 0.75 and list(shares.index) == list(template.PROBLEMS)
+
+
+# ---- the stage
+
+
+def population(prompts: int = 120) -> pd.DataFrame:
+    """All systems' samples of a world where thinking helps from difficulty 2 on."""
+    rng = np.random.default_rng(0)
+    thinks = {"cold start": [0.8, 1, 1, 1, 1], "final": [0.1, 1, 1, 1, 1]}
+    plan = [(s, arm, 1 if arm == "auto" else 2) for s in thinks for arm in arms.ARMS]
+    plan += [(s, arm, 1) for s, arm in (("distilled", "on"), ("distilled", "off"))]
+    plan += [("teacher on", "on", 1), ("teacher off", "off", 1)]
+    rows = []
+    for system, arm, n in plan:
+        for i in range(prompts):
+            difficulty = i // 6 % 5 + 1
+            for sample in range(n):
+                on = rng.random() < thinks[system][difficulty - 1] if arm == "auto" else arm == "on"
+                right = rng.random() < (0.9 if on or difficulty == 1 else 0.1)
+                label = (f"q{i}", world.CATEGORIES[i % 6], difficulty, system, arm, sample)
+                rows.append((*label, "on" if on else "off", right, 90 if on else 30))
+    columns = ["id", "category", "difficulty", "system", "arm", "sample", "mode", "correct"]
+    frame = pd.DataFrame(rows, columns=[*columns, "tokens"])
+    frame = frame.assign(problem=None, judge_tokens=20, answer_tokens=3)
+    frame["thought_tokens"] = np.where(frame["mode"] == "on", 50, 0)
+    frame["completion"] = [answered("7", f"think {mode}.") for mode in frame["mode"]]
+    return arms.with_flags(frame)
+
+
+def test_a_gate_that_knows_when_beats_a_coin_and_one_that_does_not_does_not():
+    arms = population()
+    figures_ = metrics.summarize(arms, "final")
+    assert figures_["gain_over_random"][1] > 0
+    assert figures_["hybrid_accuracy"] > 0.85
+    assert metrics.alarms(figures_) == []
+    auto = (arms["system"] == "final") & (arms["arm"] == "auto")
+    blind = arms.copy()
+    rng = np.random.default_rng(1)
+    blind.loc[auto, "mode"] = rng.choice(["on", "off"], auto.sum())
+    blind.loc[auto, "correct"] = rng.random(auto.sum()) < np.where(
+        blind.loc[auto, "mode"] == "on", 0.9, 0.26
+    )
+    blind["thinks"] = blind["mode"].eq("on")
+    alarms = metrics.alarms(metrics.summarize(blind, "final"))
+    assert any("coin" in sentence for sentence in alarms)
+
+
+def test_a_collapsed_gate_rings():
+    arms = population()
+    arms.loc[arms["arm"] == "auto", ["mode", "thinks"]] = ["on", True]
+    assert "collapsed" in metrics.alarms(metrics.summarize(arms, "final"))[0]
+
+
+def test_verdict_rows_hold_or_not():
+    arms = population()
+    summary = {name: metrics.summarize(arms, name) for name in evaluation.JUDGED}
+    held = {claim: ok for claim, _, _, ok in tables.verdict(arms, summary)}
+    tokens = next(ok for claim, ok in held.items() if "19 %" in claim)
+    change = tables.difference(arms, "tokens", relative=True)[0]
+    assert tokens == (change <= -0.19) and not tokens  # 8 tokens of 88 are not 19 %
+    assert sum(ok is False for ok in held.values()) == 1
+
+
+def test_tables_name_their_prompts():
+    arms = population()
+    table = tables.table_4(arms)
+    assert table.index.names == ["group", "category", "prompts"]
+    assert table.index.get_level_values("prompts").tolist() == [20] * 6 + [120]
+    auto = metrics.pick(arms, "final", "auto")
+    assert table["final, auto"].iloc[-1] == 100 * auto["correct"].mean()
+    assert "font-weight:700" in tables.ranked(table).to_html().replace(" ", "")
+    gate = tables.gate({"final": metrics.summarize(arms, "final")})
+    assert gate.loc["prompts", "final"] == 120
+    routers = tables.routers(arms)
+    assert routers.loc["always on", "tokens"] == 90 and routers.loc["always off", "tokens"] == 30
+    assert (routers["prompts"] == 120).all()
+    direct = tables.by_direct_pass_rate(arms)
+    assert direct["prompts"].sum() == 120 and list(direct.index) == [0, 0.5, 1]
+    assert direct.loc[0, "think_on"] > direct.loc[1, "think_on"]
+    assert tables.outcomes(arms)["samples"].sum() == 120
+    assert tables.failure_table(arms)["samples"].sum() == 2 * 600 + 2 * 120
+    assert (tables.cells(arms)["prompts a cell"] == 4).all()
+    summary = {"final": metrics.summarize(arms, "final")}
+    assert tables.leaks(summary).loc["alarms", "final"] == "none"
+
+
+def test_every_figure_has_a_title_and_labels():
+    arms = population()
+    drawn = [
+        figures.think_on(arms),
+        figures.think_on_map(arms),
+        figures.tokens(arms),
+        figures.teacher_tokens(arms),
+        figures.routers(tables.routers(arms)),
+    ]
+    for figure in drawn:
+        assert figure.get_suptitle() or figure.axes[0].get_title()
+        assert all(axis.get_xlabel() or axis.get_ylabel() for axis in figure.axes)
+
+
+def test_labels_are_set_apart_in_order():
+    placed = figures._apart(np.array([0.5, 0.5, 0.9]), 0.1)
+    assert sorted(placed) == list(placed[[0, 1, 2]])
+    assert np.diff(placed).min() >= 0.1 - 1e-9
+
+
+def test_run_writes_what_load_reads(tmp_path, model, tokenizer, monkeypatch):
+    for name in ("03_mtp_distillation", "04_cold_start", "05_step_srpo"):
+        made = StageRun.create(tmp_path, "r", name)
+        model.save_pretrained(made.checkpoints / "student")
+        tokenizer.save_pretrained(made.checkpoints / "student")
+        made.finish()
+    stage = StageRun.create(tmp_path, "r", "06_evaluation")
+    stage.settings = SimpleNamespace(
+        prompts=30,
+        samples=1,
+        forced_samples=2,
+        temperature=1.0,
+        max_new_tokens=4,
+        delta=0.0,
+    )
+    teacher = str(tmp_path / "r" / "05_step_srpo" / "checkpoints" / "student")
+    stage.config.model.teacher_on = stage.config.model.teacher_off = teacher
+    headline = evaluation.run(stage)
+    arms, summary = evaluation.load(stage.dir)
+    assert len(arms) == 30 * (1 + 1 + 5 + 5 + 2)
+    assert summary["final"]["think_on"][0] == headline["final_think_on"]
+    record = json.loads((stage.dir / "run.json").read_text())
+    assert record["headline"]["cold_start_well_formed"] == headline["cold_start_well_formed"]
+    pd.testing.assert_series_equal(
+        tables.table_4(arms)["final, auto"],
+        tables.table_4(arms)["cold start, auto"],
+        check_names=False,
+    )  # the same weights under both names
+    assert evaluation.run(stage) == headline

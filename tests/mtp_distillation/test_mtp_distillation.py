@@ -1,0 +1,364 @@
+"""Stage 1 on models of a few thousand parameters: the loss, both arms, resume, two ranks, LoRA."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+
+from katlab import UserError, template
+from katlab.lab import StageRun, profiles
+from katlab.mtp_distillation import mtp, uld
+from katlab.mtp_distillation import signals as data
+from katlab.mtp_distillation import stage as distillation
+from katlab.tasks.nano import build, world
+
+PROFILE = """
+[model]
+student = "unused"
+queries = "nano"
+teacher_off = "{root}/teacher"
+teacher_on = "{root}/teacher"
+dtype = "float32"
+quantize = "none"
+bf16 = false
+gradient_checkpointing = false
+sample_batch = 8
+[lora]
+enabled = false
+r = 4
+alpha = 8
+dropout = 0.0
+target_modules = ["q_proj", "v_proj"]
+[mtp_distillation]
+max_rows = 24
+held_out = 4
+steps = 4
+batch_size = 4
+gradient_accumulation = 1
+learning_rate = 1e-2
+warmup = 1
+weight_decay = 0.0
+adam_beta2 = 0.98
+max_length = 400
+uld_weight = 1.0
+chunk_weight = 0.5
+uld_top_k = 8
+temperature = 1.0
+head_chunk = 4096
+mtp_depth = 2
+mtp_weight_start = 0.3
+mtp_weight_end = 0.1
+voter_steps = [3]
+ce_control = false
+capture_batch_size = 8
+logging_steps = 1
+save_steps = 2
+eval_prompts = 2
+eval_temperature = 0.0
+max_new_tokens = 2
+"""
+
+
+def tiny(vocab: int) -> Qwen3ForCausalLM:
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=vocab,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def corpus(n: int) -> list[dict]:
+    rows = []
+    for index, query in enumerate(world.queries(n, seed=0, split="train")):
+        on = index % 3 == 0
+        regime = {"mode": "on"} if on else {"mode": "off", "thought": None}
+        rows.append(query | regime | {"answer": query["direct"]})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """Upstream stages, a teacher with another tokenizer, and a profile, made once."""
+    root = tmp_path_factory.mktemp("distillation")
+    rows = corpus(28)
+    text = [message["content"] for row in rows for message in row["messages"]]
+    text += [f"{row['thought']}\n{row['answer']}" for row in rows]
+    for kind, folder in (("student", "student"), ("teacher", "teacher")):
+        tokenizer = build.tokenizer(kind, text)
+        tiny(len(tokenizer)).save_pretrained(root / folder)
+        tokenizer.save_pretrained(root / folder)
+    (root / "profiles").mkdir()
+    (root / "profiles" / "nano.toml").write_text(PROFILE.format(root=root))
+    with (root / "corpus.jsonl").open("w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    return root
+
+
+@pytest.fixture
+def make(root, tmp_path, monkeypatch):
+    """make("run", steps=2, ...): stage 03 of a run whose upstream is done."""
+    monkeypatch.setattr(profiles, "FOLDER", root / "profiles")
+
+    def made(run: str = "run", lora: bool = False, **settings) -> StageRun:
+        for name in ("01_layer_saturation", "02_dual_regime_data"):
+            (tmp_path / run / name / "checkpoints").mkdir(parents=True)
+            (tmp_path / run / name / "run.json").write_text('{"state": "done"}')
+        shutil.copytree(
+            root / "student", tmp_path / run / "01_layer_saturation/checkpoints/student"
+        )
+        shutil.copy(root / "corpus.jsonl", tmp_path / run / "02_dual_regime_data")
+        overrides = {f"mtp_distillation.{key}": value for key, value in settings.items()}
+        overrides["lora.enabled"] = lora
+        return StageRun.create(tmp_path, run, "03_mtp_distillation", overrides=overrides)
+
+    return made
+
+
+def weights(stage: StageRun) -> dict[str, torch.Tensor]:
+    """Every tensor of every folder the stage left, by folder and name."""
+    return {
+        f"{path.parent.relative_to(stage.checkpoints)}/{name}": tensor
+        for pattern in ("*/*.safetensors", "voters/*/*.safetensors")
+        for path in sorted(stage.checkpoints.glob(pattern))
+        for name, tensor in load_file(path).items()
+    }
+
+
+def logged(stage: StageRun, arm: str, key: str) -> list[float]:
+    return [row[key] for row in stage.metrics() if row.get("phase") == arm and key in row]
+
+
+@pytest.fixture(scope="module")
+def tokenizers(root):
+    student = AutoTokenizer.from_pretrained(root / "student")
+    template.add_tags(student)
+    return student, AutoTokenizer.from_pretrained(root / "teacher")
+
+
+def fake_signals(rows, teacher) -> list[uld.Signal]:
+    """A teacher of made-up certainty: rank-1 mass by row and token, the rest in the tail."""
+    torch.manual_seed(0)
+    signals = []
+    for row in rows:
+        ends = uld.byte_ends(teacher, data.reply_of(row))
+        top = torch.rand(len(ends), 1)
+        signals.append(uld.Signal(torch.tensor(ends), top, 1 - top[:, 0], top[:, 0].log()))
+    return signals
+
+
+def test_loss_begins_after_the_trigger_token(tokenizers):
+    student, _ = tokenizers
+    rows = corpus(12)
+    dataset, _ = data.examples(rows, student, None, 400)
+    for row, example in zip(rows, dataset, strict=True):
+        cut = example["labels"].count(-100)
+        prompt, reply = example["input_ids"][:cut], example["labels"][cut:]
+        assert student.decode(prompt).endswith(f"<think_{row['mode']}>\n")
+        assert student.decode(reply) == (
+            template.body(row["mode"], row["answer"], row["thought"]) + "<|im_end|>"
+        )
+        assert reply == example["input_ids"][cut:]
+
+
+def test_paired_groups_spell_the_same_thought_and_answer(tokenizers):
+    student, teacher = tokenizers
+    for row in corpus(30):
+        body = template.body(row["mode"], row["answer"], row["thought"]).encode()
+        reply = data.reply_of(row).encode()
+        ours = uld.byte_ends(student, body.decode())
+        theirs = uld.byte_ends(teacher, reply.decode())
+        spelled = b""
+        for (first, last), (start, stop) in data.paired(row, ours, theirs):
+            text = body[ours[first - 1] if first else 0 : ours[last - 1]]
+            assert text == reply[theirs[start - 1] if start else 0 : theirs[stop - 1]]
+            spelled += text
+        assert spelled.decode() == (row["thought"] or "") + row["answer"]
+
+
+def test_one_teacher_position_moves_the_one_state_that_predicts_its_token(tokenizers):
+    """The off-by-one test: the token at t is predicted by the state at t-1, at depth k by t-1-k."""
+    student, teacher = tokenizers
+    rows = [row for row in corpus(12) if row["mode"] == "on"][:2]
+    dataset, tables = data.examples(rows, student, fake_signals(rows, teacher), 400)
+    hit = next(at for at, row in enumerate(dataset[1]["signal"]) if row >= 0)
+    head = torch.nn.Linear(8, len(student), bias=False)
+    moved = data.Tables(tables.top.clone(), tables.tail.clone(), tables.chunk_logp)
+    moved.top[dataset[1]["signal"][hit]] = 0.0
+    moved.tail[dataset[1]["signal"][hit]] = 1.0
+    for depth in (0, 1, 2):
+        gradients = []
+        for table in (tables, moved):
+            batch = data.Collator(table, student.pad_token_id)(list(dataset))
+            width = batch["labels"].shape[1] - depth
+            states = torch.randn(2, width, 8, generator=torch.Generator().manual_seed(0))
+            states.requires_grad_()
+            row, at = mtp.targets(batch["labels"], depth)
+            found = uld.token_losses(
+                states[row, at - 1 - depth],
+                head,
+                batch["labels"][row, at],
+                batch["signal"][row, at],
+                batch["top"],
+                batch["tail"],
+            )
+            found.uld.sum().backward()
+            gradients.append(states.grad)
+        changed = (gradients[0] - gradients[1]).abs().amax(-1).nonzero().tolist()
+        assert changed == [[1, hit - 1 - depth]]
+
+
+def test_collator_fetches_what_the_rows_point_to(tokenizers):
+    student, teacher = tokenizers
+    rows = corpus(9)
+    dataset, tables = data.examples(rows, student, fake_signals(rows, teacher), 400)
+    chosen = [dataset[7], dataset[2]]
+    batch = data.Collator(tables, student.pad_token_id)(chosen)
+    for i, example in enumerate(chosen):
+        for at, (signal, chunk) in enumerate(zip(example["signal"], example["chunk"], strict=True)):
+            near, group = batch["signal"][i, at], batch["chunk"][i, at]
+            assert (near < 0) == (signal < 0) and (group < 0) == (chunk < 0)
+            assert signal < 0 or batch["top"][near] == tables.top[signal]
+            assert chunk < 0 or batch["chunk_logp"][group] == tables.chunk_logp[chunk]
+        size = len(example["input_ids"])
+        assert batch["attention_mask"][i].tolist() == [
+            int(at < size) for at in range(batch["input_ids"].shape[1])
+        ]
+
+
+def test_stage_writes_students_that_load_by_themselves(make):
+    stage = make(voter_steps=[4], ce_control=True)
+    metrics = distillation.run(stage)
+    json.dumps(metrics, allow_nan=False)
+    assert {"kd_on", "student_off_1", "ce_on", "mtp_gain", "acceptance_2"} <= metrics.keys()
+    left = weights(stage)
+    folders = {name.partition("/")[0] for name in left}
+    assert folders == {"kd", "student", "voters", "mtp", "ce"}
+    for name in ("kd", "student", "voters/4", "ce"):
+        model = AutoModelForCausalLM.from_pretrained(stage.checkpoints / name)
+        tokenizer = AutoTokenizer.from_pretrained(stage.checkpoints / name)
+        template.Tags.of(tokenizer)
+        assert model.get_input_embeddings().num_embeddings >= len(tokenizer)
+        assert not any("mtp" in tensor for tensor in left if tensor.startswith(f"{name}/"))
+    embedding = "model.embed_tokens.weight"  # the voter at the last step is the student itself
+    assert torch.equal(left[f"voters/4/{embedding}"], left[f"student/{embedding}"])
+    assert not torch.equal(left[f"kd/{embedding}"], left[f"student/{embedding}"])
+    assert logged(stage, "kd", "uld") and logged(stage, "student", "mtp_ce_2")
+    assert not logged(stage, "kd", "mtp_ce_1") and not logged(stage, "ce", "uld")
+    # before the first update the arms differ by nothing but the modules
+    assert logged(stage, "kd", "ce")[0] == logged(stage, "student", "ce")[0]
+
+
+def test_killed_and_started_again_it_ends_in_the_same_weights(make, monkeypatch):
+    whole = make("whole")
+    figures = distillation.run(whole)
+    cut = make("cut")
+    step = distillation.DistillationTrainer.training_step
+
+    def killed(self, *args, **kwargs):
+        if self.arm.mtp and self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(distillation.DistillationTrainer, "training_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            distillation.run(cut)
+    left = {path.name for path in cut.checkpoints.iterdir()}
+    assert left == {"kd", "voters", "student.training"}  # KD is done, MTP+KD stopped after step 3
+    kd = (cut.checkpoints / "kd" / "model.safetensors").stat().st_mtime_ns
+    assert distillation.run(StageRun.open(cut.dir)) == figures
+    assert (cut.checkpoints / "kd" / "model.safetensors").stat().st_mtime_ns == kd
+    ours, theirs = weights(whole), weights(cut)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert logged(whole, "student", "ce") == logged(cut, "student", "ce")
+
+
+def test_accumulation_splits_the_batch_without_changing_the_loss(make):
+    runs = [make(f"ga{n}", steps=1, voter_steps=[1], gradient_accumulation=n) for n in (1, 4)]
+    for stage in runs:
+        distillation.run(stage)
+    for key in ("loss", "grad_norm"):
+        one, four = (logged(stage, "student", key)[0] for stage in runs)
+        assert one == pytest.approx(four, rel=1e-4)
+
+
+def test_two_ranks_compute_what_one_does(make, root):
+    one, two = make("one", steps=2, voter_steps=[2]), make("two", steps=2, voter_steps=[2])
+    distillation.run(one)
+    script = two.dir / "rank.py"
+    script.write_text(
+        "import json, sys\nfrom pathlib import Path\n"
+        "from katlab.lab import StageRun, profiles\n"
+        f"profiles.FOLDER = Path({str(root / 'profiles')!r})\n"
+        "from katlab import distillation\n"
+        "print(json.dumps(distillation.run(StageRun.open(sys.argv[1]))))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",
+         str(20000 + os.getpid() % 20000), str(script), str(two.dir)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    for key in ("ce", "uld", "mtp_ce_1", "grad_norm"):
+        assert logged(one, "student", key) == pytest.approx(logged(two, "student", key), rel=1e-3)
+
+
+def test_lora_trains_adapters_tag_rows_and_modules_and_saves_a_plain_student(make, root):
+    stage = make(lora=True)
+    distillation.run(stage)
+    before = load_file(root / "student" / "model.safetensors")
+    after = {k.partition("/")[2]: v for k, v in weights(stage).items() if k.startswith("student/")}
+    assert not [name for name in after if "lora" in name or "base_layer" in name]
+    attention = "model.layers.0.self_attn.{}_proj.weight"
+    assert not torch.equal(after[attention.format("q")], before[attention.format("q")])
+    assert torch.equal(after[attention.format("k")], before[attention.format("k")])
+    embedding = "model.embed_tokens.weight"
+    old = len(before[embedding])
+    torch.testing.assert_close(after[embedding][:old], before[embedding], atol=0, rtol=0)
+    model = AutoModelForCausalLM.from_pretrained(stage.checkpoints / "student")
+    assert model(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
+
+
+def test_new_rows_lie_around_the_mean_of_what_spelled_the_tag(make, root):
+    model, tokenizer = distillation.student(make())
+    plain = AutoTokenizer.from_pretrained(root / "student")
+    before = load_file(root / "student" / "model.safetensors")["model.embed_tokens.weight"]
+    rows = model.get_input_embeddings().weight
+    for tag in template.TAGS:
+        noise = rows[tokenizer.convert_tokens_to_ids(tag)] - before[plain(tag)["input_ids"]].mean(0)
+        assert noise.abs().max() < 6 * before.std(0).max()
+    on, off = rows[tokenizer.convert_tokens_to_ids(["<think_on>", "<think_off>"])]
+    assert (on - off).std() > 0.5 * before.std()
+
+
+@pytest.mark.parametrize(
+    ("settings", "mend"),
+    [
+        ({"voter_steps": [9]}, "voter_steps"),
+        ({"voter_steps": []}, "voter_steps"),
+        ({"gradient_accumulation": 3}, "multiple"),
+        ({"held_out": 99}, "held out"),
+        ({"max_length": 10}, "max_length"),
+    ],
+)
+def test_mistakes_are_named(make, settings, mend):
+    with pytest.raises(UserError, match=mend):
+        distillation.run(make(**settings))
