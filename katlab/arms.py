@@ -1,33 +1,26 @@
 """Ask, grade, one row per sample: a model's replies in its arms (auto, forced on, forced off).
 
-frame = arms.run_arm(model, tokenizer, rows, "auto", max_new_tokens=160)
-"""
+Every prompt can be sampled in three arms: auto (the model decides), forced on and forced off.
+Replies are kept in the stage's folder as they come, so a kill loses a batch at most.
 
-from collections.abc import Callable
-from pathlib import Path
+    frame = arms.run_arm(stage, model, tokenizer, rows, "auto", max_new_tokens=160)
+"""
 
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from katlab import UserError, models, rewards, template
+from katlab import UserError, rewards, teachers, template
 from katlab.generation import local
 from katlab.lab import StageRun
-from katlab.teachers import LocalResponder, split_thought
 
 ARMS = ("auto", "on", "off")
-
 STYLES = ("judge", "trigger")
-
 LABEL = ("id", "category", "difficulty")
-
 TOKENS = ("tokens", "judge_tokens", "thought_tokens", "answer_tokens")
 
 
-# The judge analysis that a forced arm is prefilled with, in the words of a rationale (Table 2).
-FORCED = {"on": "work it out, think on.", "off": "answer directly, think off."}
-
-
 def run_arm(
+    stage: StageRun,
     model: PreTrainedModel,
     tok: PreTrainedTokenizerBase,
     rows: list[dict],
@@ -38,15 +31,14 @@ def run_arm(
     temperature: float = 0.6,
     top_p: float = 0.95,
     samples: int = 1,
-    seed: int = 0,
-    batch_size: int = 128,
-    on_batch: Callable[[int, int], None] | None = None,
+    title: str = "",
 ) -> pd.DataFrame:
-    """Sample, parse and grade every query row `samples` times in one arm; one frame row a sample.
+    """Sample, parse and grade every query row `samples` times in one arm; one frame row per sample.
 
-    Style "judge" (after the cold start): forced arms are prefilled with a short judge analysis and
-    the decision. Style "trigger" (after distillation): the mode's trigger token ends the prompt.
-    Temperature 0.6 and top-p 0.95 are those of the KAT-V1 and HiPO model cards.
+    Style "judge" (after the cold start): forced arms are prefilled with the profile's analysis and
+    the decision. Style "trigger" (after distillation): the mode's trigger token ends the
+    prompt. Temperature 0.6 and top-p 0.95 are those of the KAT-V1 and HiPO model cards; the seed is
+    the run's. Progress shows in the stage under `title`.
 
     Columns: id, category, difficulty, arm, sample, mode ("on", "off", None), problem (None when
     well formed), correct (True, False, None when unscorable; an answer that is absent or never
@@ -59,10 +51,10 @@ def run_arm(
             f"There is no arm {arm!r} in style {style!r}; use auto, on or off with the judge "
             "style, on or off with the trigger style."
         )
-    tags = template.Tags.of(tok)
-    forced = arm if style == "trigger" else None
-    prefill = template.judged(arm, FORCED[arm]) if arm != "auto" and style == "judge" else ""
-    prompts = [template.prompt(tok, row["messages"], row["tools"], mode=forced) for row in rows]
+    trigger = arm if style == "trigger" else None
+    prefill = forced(stage.config.prompts, arm) if style == "judge" else ""
+    prompts = [template.prompt(tok, row["messages"], row["tools"], mode=trigger) for row in rows]
+    bar = stage.bar(len(rows) * samples, title or f"{style} arm {arm}")
     generated = local.sample(
         model,
         tok,
@@ -70,39 +62,63 @@ def run_arm(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
-        batch_size=batch_size,
-        seed=seed,
-        on_batch=on_batch,
+        batch_size=stage.config.model.sample_batch,
+        seed=stage.seed,
+        journal=stage.journal("replies.jsonl"),
+        on_batch=lambda done, _: bar.to(done),
     )
+    bar.close()
     # What stands before the sampled ids: the prefill, or in the trigger style an empty judge that
     # only the parser sees, since the trigger alone would read as a judge left open.
     head = prefill or (template.judged(arm, "") if style == "trigger" else "")
     head_ids = tok(head, add_special_tokens=False)["input_ids"] if head else []
     uncounted = len(head_ids) if style == "trigger" else 0
-    measured = [_measure(tok, tags, [*head_ids, *ids], uncounted) for ids in generated]
+    completions = [[*head_ids, *ids] for ids in generated]
+    tags = template.Tags.of(tok)
     asked = [row for row in rows for _ in range(samples)]
     frame = pd.DataFrame([{key: row[key] for key in LABEL} for row in asked])
     frame["arm"] = arm
     frame["sample"] = [i % samples for i in range(len(asked))]
+    measured = [_measure(tok, tags, ids, uncounted) for ids in completions]
     for name in ("mode", "problem"):  # of type object, so that None stays None
         frame[name] = pd.Series([m[name] for m in measured], dtype=object)
-    correct = _graded(asked, [m["answer"] for m in measured])
-    frame["correct"] = pd.Series(correct, dtype=object)
+    frame["correct"] = pd.Series(graded(asked, answers(tok, completions)), dtype=object)
     for name in TOKENS:
         frame[name] = [m[name] for m in measured]
-    trigger = f"<think_{arm}>\n" if style == "trigger" else ""
-    frame["completion"] = [trigger + m["completion"] for m in measured]
+    said = f"<think_{arm}>\n" if style == "trigger" else ""
+    frame["completion"] = [said + m["completion"] for m in measured]
     return frame
 
 
+def forced(prompts, arm: str) -> str:
+    """The prefill that forces a mode: a judge in the words of [prompts]; "" for auto."""
+    return "" if arm == "auto" else template.judged(arm, vars(prompts)[f"forced_{arm}"])
+
+
+def answers(tok: PreTrainedTokenizerBase, completions: list[list[int]]) -> list[str | None]:
+    """What each completion (token ids) answers; None where that is absent or never closed."""
+    tags = template.Tags.of(tok)
+    found: list[str | None] = []
+    for ids in completions:
+        span = template.parse(ids, tags).answer
+        closed = span and span[1] < len(ids) and ids[span[1]] == tags.ids["</answer>"]
+        found.append(tok.decode(ids[slice(*span)]).strip() if closed else None)
+    return found
+
+
+def graded(rows: list[dict], answers: list[str | None]) -> list[bool | None]:
+    """Verdicts of all answers in one batch; no answer is wrong without asking a verifier."""
+    given = [(i, answer) for i, answer in enumerate(answers) if answer is not None]
+    cases = [(rows[i]["verifier"], answer, rows[i]["reference"]) for i, answer in given]
+    correct: list[bool | None] = [False] * len(answers)
+    for (i, _), verdict in zip(given, rewards.grade(cases), strict=True):
+        correct[i] = verdict.correct
+    return correct
+
+
 def _measure(tok: PreTrainedTokenizerBase, tags: template.Tags, ids: list, uncounted: int) -> dict:
-    """Mode, problem, tokens by part, answer and text of one completion (`uncounted` ids lead)."""
+    """Mode, problem, tokens by part and text of one completion (`uncounted` ids lead)."""
     parsed = template.parse(ids, tags)
-    answer = None
-    if parsed.answer is not None:
-        start, end = parsed.answer
-        if end < len(ids) and ids[end] == tags.ids["</answer>"]:
-            answer = tok.decode(ids[start:end]).strip()
     return {
         "mode": parsed.mode,
         "problem": parsed.problem,
@@ -111,22 +127,11 @@ def _measure(tok: PreTrainedTokenizerBase, tags: template.Tags, ids: list, uncou
         "thought_tokens": _width(parsed.thought),
         "answer_tokens": _width(parsed.answer),
         "completion": tok.decode(ids[uncounted : parsed.length]),
-        "answer": answer,
     }
 
 
 def _width(span: tuple[int, int] | None) -> int:
     return 0 if span is None else span[1] - span[0]
-
-
-def _graded(rows: list[dict], answers: list[str | None]) -> list[bool | None]:
-    """Verdicts of all answers in one batch; no answer is wrong without asking a verifier."""
-    given = [(i, answer) for i, answer in enumerate(answers) if answer is not None]
-    cases = [(rows[i]["verifier"], answer, rows[i]["reference"]) for i, answer in given]
-    correct: list[bool | None] = [False] * len(answers)
-    for (i, _), verdict in zip(given, rewards.grade(cases), strict=True):
-        correct[i] = verdict.correct
-    return correct
 
 
 def teacher_arm(
@@ -137,15 +142,14 @@ def teacher_arm(
     Token counts are those of the *student's* tokenizer on the teacher's text: the teachers' own
     tokens are of another size. There is no judge; a reply without an answer has a problem.
     """
-    folder = models.locate(vars(stage.config.model)[f"teacher_{mode}"])
-    teacher = LocalResponder(Path(folder), stage.settings.max_new_tokens, stage)
+    teacher = teachers.load(stage, mode)
     replies = [r for (r,) in teacher.respond(rows, 1, stage.settings.temperature, stage.seed)]
-    parts = [split_thought(reply) for reply in replies]
-    answers = [answer or None for _, answer in parts]
+    parts = [teachers.split_thought(reply) for reply in replies]
+    said = [answer or None for _, answer in parts]
     frame = pd.DataFrame([{key: row[key] for key in LABEL} for row in rows])
     frame = frame.assign(system=f"teacher {mode}", arm=mode, sample=0, mode=mode)
-    frame["problem"] = pd.Series([None if a else "missing answer" for a in answers], dtype=object)
-    frame["correct"] = pd.Series(_graded(rows, answers), dtype=object)
+    frame["problem"] = pd.Series([None if a else "missing answer" for a in said], dtype=object)
+    frame["correct"] = pd.Series(graded(rows, said), dtype=object)
     frame["tokens"] = [_count(tok, reply) + 1 for reply in replies]  # and its end token
     frame["judge_tokens"] = 0
     frame["thought_tokens"] = [_count(tok, thought or "") for thought, _ in parts]

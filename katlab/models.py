@@ -1,8 +1,8 @@
-"""Load a model as a profile describes it, and put LoRA or QLoRA on it.
+"""Load a model as a profile describes it, where it belongs, and put LoRA or QLoRA on it.
 
-Sections `[model]` (student, gguf_file, dtype, quantize) and `[lora]` (enabled, r, alpha, dropout,
-target_modules) of a profile. Profiles from 1.5B up train through PEFT; the nano tests take the same
-path. The report trains all parameters of its 40B; LoRA is this workbench's road for small machines.
+Sections `[model]` (student, teachers, gguf_file, dtype, quantize, device_map) and `[lora]` of a
+profile. Profiles from 1.5B up train through PEFT; the nano tests take the same path. The report
+trains all parameters of its 40B; LoRA is this workbench's road for small machines.
 
     model, tokenizer = models.load(stage.config.model)
 """
@@ -22,12 +22,13 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from katlab import UserError
+from katlab import UserError, template
 
 ROOT = Path(__file__).parents[1]
 SMOLLM2 = SimpleNamespace(
@@ -35,6 +36,7 @@ SMOLLM2 = SimpleNamespace(
     gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf",
     dtype="float32",
     quantize="none",
+    device_map="",
 )
 
 
@@ -57,7 +59,7 @@ def locate(student: str) -> str:
         if path.is_dir():
             return str(path)
     if student.startswith((".", "/")) or len(student.split("/")) > 2:
-        raise UserError(f"No model folder at {student}; correct model.student in the profile.")
+        raise UserError(f"No model folder at {student}; correct it in the profile's [model].")
     return student
 
 
@@ -93,15 +95,18 @@ def unpack(gguf: Path) -> Path:
     return folder
 
 
-def load(
-    config: SimpleNamespace, device_map: str | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer of a profile's [model] section, in evaluation mode.
+def device() -> str:
+    """Where a model lives unless the profile spreads it: this rank's GPU if there is one."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def load(config: SimpleNamespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer of a profile's [model] section, in evaluation mode, on `device()`.
 
     `gguf_file` (optional) names a GGUF inside the folder, which is unpacked. `quantize` is "none",
     "4bit" (nf4 with double quantisation, QLoRA, arXiv 2305.14314) or "8bit"; `device_map` is
-    accelerate's, as "auto". Raises UserError when the folder, the dtype or the quantisation is
-    unknown.
+    accelerate's ("auto" spreads the model over all GPUs) or "" for one device. Raises UserError
+    when the folder, the dtype or the quantisation is unknown.
     """
     if config.dtype not in ("float32", "bfloat16", "float16"):
         raise UserError(f"model.dtype is {config.dtype!r}; use float32, bfloat16 or float16.")
@@ -113,12 +118,15 @@ def load(
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, quantization_config=quantization, device_map=device_map
+            folder,
+            dtype=dtype,
+            quantization_config=quantization,
+            device_map=config.device_map or device(),
         )
     except OSError as error:
         raise UserError(
             f"{config.student} could not be loaded ({str(error).splitlines()[0]}); give a folder"
-            " with config.json and weights as model.student."
+            " with config.json and weights, or a hub id that this machine can reach."
         ) from error
     return model.eval(), tokenizer
 
@@ -130,9 +138,54 @@ def load_from(
     return load(SimpleNamespace(**{**vars(config), "student": str(folder), "gguf_file": ""}))
 
 
-def save(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path):
-    """Write a plain `from_pretrained` folder: adapters are merged, the tokenizer comes along."""
+def load_teacher(
+    config: SimpleNamespace, mode: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The profile's teacher of a mode ("on", "off"): a hub id, a folder or package:NAME.
+
+    In the profile's dtype; quantised by `teacher_quantize`, since the student's quantisation is a
+    matter of training it.
+    """
+    teacher = vars(config)[f"teacher_{mode}"]
+    values = {"student": teacher, "gguf_file": "", "quantize": config.teacher_quantize}
+    return load(SimpleNamespace(**{**vars(config), **values}))
+
+
+def load_for_training(
+    folder: str | Path, config: SimpleNamespace, lora: SimpleNamespace
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """As `load_from`, but weights that are trained in full are float32 masters.
+
+    In bfloat16 a step of 1e-6 rounds to nothing (2 % of the weights move in 100 AdamW steps);
+    `model.bf16` lets the trainer compute in bfloat16 all the same. Under LoRA the frozen weights
+    keep the profile's dtype and PEFT's adapters are float32. Raises UserError for a quantised
+    model without LoRA.
+    """
+    if lora.enabled:
+        return load_from(folder, config)
+    if config.quantize != "none":
+        raise UserError('Quantised weights cannot be trained; set lora.enabled or quantize="none".')
+    return load_from(folder, SimpleNamespace(**{**vars(config), "dtype": "float32"}))
+
+
+def save(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    config: SimpleNamespace,
+) -> None:
+    """Write a plain `from_pretrained` folder in the profile's dtype; the tokenizer comes along.
+
+    Adapters are merged, and the weights are cast in place: training ends here. Both of the
+    template's end tokens stop a generation with what is saved.
+    """
     whole = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    if not getattr(whole, "is_quantized", False):
+        whole.to(getattr(torch, config.dtype))
+    ends = sorted({tokenizer.eos_token_id, *template.end_ids(tokenizer)})
+    whole.generation_config = GenerationConfig(
+        eos_token_id=ends, pad_token_id=tokenizer.pad_token_id
+    )
     whole.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -1,26 +1,25 @@
-"""Who answers chat requests: a local model here, an endpoint or a test's stand-in elsewhere.
+"""Who answers chat requests, and what is asked of them: direct answers, thoughts, a critic.
 
-Teachers, taggers and critics of the stages are all asked through `Responder.respond`.
+Report section 3.2. Teachers, taggers and writers of rationales are all asked through
+`Responder.respond`: a local model here, an endpoint or a test's stand-in elsewhere.
 
-    teacher = LocalResponder(Path("data_samples/nano/teacher_off"))
+Deviations: (1) the thinker does not read the solver's draft, it is kept beside the thought and
+tells how often thinking changed the answer; (2) the critic is a program: the verifier of the final
+answer, and a check of every equation in the thought that can be read.
+
+    teacher = teachers.load(stage, "off")
     [[answer]] = teacher.respond([row])
 """
 
-import re
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Protocol
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from katlab import UserError, models
+from katlab import models
 from katlab.generation import local
 from katlab.lab import StageRun
 from katlab.rewards import grade
-
-EQUATION = re.compile(r"(-?\d+)([+-]\d+)=(-?\d+)")
+from katlab.tasks.checks import false_equations
 
 
 class Responder(Protocol):
@@ -34,50 +33,57 @@ class Responder(Protocol):
         """`n` replies for each request, a row with `messages` and `tools`."""
 
 
-@dataclass
 class LocalResponder:
-    """A Responder over `from_pretrained` weights; the tokenizer's chat template frames requests.
+    """The profile's teacher of a mode; its own chat template frames requests.
 
-    With a stage, every call of `respond` shows its progress there.
+    The weights are loaded at the first request, as a student's are. Replies are kept in the stage's
+    folder as they come.
     """
 
-    folder: Path
-    max_new_tokens: int = 160
-    stage: StageRun | None = None
+    def __init__(self, stage: StageRun, mode: str):
+        self.stage, self.mode = stage, mode
+        self.name = vars(stage.config.model)[f"teacher_{mode}"].rpartition("/")[2]
 
-    def __post_init__(self):
-        self.folder = Path(models.locate(str(self.folder)))
-        if not (self.folder / "config.json").is_file():
-            raise UserError(
-                f"there is no model in {self.folder}; rebuild it with `katlab nano build`"
-            )
-        self.name = self.folder.name
-        self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
-        self.model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32)
+    @cached_property
+    def loaded(self):
+        """(model, tokenizer)."""
+        return models.load_teacher(self.stage.config.model, self.mode)
 
     def respond(self, requests, n=1, temperature=0.0, seed=0) -> list[list[str]]:
+        model, tokenizer = self.loaded
         prompts = [
-            self.tokenizer.apply_chat_template(
+            tokenizer.apply_chat_template(
                 row["messages"], tools=row["tools"], tokenize=False, add_generation_prompt=True
             )
             for row in requests
             for _ in range(n)
         ]
-        bar = self.stage.bar(len(prompts), f"{self.name} replies") if self.stage else None
+        bar = self.stage.bar(len(prompts), f"{self.name} replies")
         replies = local.sample(
-            self.model,
-            self.tokenizer,
+            model,
+            tokenizer,
             prompts,
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=self.stage.settings.max_new_tokens,
             temperature=temperature,
             seed=seed,
-            batch_size=self.stage.config.model.sample_batch if self.stage else 256,
-            on_batch=(lambda done, _: bar.to(done)) if bar else None,
+            batch_size=self.stage.config.model.sample_batch,
+            journal=self.stage.journal("replies.jsonl"),
+            on_batch=lambda done, _: bar.to(done),
         )
-        if bar:
-            bar.close()
-        texts = [t.strip() for t in self.tokenizer.batch_decode(replies, skip_special_tokens=True)]
+        bar.close()
+        texts = tokenizer.batch_decode(replies, skip_special_tokens=True)
+        # R1's template opens the thought in the prompt; the reply then only closes it.
+        opened = [prompt.rstrip().endswith("<think>") for prompt in prompts]
+        texts = [
+            f"<think>\n{text.strip()}" if began else text.strip()
+            for text, began in zip(texts, opened, strict=True)
+        ]
         return [texts[i : i + n] for i in range(0, len(texts), n)]
+
+
+def load(stage: StageRun, mode: str) -> Responder:
+    """The teacher of a mode, "on" or "off", as the profile names it."""
+    return LocalResponder(stage, mode)
 
 
 def ask(row: dict, request: str) -> dict:
@@ -95,8 +101,8 @@ def split_thought(reply: str) -> tuple[str | None, str]:
     return thought.replace("<think>", "").strip(), answer.strip()
 
 
-def think_off(rows: list[dict], responder: Responder, samples: int, seed: int) -> list[dict]:
-    """Generate `samples` answers a query, reject wrong ones, keep the one most often given."""
+def direct(rows: list[dict], responder: Responder, samples: int, seed: int) -> list[dict]:
+    """Generate `samples` answers per query, reject wrong ones, keep the one most often given."""
     replies = responder.respond(rows, n=samples, temperature=0.7, seed=seed)
     verdicts = _verify(rows, replies)
     kept = []
@@ -109,7 +115,7 @@ def think_off(rows: list[dict], responder: Responder, samples: int, seed: int) -
     return kept
 
 
-def think_on(
+def with_thought(
     rows: list[dict], solver: Responder, thinker: Responder, rounds: int, seed: int
 ) -> list[dict]:
     """Solver drafts, thinker reasons, critic accepts or sends back, up to `rounds` times.
@@ -146,9 +152,7 @@ def criticize(rows: list[dict], replies: list[str]) -> list[str | None]:
     verdicts = _verify(rows, [[answer] for _, answer in parts])
     reasons: list[str | None] = []
     for (thought, _), (ok,) in zip(parts, verdicts, strict=True):
-        wrong = [
-            m[0] for m in EQUATION.finditer(thought or "") if int(m[1]) + int(m[2]) != int(m[3])
-        ]
+        wrong = false_equations(thought or "")
         if thought is None:
             reasons.append("there is no thought")
         elif wrong:
@@ -163,7 +167,7 @@ def _record(mode: str, thought: str | None, answer: str, teacher: str) -> dict:
 
 
 def _verify(rows: list[dict], replies: list[list[str]]) -> list[list[bool]]:
-    """Verdicts of several replies a row; unscorable counts as not verified."""
+    """Verdicts of several replies per row; unscorable counts as not verified."""
     asked = [
         (row["verifier"], text, row["reference"])
         for row, texts in zip(rows, replies, strict=True)

@@ -12,6 +12,7 @@ Deviations: (1) the tool preamble is shorter than Hermes'; (2) the template take
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -29,6 +30,8 @@ TAGS = (
     "</answer>",
 )
 MODES = ("on", "off")
+END = "<|im_end|>"  # what ends a turn in kat.jinja
+ENDS = (END, "<|endoftext|>")  # a base model may still say the second; KAT stops on both
 PROBLEMS = (
     "missing decision",
     "two decisions",
@@ -42,16 +45,25 @@ PROBLEMS = (
 JINJA = Path(__file__).with_name("kat.jinja")
 
 
-def add_tags(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Add the eight tags as single *non-special* tokens and set the chat template.
+def add_tags(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Add the eight tags as single *non-special* tokens; set the chat template and its end token.
 
     Non-special, because decoding with `skip_special_tokens=True` (TRL does so before rewards see a
-    completion) would drop special ones. Returns how many tokens were new.
+    completion) would drop special ones. The template's end of turn becomes the end token: a base
+    model's own is another one. Returns the tokens that were new.
     """
-    new = [tag for tag in TAGS if tag not in tokenizer.get_vocab()]
+    vocab = tokenizer.get_vocab()
+    new = [tag for tag in TAGS if tag not in vocab]
     tokenizer.add_tokens(new, special_tokens=False)
+    tokenizer.add_special_tokens({"eos_token": END})  # keeps its id where the vocabulary has it
     tokenizer.chat_template = JINJA.read_text()
-    return len(new)
+    return new + [token for token in (END,) if token not in vocab]
+
+
+def end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of `ENDS` that the tokenizer knows."""
+    vocab = tokenizer.get_vocab()
+    return [vocab[token] for token in ENDS if token in vocab]
 
 
 def prompt(
@@ -94,16 +106,21 @@ class Tags:
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Tags":
         """Read the ids off a tokenizer; UserError if the tags were never added."""
-        vocab = tokenizer.get_vocab()
-        missing = [tag for tag in TAGS if tag not in vocab]
-        if missing:
-            raise UserError(
-                f"the tokenizer lacks {', '.join(missing)}; call katlab.template.add_tags first"
-            )
-        decoded = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
-        blank = {i for i, text in enumerate(decoded) if text and not text.strip()}
-        eos = {vocab[t] for t in ("<|im_end|>", "<|endoftext|>") if t in vocab}
-        return cls({tag: vocab[tag] for tag in TAGS}, frozenset(eos), frozenset(blank))
+        return _tags(tokenizer, len(tokenizer))
+
+
+@lru_cache(maxsize=4)  # a large vocabulary takes a second to decode
+def _tags(tokenizer: PreTrainedTokenizerBase, size: int) -> Tags:
+    vocab = tokenizer.get_vocab()
+    missing = [tag for tag in TAGS if tag not in vocab]
+    if missing:
+        raise UserError(
+            f"the tokenizer lacks {', '.join(missing)}; call katlab.template.add_tags first"
+        )
+    decoded = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+    blank = {i for i, text in enumerate(decoded) if text and not text.strip()}
+    eos = frozenset(end_ids(tokenizer))
+    return Tags({tag: vocab[tag] for tag in TAGS}, eos, frozenset(blank))
 
 
 @dataclass(frozen=True)

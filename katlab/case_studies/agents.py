@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from katlab.case_studies.chat import Model, Reply, Tokenizer, replies
+from katlab.case_studies.chat import Chat, Reply
 from katlab.tasks.nano.house import DIALS, House
 
 CHANGES = (1, 6, 1, 4)  # asked for at each step of a trajectory: easy, hard, easy, hard
@@ -23,8 +23,7 @@ class Step:
 
 
 def agents(
-    model: Model,
-    tok: Tokenizer,
+    talk: Chat,
     n: int,
     *,
     seed: int = 0,
@@ -35,7 +34,7 @@ def agents(
     """Run `n` agents over `CHANGES`: request, reply, tool executed, next request from its result.
 
     `memory` is how many earlier exchanges (request, call, tool result) stay in the prompt;
-    `on_step(replies so far)` is called after each step; `how` goes to `replies`.
+    `on_step(replies so far)` is called after each step; `how` goes to `Chat.replies`.
     """
     rng = random.Random(seed)
     dials = [rng.choice(DIALS) for _ in range(n)]
@@ -49,7 +48,7 @@ def agents(
             kept = histories[i][-3 * memory :] if memory else []
             messages = [*kept, {"role": "user", "content": request}]
             conversations.append((messages, [houses[i].tool(dials[i])]))
-        for i, said in enumerate(replies(model, tok, conversations, seed=seed, **how)):
+        for i, said in enumerate(talk.replies(conversations, seed=seed, **how)):
             answer = said.answer if said.problem is None else ""
             result = houses[i].execute(answer)
             reached = result == {dials[i]: asked[i][1]}

@@ -9,7 +9,8 @@ really executed, and each request is written from the state that the calls befor
 (2) by default that state is all an agent remembers: the nano queries hold no tool results, so a
 nano model that is shown earlier exchanges calls its tools wrongly.
 
-    said = chat.reply(model, tokenizer, [{"role": "user", "content": "Compute 3+4."}], mode="off")
+    talk = chat.load(stage)
+    said = talk.reply([{"role": "user", "content": "Compute 3+4."}], mode="off")
     said.judge, said.thought, said.answer
 """
 
@@ -18,11 +19,9 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from katlab import UserError, models, template
-from katlab.arms import FORCED
+from katlab.arms import forced
 from katlab.generation import local
 from katlab.lab import StageRun
-
-Model, Tokenizer = PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -43,55 +42,55 @@ class Reply:
     tokens: dict[str, int] = field(default_factory=dict)
 
 
-def reply(
-    model: Model,
-    tok: Tokenizer,
-    messages: list[dict],
-    mode: str = "auto",
-    tools: list[dict] | None = None,
-    **how,
-) -> Reply:
-    """One reply to a conversation that ends with a user or tool turn; `how` as in `replies`."""
-    return replies(model, tok, [(messages, tools)], mode, **how)[0]
+@dataclass(frozen=True)
+class Chat:
+    """A model to talk to: its weights, its tokenizer, and the words of [prompts] that force it."""
 
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    words: object
 
-def replies(
-    model: Model,
-    tok: Tokenizer,
-    conversations: list[tuple[list[dict], list[dict] | None]],
-    mode: str = "auto",
-    *,
-    max_new_tokens: int = 256,
-    temperature: float = 0.0,
-    seed: int = 0,
-) -> list[Reply]:
-    """A reply to each (messages, tools); `mode` "on" or "off" prefills the judge and decision.
+    def reply(
+        self, messages: list[dict], mode: str = "auto", tools: list[dict] | None = None, **how
+    ) -> Reply:
+        """One reply to a conversation that ends with a user or tool turn; `how` as in `replies`."""
+        return self.replies([(messages, tools)], mode, **how)[0]
 
-    Temperature 0 is greedy. Raises UserError for an unknown mode.
-    """
-    if mode not in ("auto", *template.MODES):
-        raise UserError(f"There is no mode {mode!r}; use auto, on or off.")
-    prefill = "" if mode == "auto" else template.judged(mode, FORCED[mode])
-    generated = local.sample(
-        model,
-        tok,
-        [template.prompt(tok, messages, tools) + prefill for messages, tools in conversations],
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-    )
-    head = tok(prefill, add_special_tokens=False)["input_ids"] if prefill else []
-    tags = template.Tags.of(tok)
-    return [
-        _parts(tok, tags, messages, mode, [*head, *ids])
-        for (messages, _), ids in zip(conversations, generated, strict=True)
-    ]
+    def replies(
+        self,
+        conversations: list[tuple[list[dict], list[dict] | None]],
+        mode: str = "auto",
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[Reply]:
+        """A reply to each (messages, tools); `mode` "on" or "off" prefills judge and decision.
+
+        Temperature 0 is greedy. Raises UserError for an unknown mode.
+        """
+        if mode not in ("auto", *template.MODES):
+            raise UserError(f"There is no mode {mode!r}; use auto, on or off.")
+        tok, prefill = self.tokenizer, forced(self.words, mode)
+        generated = local.sample(
+            self.model,
+            tok,
+            [template.prompt(tok, messages, tools) + prefill for messages, tools in conversations],
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+        head = tok(prefill, add_special_tokens=False)["input_ids"] if prefill else []
+        return [
+            _parts(tok, messages, mode, [*head, *ids])
+            for (messages, _), ids in zip(conversations, generated, strict=True)
+        ]
 
 
 def _parts(
-    tok: Tokenizer, tags: template.Tags, messages: list[dict], forced: str, ids: list[int]
+    tok: PreTrainedTokenizerBase, messages: list[dict], forced: str, ids: list[int]
 ) -> Reply:
-    parsed = template.parse(ids, tags)
+    parsed = template.parse(ids, template.Tags.of(tok))
 
     def text(span: tuple[int, int] | None) -> str | None:
         return None if span is None else tok.decode(ids[slice(*span)]).strip()
@@ -117,7 +116,7 @@ def _parts(
     )
 
 
-def load(stage: StageRun) -> tuple[Model, Tokenizer]:
-    """The final student of the run and its tokenizer."""
+def load(stage: StageRun) -> Chat:
+    """The final student of the run, ready to talk."""
     folder = stage.upstream("05_step_srpo") / "checkpoints" / "student"
-    return models.load_from(folder, stage.config.model)
+    return Chat(*models.load_from(folder, stage.config.model), stage.config.prompts)

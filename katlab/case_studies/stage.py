@@ -10,19 +10,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from katlab import models
+from katlab import teachers
 from katlab.arms import run_arm, teacher_arm, with_flags
+from katlab.case_studies import chat
 from katlab.case_studies.agents import CHANGES, Step, agents
-from katlab.case_studies.chat import Model, Reply, Tokenizer, load, replies
+from katlab.case_studies.chat import Chat, Reply
 from katlab.lab import StageRun
 from katlab.tasks import queries
-from katlab.tasks.nano import world
-from katlab.teachers import LocalResponder
 
 
-def showcases(
-    model: Model, tok: Tokenizer, rows: list[dict], **how
-) -> dict[str, tuple[dict, Reply]]:
+def showcases(stage: StageRun, talk: Chat, rows: list[dict]) -> dict[str, tuple[dict, Reply]]:
     """The cases of Figures 10, 11 and 13, on the first fitting rows: nothing is picked by hand.
 
     A simple and a hard query as they are; the hard one told not to think, the simple one told to
@@ -33,76 +30,58 @@ def showcases(
     cases = {
         "A simple query": simple,
         "A hard query": hard,
-        "The hard query, told not to think": world.with_directive(hard, "off"),
-        "The simple query, told to think deeper": world.with_directive(simple, "on"),
+        "The hard query, told not to think": _told(stage, hard, "off"),
+        "The simple query, told to think deeper": _told(stage, simple, "on"),
     }
-    said = replies(model, tok, [(row["messages"], row["tools"]) for row in cases.values()], **how)
+    asked = [(row["messages"], row["tools"]) for row in cases.values()]
+    said = talk.replies(asked, max_new_tokens=stage.settings.max_new_tokens)
     return {name: (row, s) for (name, row), s in zip(cases.items(), said, strict=True)}
+
+
+def _told(stage: StageRun, row: dict, mode: str) -> dict:
+    """The query with the profile's first directive for a mode."""
+    return queries.with_wish(row, vars(stage.config.prompts)[f"directive_{mode}"][0])
 
 
 def teacher_reply(stage: StageRun, row: dict) -> str:
     """What the reasoning teacher answers to a query, greedily (the other model of Figure 10)."""
-    folder = Path(models.locate(stage.config.model.teacher_on))
-    teacher = LocalResponder(folder, stage.settings.max_new_tokens)
-    return teacher.respond([row])[0][0]
+    return teachers.load(stage, "on").respond([row])[0][0]
 
 
 def run(stage: StageRun) -> dict[str, float]:
-    """Measure section 6's claims over many queries; writes cases.jsonl and trajectories.json.
+    """Measure section 6's claims over many queries; writes cases.jsonl and steps.jsonl.
 
     Settings [case_studies]: prompts, agents, memory, temperature, max_new_tokens. Returns headline
     figures.
     """
-    s, config = stage.settings, stage.config
-    model, tok = load(stage)
-    rows = queries.load(config, s.prompts, stage.seed + 1, "eval")
+    s, talk = stage.settings, chat.load(stage)
+    rows = queries.load(stage.config, s.prompts, stage.seed + 1, "eval")
     arms = {  # name: (rows, arm)
         "plain": (rows, "auto"),
-        "told on": ([world.with_directive(row, "on") for row in rows], "auto"),
-        "told off": ([world.with_directive(row, "off") for row in rows], "auto"),
+        "told on": ([_told(stage, row, "on") for row in rows], "auto"),
+        "told off": ([_told(stage, row, "off") for row in rows], "auto"),
         "forced on": (rows, "on"),
         "forced off": (rows, "off"),
     }
-    bar = stage.bar(len(arms) * len(rows) + len(CHANGES) * s.agents, "measuring the cases")
-    frames, done = [], 0
+    limits = {"max_new_tokens": s.max_new_tokens, "temperature": s.temperature}
+    frames = []
     for name, (asked, arm) in arms.items():
-        frame = run_arm(
-            model,
-            tok,
-            asked,
-            arm,
-            max_new_tokens=s.max_new_tokens,
-            temperature=s.temperature,
-            seed=stage.seed,
-            batch_size=config.model.sample_batch,
-            on_batch=lambda now, _, before=done: bar.to(before + now),
-        )
-        done += len(frame)
+        frame = run_arm(stage, talk.model, talk.tokenizer, asked, arm, title=name, **limits)
         frames.append(with_flags(frame.assign(case=name)))
         stage.log(case=name, think_on=frames[-1]["thinks"].mean(), tokens=frame["tokens"].mean())
-    walked = agents(
-        model,
-        tok,
-        s.agents,
-        seed=stage.seed,
-        memory=s.memory,
-        temperature=s.temperature,
-        max_new_tokens=s.max_new_tokens,
-        on_step=lambda now, before=done: bar.to(before + now),
-    )
+    bar = stage.bar(len(CHANGES) * s.agents, "agents at work")
+    walked = agents(talk, s.agents, seed=stage.seed, memory=s.memory, on_step=bar.to, **limits)
     bar.close()
-    frames.append(teacher_arm(stage, rows, "on", tok).assign(case="teacher"))
+    frames.append(teacher_arm(stage, rows, "on", talk.tokenizer).assign(case="teacher"))
     cases, steps = pd.concat(frames, ignore_index=True), step_frame(walked)
     if stage.writes:
         cases.to_json(stage.dir / "cases.jsonl", orient="records", lines=True)
         steps.to_json(stage.dir / "steps.jsonl", orient="records", lines=True)
-    headline = {
+    return {
         "obeys_on": cases.loc[cases["case"] == "told on", "mode"].eq("on").mean().item(),
         "obeys_off": cases.loc[cases["case"] == "told off", "mode"].eq("off").mean().item(),
         "agent_steps_reached": steps["reached"].mean().item(),
     }
-    stage.record(**headline)
-    return headline
 
 
 def results(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -8,10 +8,8 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
-from katlab import batching, template
-from katlab.arms import FORCED
-from katlab.tasks.nano import world
-from katlab.teachers import LocalResponder, think_off, think_on
+from katlab import arms, batching, teachers, template
+from katlab.tasks import queries
 
 
 def randomize(rows: list[dict], share: float, seed: int) -> list[dict]:
@@ -24,29 +22,32 @@ def randomize(rows: list[dict], share: float, seed: int) -> list[dict]:
     ]
 
 
-def direct(rows: list[dict], share: float, share_on: float, seed: int) -> list[dict]:
-    """Put a directive in words into a share of the queries and obey it, `share_on` of them on."""
+def direct(rows: list[dict], share: float, share_on: float, words, seed: int) -> list[dict]:
+    """Put a directive of [prompts] into a share of the queries; `share_on` of them say on."""
     rng = random.Random(seed)
     chosen = set(rng.sample(range(len(rows)), round(share * len(rows))))
     marked = []
     for i, row in enumerate(rows):
         if i in chosen:
             mode = "on" if rng.random() < share_on else "off"
-            row = world.with_directive(row, mode) | {"plain": row["messages"], "mode": mode}
+            wish = rng.choice(vars(words)[f"directive_{mode}"])
+            row = queries.with_wish(row, wish) | {"plain": row["messages"], "mode": mode}
         marked.append(row)
     return marked
 
 
-def respond(rows: list[dict], off: LocalResponder, on: LocalResponder, seed: int) -> list[dict]:
+def respond(
+    rows: list[dict], off: teachers.Responder, on: teachers.Responder, seed: int
+) -> list[dict]:
     """The chosen mode's teacher answers; only verified responses are kept."""
     plain = [row | {"messages": row.get("plain", row["messages"]), "row": row} for row in rows]
-    answered = think_off([r for r in plain if r["mode"] == "off"], off, samples=2, seed=seed)
-    answered += think_on([r for r in plain if r["mode"] == "on"], off, on, rounds=2, seed=seed)
+    answered = teachers.direct([r for r in plain if r["mode"] == "off"], off, 2, seed)
+    answered += teachers.with_thought([r for r in plain if r["mode"] == "on"], off, on, 2, seed)
     keep = ("mode", "thought", "answer", "teacher")
     return [r["row"] | {key: r[key] for key in keep} for r in answered]
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, row: dict) -> dict:
+def encode(tokenizer: PreTrainedTokenizerBase, row: dict, words) -> dict:
     """A row as `input_ids` and `completion_mask`; its prompt, with the judge's tag, has no loss.
 
     Of a Stage-2 row analysis, decision, thought and answer are learned. A Stage-1 row has no
@@ -58,7 +59,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, row: dict) -> dict:
     if "judge" in row:
         tail = template.judged(row["mode"], row["judge"]) + tail
     else:
-        head += template.judged(row["mode"], FORCED[row["mode"]])
+        head += arms.forced(words, row["mode"])
     head, tail = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (head, tail))
     tail.append(tokenizer.eos_token_id)
     return {"input_ids": head + tail, "completion_mask": [0] * len(head) + [1] * len(tail)}

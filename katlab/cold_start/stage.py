@@ -15,32 +15,50 @@ stands in `cold_start.votes`.
 """
 
 import random
-from pathlib import Path
 
 from datasets import Dataset
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from katlab import UserError, batching, models
+from katlab import UserError, batching, models, teachers
 from katlab.cold_start.corpus import direct, encode, mix, randomize, respond
 from katlab.cold_start.rationale import rationalize
 from katlab.cold_start.votes import choose_voter, stratify, vote
-from katlab.lab import StageRun, latest_checkpoint
-from katlab.lab.rows import read_jsonl, write_jsonl
+from katlab.lab import StageRun, latest_checkpoint, read_jsonl
 from katlab.rewards import backends
 from katlab.tasks import queries
-from katlab.teachers import LocalResponder
 
 
-def build_corpus(stage: StageRun) -> None:
-    """Vote, stratify, randomise, answer and explain; writes votes.jsonl and corpus.jsonl."""
-    s, config = stage.settings, stage.config
-    asked = queries.load(config, s.queries, stage.seed + 1, "train")  # unseen in Stage 1
+def run(stage: StageRun) -> dict[str, float]:
+    """Vote, build the corpus, fine-tune the student on it; leaves votes.jsonl, corpus.jsonl and
+    checkpoints/student.
+
+    Returns the corpus's figures and the training loss. Started again, it continues.
+    """
+    voted = stage.kept("votes.jsonl", lambda: votes(stage))
+    corpus = stage.kept("corpus.jsonl", lambda: build_corpus(stage, voted))
+    n_on = sum(row["mode"] == "on" for row in corpus)
+    return {
+        "rows": len(corpus),
+        "unscorable_queries": stage.settings.queries - len(voted),
+        "on_to_off": n_on / max(1, len(corpus) - n_on),
+        "random_mode_share": sum("random_mode" in row for row in corpus) / len(corpus),
+        **train(stage, corpus),
+    }
+
+
+def votes(stage: StageRun) -> list[dict]:
+    """Queries that stage 02 has not seen, each with the mode that it is voted to need."""
+    s = stage.settings
+    asked = queries.load(stage.config, s.queries, stage.seed, "stage_2")
     voter = choose_voter(stage, asked[: s.voter_probe])
-    model, tokenizer = models.load_from(voter, config.model)
-    voted = vote(stage, asked, model, tokenizer)
-    write_jsonl(stage.dir / "votes.jsonl", voted)
-    stage.log(phase="votes", queries=len(voted))
+    model, tokenizer = models.load_from(voter, stage.config.model)
+    return vote(stage, asked, model, tokenizer)
+
+
+def build_corpus(stage: StageRun, voted: list[dict]) -> list[dict]:
+    """Stratify the voted queries, randomise and direct some, have them answered and explained."""
+    s, words = stage.settings, stage.config.prompts
     weights = stratify(voted, s.think_on_share)
     rng = random.Random(stage.seed)
     n = min(s.rows, *(_available(voted, d, w) for d, w in weights.items() if w > 0.01))
@@ -50,52 +68,47 @@ def build_corpus(stage: StageRun) -> None:
         chosen += rng.sample(pool, min(len(pool), round(n * weight)))
     rng.shuffle(chosen)
     chosen = randomize(chosen, s.random_share, stage.seed)
-    chosen = direct(chosen, s.directive_share, s.think_on_share, stage.seed)
-    off = LocalResponder(Path(config.model.teacher_off), s.max_new_tokens, stage)
-    on = LocalResponder(Path(config.model.teacher_on), s.max_new_tokens, stage)
+    chosen = direct(chosen, s.directive_share, s.think_on_share, words, stage.seed)
+    off, on = (teachers.load(stage, mode) for mode in ("off", "on"))
     answered = respond(chosen, off, on, stage.seed)
     stage.log(phase="responses", asked=len(chosen), kept=len(answered))
-    corpus, contradictions = rationalize(answered, off)
+    corpus, contradictions = rationalize(answered, off, words)
+    if not corpus:
+        raise UserError("No row of stage 04 was answered and explained; try the two teachers.")
     rng.shuffle(corpus)
-    write_jsonl(stage.dir / "corpus.jsonl", corpus)
-    n_on = sum(row["mode"] == "on" for row in corpus)
     stage.record(
         **{f"{kind}_verifier": name for kind, name in backends().items()},
-        rows=len(corpus),
-        on_to_off=n_on / max(1, len(corpus) - n_on),
-        random_mode_share=sum("random_mode" in row for row in corpus) / len(corpus),
         contradictions=contradictions / len(answered),
     )
+    return corpus
 
 
 def _available(rows: list[dict], difficulty: int, weight: float) -> int:
     return int(sum(row["difficulty"] == difficulty for row in rows) / weight)
 
 
-def run(stage: StageRun) -> dict[str, float]:
-    """Build the corpus (if it is not there) and fine-tune the student on it."""
-    if not (stage.dir / "corpus.jsonl").is_file():
-        build_corpus(stage)
-    return train(stage)
+def train(stage: StageRun, corpus: list[dict]) -> dict[str, float]:
+    """Fine-tune the distilled student on the corpus; saves checkpoints/student.
 
-
-def train(stage: StageRun) -> dict[str, float]:
-    """Fine-tune the distilled student on corpus.jsonl; saves checkpoints/student.
-
-    Resumes from the last complete checkpoint of a run that was cut off.
+    A row longer than `max_length` tokens is left out and counted: cut, it would teach an answer
+    without an end. Resumes from the last complete checkpoint of a run that was cut off.
     """
     s, config = stage.settings, stage.config
     source = stage.upstream("03_mtp_distillation") / "checkpoints" / "student"
-    model, tokenizer = models.load_from(source, config.model)
-    corpus = read_jsonl(stage.dir / "corpus.jsonl")
+    model, tokenizer = models.load_for_training(source, config.model, config.lora)
     stage_1 = read_jsonl(stage.upstream("02_dual_regime_data") / "corpus.jsonl")
-    direct_answers = [row for row in stage_1 if row["mode"] == "off"]
-    if s.replay_share and not direct_answers:
+    encoded, too_long = {}, 0
+    for kind, rows in (("own", corpus), ("again", [r for r in stage_1 if r["mode"] == "off"])):
+        whole = [encode(tokenizer, row, config.prompts) for row in rows]
+        encoded[kind] = [row for row in whole if len(row["input_ids"]) <= s.max_length]
+        too_long += len(whole) - len(encoded[kind])
+    if s.replay_share and not encoded["again"]:
         raise UserError("Stage 1 has no direct answers; set cold_start.replay_share to 0.")
-    per_step = s.batch_size * s.gradient_accumulation
-    mixed = mix(corpus, direct_answers, s.replay_share, s.steps * per_step, stage.seed)
-    rows = [encode(tokenizer, row) for row in mixed]
-    rows = batching.by_length(rows, s.steps, per_step, stage.seed)
+    if not encoded["own"]:
+        raise UserError(f"Every row is longer than {s.max_length} tokens; raise max_length.")
+    total = s.steps * s.batch_size
+    rows = mix(encoded["own"], encoded["again"], s.replay_share, total, stage.seed)
+    rows = batching.by_length(rows, s.steps, s.batch_size, stage.seed)
     arguments = SFTConfig(
         output_dir=str(stage.checkpoints / "sft"),
         max_steps=s.steps,
@@ -105,7 +118,7 @@ def train(stage: StageRun) -> dict[str, float]:
         lr_scheduler_type="cosine",
         warmup_steps=s.warmup,
         adam_beta2=s.adam_beta2,
-        max_length=s.max_length,
+        max_length=None,
         completion_only_loss=True,  # the default looks for a column "prompt" and finds none
         train_sampling_strategy="sequential",
         gradient_checkpointing=config.model.gradient_checkpointing,
@@ -127,5 +140,9 @@ def train(stage: StageRun) -> dict[str, float]:
     trainer.remove_callback(PrinterCallback)  # the stage's own callback shows the progress
     result = trainer.train(resume_from_checkpoint=latest_checkpoint(stage.checkpoints / "sft"))
     if trainer.is_world_process_zero():
-        models.save(trainer.model, tokenizer, stage.checkpoints / "student")
-    return {"train_loss": result.training_loss, "steps": result.global_step}
+        models.save(trainer.model, tokenizer, stage.checkpoints / "student", config.model)
+    return {
+        "rows_too_long": too_long,
+        "train_loss": result.training_loss,
+        "steps": result.global_step,
+    }

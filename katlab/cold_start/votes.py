@@ -32,13 +32,14 @@ def vote(
     tokenizer: PreTrainedTokenizerBase,
     title: str = "votes",
 ) -> list[dict]:
-    """Add `votes_off` (how many of `voters` samples were right without thinking) and `mode`.
+    """Add `votes_off` (how many samples were right without thinking), `voters` and `mode`.
 
-    A tie goes to think-on: at the cold start an answer lost costs more than tokens spent.
+    A tie goes to think-on: at the cold start an answer lost costs more than tokens spent. What
+    cannot be scored votes for nothing; a query without a vote is left out.
     """
     s = stage.settings
-    bar = stage.bar(len(rows) * s.voters, title)
     frame = arms.run_arm(
+        stage,
         model,
         tokenizer,
         rows,
@@ -48,15 +49,16 @@ def vote(
         samples=s.voters,
         temperature=1.0,  # voters must differ
         top_p=1.0,
-        seed=stage.seed,
-        batch_size=stage.config.model.sample_batch,
-        on_batch=lambda done, total: bar.to(done),
+        title=title,
     )
-    bar.close()
-    right = frame["correct"].eq(True).to_numpy().reshape(-1, s.voters)  # (rows, voters)
+    right, scored = (
+        flags.to_numpy().reshape(-1, s.voters).sum(1).tolist()  # (rows,)
+        for flags in (frame["correct"].eq(True), frame["correct"].notna())
+    )
     return [
-        row | {"votes_off": int(off), "mode": "off" if 2 * off > s.voters else "on"}
-        for row, off in zip(rows, right.sum(1), strict=True)
+        row | {"votes_off": off, "voters": voters, "mode": "off" if 2 * off > voters else "on"}
+        for row, off, voters in zip(rows, right, scored, strict=True)
+        if voters
     ]
 
 

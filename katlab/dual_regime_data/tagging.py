@@ -4,20 +4,22 @@ import re
 
 from katlab.teachers import Responder, ask
 
-TAG = re.compile(r"(code|math|science|general|multi_turn|tool_use), level ([1-5])")
 
+def tag(rows: list[dict], tagger: Responder, request: str, pattern: str) -> list[dict]:
+    """Add `tags` {domain, level} to each row as the tagger reads it; unreadable tags drop a row.
 
-def tag(rows: list[dict], tagger: Responder) -> list[dict]:
-    """Add `tags` {domain, level} to each row as the tagger reads it; unreadable tags drop a row."""
-    tagged = []
-    for row, (reply,) in zip(rows, tagger.respond([ask(r, "Tag it.") for r in rows]), strict=True):
-        found = TAG.fullmatch(reply)
-        if found:
-            tagged.append(row | {"tags": {"domain": found[1], "level": int(found[2])}})
-    return tagged
+    `pattern` is a regular expression with the groups domain and level.
+    """
+    replies = tagger.respond([ask(row, request) for row in rows])
+    found = [re.search(pattern, reply) for (reply,) in replies]
+    return [
+        row | {"tags": {"domain": match["domain"], "level": int(match["level"])}}
+        for row, match in zip(rows, found, strict=True)
+        if match
+    ]
 
 
 def agreement(rows: list[dict]) -> float:
-    """Share of tags that equal the generator's own labels (the nano world knows them)."""
+    """Share of tags that equal the labels that the queries came with."""
     same = [r["tags"] == {"domain": r["category"], "level": r["difficulty"]} for r in rows]
     return sum(same) / len(same)

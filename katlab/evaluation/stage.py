@@ -54,14 +54,13 @@ def run(stage: StageRun) -> dict[str, float]:
         for name, (_, _, arms) in SYSTEMS.items()
         for arm in arms
     }
-    total = len(rows) * sum(counts.values())
-    bar = stage.bar(total, "sampling three arms", show=("accuracy", "tokens", "think_on"))
-    frames, done = [], 0
+    frames = []
     for system, (source, style, arms) in SYSTEMS.items():
         folder = stage.upstream(source) / "checkpoints" / "student"
         model, tok = models.load_from(folder, config.model)
         for arm in arms:
             frame = run_arm(
+                stage,
                 model,
                 tok,
                 rows,
@@ -70,16 +69,12 @@ def run(stage: StageRun) -> dict[str, float]:
                 max_new_tokens=s.max_new_tokens,
                 temperature=s.temperature,
                 samples=counts[system, arm],
-                seed=stage.seed,
-                batch_size=config.model.sample_batch,
-                on_batch=lambda now, _, before=done: bar.to(before + now),
+                title=f"{system}, {arm if arm == 'auto' else f'forced {arm}'}",
             )
-            done += len(frame)
             frames.append(with_flags(frame.assign(system=system)))
             means = frames[-1][["correct", "tokens", "thinks"]].astype(float).mean()
             accuracy, tokens, think_on = means
             stage.log(system=system, arm=arm, accuracy=accuracy, tokens=tokens, think_on=think_on)
-    bar.close()
     frames += [teacher_arm(stage, rows, mode, tok) for mode in template.MODES]
     arms = pd.concat(frames, ignore_index=True)
     if stage.writes:
@@ -88,13 +83,11 @@ def run(stage: StageRun) -> dict[str, float]:
         )
     judged = {name: summarize(arms, name, s.delta) for name in JUDGED}
     stage.write("summary.json", judged)
-    headline = {
+    return {
         f"{name.replace(' ', '_')}_{key}": np.atleast_1d(judged[name][key])[0].item()
         for name in JUDGED
         for key in HEADLINE
     }
-    stage.record(**headline)
-    return headline
 
 
 def load(folder: Path) -> tuple[pd.DataFrame, dict]:

@@ -1,16 +1,24 @@
-"""Sample completions for many prompts: longest first, left-padded batches, one seed.
+"""Sample completions from a local model: left-padded batches of like length, one seed per batch.
 
 A thin layer over `model.generate`; every stage that needs text from a local model comes here.
+What the checkpoint's generation_config suggests (a repetition penalty, suppressed tokens) is left
+out: sampling takes its own settings alone, or votes and evaluation would see another policy than
+the one that is trained.
 
     ids = local.sample(model, tokenizer, prompts, max_new_tokens=128, temperature=1.0, seed=0)
 """
 
+import hashlib
+import json
 from collections.abc import Callable
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from katlab import UserError
+from katlab import UserError, template
+from katlab.lab import Journal
+
+SMALLEST_BATCH = 64  # prompts; larger batches are cut so that a kill loses 1 % of the replies
 
 
 @torch.inference_mode()
@@ -24,43 +32,71 @@ def sample(
     top_p: float = 1.0,
     batch_size: int = 128,
     seed: int = 0,
+    journal: Journal | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
-    """Return the generated token ids (end-of-turn included, padding removed) of each prompt.
+    """Return the generated token ids (end token included, padding removed) of each prompt.
 
     Temperature 0 is greedy. Prompts of like length share a batch, so little is padded; the order
-    of the result is that of `prompts`. `on_batch(done, total)` is called after each batch.
+    of the result is that of `prompts`. A batch is drawn from a seed of its own: with a `journal`,
+    batches that it holds are read, not sampled again, and the result is the same. `on_batch(done,
+    total)` is called after each batch.
     """
     if tokenizer.pad_token_id is None:
         raise UserError("the tokenizer has no pad token; set tokenizer.pad_token before sampling")
     model.eval()
-    torch.manual_seed(seed)
     encoded = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
-    stops = [tokenizer.eos_token_id]
+    stops = stop_ids(model, tokenizer)
     greedy = temperature == 0
-    random_choice = {} if greedy else {"temperature": temperature, "top_p": top_p, "top_k": 0}
+    drawn = {} if greedy else {"temperature": temperature, "top_p": top_p, "top_k": 0}
+    settings = {"max_new_tokens": max_new_tokens, "do_sample": not greedy, **drawn}
+    own = GenerationConfig(**settings, pad_token_id=tokenizer.pad_token_id, eos_token_id=stops)
+    size = min(batch_size, max(SMALLEST_BATCH, len(prompts) // 100))
     results: list[list[int]] = [[] for _ in prompts]
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch = tokenizer.pad(
-            {"input_ids": [encoded[i] for i in chosen]}, padding_side="left", return_tensors="pt"
-        ).to(model.device)
-        width = batch["input_ids"].shape[1]
-        out = model.generate(  # (batch, width + new)
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            max_new_tokens=max_new_tokens,
-            do_sample=not greedy,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=stops,
-            **random_choice,
-        )
-        for i, row in zip(chosen, out[:, width:].tolist(), strict=True):
-            results[i] = _trim(row, stops)
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        what = [str(model.name_or_path), settings, stops, seed, start, [prompts[i] for i in chosen]]
+        key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
+        rows = journal.get(key) if journal else None
+        if rows is None:
+            torch.manual_seed(seed * 1_000_003 + start)
+            rows = _generate(model, tokenizer, [encoded[i] for i in chosen], own)
+            if journal:
+                journal.put(key, rows)
+        for i, row in zip(chosen, rows, strict=True):
+            results[i] = row
         if on_batch is not None:
-            on_batch(min(start + batch_size, len(order)), len(order))
+            on_batch(min(start + size, len(order)), len(order))
     return results
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that end a reply: the tokenizer's, the checkpoint's, and the chat template's."""
+    listed = model.generation_config.eos_token_id
+    ids = {tokenizer.eos_token_id, *template.end_ids(tokenizer)}
+    ids |= set(listed if isinstance(listed, list) else [listed])
+    return sorted(ids - {None})
+
+
+def _generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: list[list[int]],
+    settings: GenerationConfig,
+) -> list[list[int]]:
+    batch = tokenizer.pad({"input_ids": encoded}, padding_side="left", return_tensors="pt")
+    width = batch["input_ids"].shape[1]
+    suggested, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        out = model.generate(  # (batch, width + new)
+            input_ids=batch["input_ids"].to(model.device),
+            attention_mask=batch["attention_mask"].to(model.device),
+            generation_config=settings,
+        )
+    finally:
+        model.generation_config = suggested
+    return [_trim(row, settings.eos_token_id) for row in out[:, width:].tolist()]
 
 
 def _trim(ids: list[int], stops: list[int]) -> list[int]:

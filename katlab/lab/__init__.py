@@ -10,6 +10,17 @@ from katlab.lab.callbacks import latest_checkpoint
 from katlab.lab.notebook import begin, quiet
 from katlab.lab.profiles import load as load_profile
 from katlab.lab.progress import number
+from katlab.lab.rows import Journal, read_jsonl, write_jsonl
 from katlab.lab.runs import StageRun
 
-__all__ = ["StageRun", "begin", "latest_checkpoint", "load_profile", "number", "quiet"]
+__all__ = [
+    "Journal",
+    "StageRun",
+    "begin",
+    "latest_checkpoint",
+    "load_profile",
+    "number",
+    "quiet",
+    "read_jsonl",
+    "write_jsonl",
+]

@@ -1,17 +1,97 @@
-"""Rows on disk as JSON lines."""
+"""Files of rows: JSONL read with the line of a mistake, written whole, or kept as rows come.
+
+Usage:  rows = read_jsonl(path);  write_jsonl(path, rows)
+        replies = Journal(folder / "replies.jsonl");  replies.put(key, text);  replies.get(key)
+"""
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-
-def read_jsonl(path: Path) -> list[dict]:
-    """Read rows from JSON lines."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+from katlab import UserError
 
 
-def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
-    """Write rows as JSON lines; the file appears whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    part.replace(path)
+def replace(path: Path, content: str | bytes) -> None:
+    """Write a whole file so that a reader or a kill sees the old one or the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(part, path)
+
+
+def read_jsonl(path: str | Path) -> list[dict]:
+    """The rows of a JSONL file; blank lines are skipped.
+
+    Raises UserError if the file is missing, or names the line that is no JSON object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no file {path}; give a JSONL file with one row per line.")
+    return _parse(path, path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), dict)
+
+
+def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
+    """Replace a JSONL file atomically, one row per line."""
+    lines = (json.dumps(row, default=scalar) + "\n" for row in rows)
+    replace(Path(path), "".join(lines))
+
+
+def scalar(value: object) -> object:
+    """numpy and zero-dimensional torch values as JSON scalars, paths as text."""
+    return str(value) if isinstance(value, Path) else value.item()
+
+
+class Journal:
+    """Values kept by key as they come: one JSON line per `put`, flushed, so a kill costs nothing.
+
+    A last line that a kill cut off is dropped. Keys are any JSON value; a later value of a key
+    replaces the earlier one. With `writes=False` (another rank) values stay in memory.
+    """
+
+    def __init__(self, path: str | Path, writes: bool = True):
+        self.path, self.writes = Path(path), writes
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        pairs = _parse(self.path, whole.split(b"\n"), list)
+        self._values = {_key(key): value for key, value in pairs}
+        if writes and whole != content:
+            os.truncate(self.path, len(whole))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, key: object) -> bool:
+        return _key(key) in self._values
+
+    def get(self, key: object, default: object = None) -> object:
+        """The value last put under `key`, else `default`."""
+        return self._values.get(_key(key), default)
+
+    def put(self, key: object, value: object) -> None:
+        """Keep a value under a key, in memory and at the end of the file."""
+        line = json.dumps([key, value], default=scalar)
+        if self.writes:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        self._values[_key(key)] = json.loads(line)[1]
+
+
+def _key(key: object) -> str:
+    return json.dumps(key, sort_keys=True)
+
+
+def _parse(path: Path, lines: Iterable[bytes], kind: Callable) -> list:
+    parsed = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:  # JSONDecodeError or UnicodeDecodeError
+            raise UserError(f"{path}, line {number}, is not JSON ({error}); mend it.") from error
+        if not isinstance(row, kind):
+            raise UserError(
+                f"{path}, line {number}, must be a JSON {'object' if kind is dict else 'list'}."
+            )
+        parsed.append(row)
+    return parsed

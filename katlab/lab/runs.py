@@ -17,7 +17,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +29,7 @@ import psutil
 from katlab import UserError
 from katlab.lab import callbacks, profiles
 from katlab.lab.progress import Bar
+from katlab.lab.rows import Journal, read_jsonl, write_jsonl
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,6 +116,22 @@ class StageRun:
         clear(self.dir)
         for made in (self.checkpoints, self.figures):
             made.mkdir(parents=True, exist_ok=True)
+
+    def kept(self, name: str, make: Callable[[], Iterable[dict]]) -> list[dict]:
+        """The rows of folder/name (.jsonl): read if they are there, else made by rank 0.
+
+        Other ranks wait for the file rather than in a collective, which would time out.
+        """
+        path = self.dir / name
+        if self.writes and not path.is_file():
+            write_jsonl(path, make())
+        while not path.is_file():
+            time.sleep(0.2)
+        return read_jsonl(path)
+
+    def journal(self, name: str) -> Journal:
+        """Values of folder/name (.jsonl) kept as they come; see `rows.Journal`."""
+        return Journal(self.dir / name, self.writes)
 
     def upstream(self, name: str) -> Path:
         """The folder of a finished stage of the same run; UserError names what to run."""

@@ -84,7 +84,8 @@ def _load(folder: Path, quantize: str = "none", device_map: str | None = None):
     written = safetensors_layout.read_config(folder)
     dtype = written.get("dtype") or written.get("torch_dtype") or "bfloat16"
     config = SimpleNamespace(student=str(folder), dtype=dtype, quantize=quantize, gguf_file="")
-    return models.load(config, device_map)
+    config.device_map = device_map or ""
+    return models.load(config)
 
 
 def _batches(tokenizer, text: Path, tokens: int) -> list[dict]:

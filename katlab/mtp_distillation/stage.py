@@ -138,12 +138,12 @@ def training_arguments(stage: lab.StageRun, folder: str) -> SFTConfig:
 class Voters(TrainerCallback):
     """Keep the student as it is at some early steps: stage 04 chooses its voter among them."""
 
-    def __init__(self, steps: list[int], folder: Path):
-        self.steps, self.folder = steps, folder
+    def __init__(self, steps: list[int], folder: Path, config: SimpleNamespace):
+        self.steps, self.folder, self.config = steps, folder, config
 
     def on_step_end(self, args, state, control, model, processing_class, **kwargs):
         if state.global_step in self.steps and state.is_world_process_zero:
-            publish(model, processing_class, self.folder / str(state.global_step))
+            publish(model, processing_class, self.folder / str(state.global_step), self.config)
 
 
 def train_arm(stage: lab.StageRun, arm: Arm, rows: list[dict], signals: list[uld.Signal]) -> None:
@@ -164,7 +164,9 @@ def train_arm(stage: lab.StageRun, arm: Arm, rows: list[dict], signals: list[uld
     show = ("ce", "uld", "token_accuracy")
     callbacks = [stage.callback(arm.title, show, phase=arm.name)]
     if arm.mtp:
-        callbacks.append(Voters(stage.settings.voter_steps, stage.checkpoints / "voters"))
+        callbacks.append(
+            Voters(stage.settings.voter_steps, stage.checkpoints / "voters", stage.config.model)
+        )
     trainer = DistillationTrainer(
         model,
         arguments,
@@ -180,13 +182,16 @@ def train_arm(stage: lab.StageRun, arm: Arm, rows: list[dict], signals: list[uld
     if stage.writes:
         if arm.mtp:
             mtp.save(model.mtp, stage.checkpoints / "mtp")
-        publish(model, tokenizer, folder)
+        publish(model, tokenizer, folder, stage.config.model)
         shutil.rmtree(arguments.output_dir)
     trainer.accelerator.wait_for_everyone()
 
 
 def publish(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    config: SimpleNamespace,
 ) -> None:
     """Write a plain `from_pretrained` folder: no MTP modules, adapters merged; all or nothing."""
     if folder.is_dir():
@@ -194,7 +199,7 @@ def publish(
     part = folder.with_name(f".{folder.name}.part")
     plain = copy.deepcopy(model)  # training goes on with the original
     mtp.detach(plain)
-    models.save(plain, tokenizer, part)
+    models.save(plain, tokenizer, part, config)
     part.rename(folder)
 
 
@@ -210,11 +215,9 @@ def compare(stage: lab.StageRun) -> dict[str, float]:
     for arm in arms(settings):
         folder = stage.checkpoints / arm.name
         model, tokenizer = models.load_from(folder, stage.config.model)
-        if torch.cuda.is_available():
-            model.to("cuda")
         for mode in template.MODES:
-            bar = stage.bar(len(rows), f"{arm.title}, forced think-{mode}")
             frame = run_arm(
+                stage,
                 model,
                 tokenizer,
                 rows,
@@ -222,11 +225,8 @@ def compare(stage: lab.StageRun) -> dict[str, float]:
                 style="trigger",
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.eval_temperature,
-                seed=stage.seed,
-                batch_size=stage.config.model.sample_batch,
-                on_batch=lambda done, total, bar=bar: bar.to(done),
+                title=f"{arm.title}, forced think-{mode}",
             )
-            bar.close()
             frames.append(frame.assign(student=arm.name))
             right = frame["correct"].eq(True)
             levels = right.groupby(frame["difficulty"]).mean()

@@ -16,9 +16,9 @@ def choose_queries(stage: StageRun, model, tokenizer) -> list[dict]:
     and those it gets right, which teach when not to think.
     """
     s = stage.settings
-    candidates = queries.load(stage.config, s.candidates, stage.seed + 2, "train")
-    bar = stage.bar(len(candidates), "what the model misses")
+    candidates = queries.load(stage.config, s.candidates, stage.seed, "rl")
     frame = arms.run_arm(
+        stage,
         model,
         tokenizer,
         candidates,
@@ -26,11 +26,8 @@ def choose_queries(stage: StageRun, model, tokenizer) -> list[dict]:
         max_new_tokens=s.max_completion_length,
         temperature=s.temperature,
         top_p=1.0,
-        seed=stage.seed,
-        batch_size=stage.config.model.sample_batch,
-        on_batch=lambda done, total: bar.to(done),
+        title="what the model misses",
     )
-    bar.close()
     right = frame["correct"].eq(True).tolist()
     stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})
     stage.record(missed_without_thinking=right.count(False) / len(right))

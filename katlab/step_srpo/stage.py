@@ -94,7 +94,7 @@ def run(stage: StageRun) -> dict[str, float]:
     trainer.accelerator.wait_for_everyone()
     result = trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
-        models.save(trainer.model, tokenizer, stage.checkpoints / "student")
+        models.save(trainer.model, tokenizer, stage.checkpoints / "student", config)
     return {"steps": result.global_step, "train_loss": result.training_loss}
 
 

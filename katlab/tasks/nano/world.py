@@ -22,7 +22,7 @@ DIFFICULTIES = (1, 2, 3, 4, 5)
 STEPS = {1: 1, 2: 1, 3: 1, 4: 2, 5: 4}  # steps of the walk by difficulty
 SIZES = {1: range(1, 5), 2: range(5, 10), 3: range(11, 20)}  # how large a step is, else 1..9
 HIGHEST = 39  # every running value stays within 0..HIGHEST
-EVAL_SHARE = 8  # one query text in eight belongs to the held-out split
+PARTS = ("eval", *["stage_1"] * 4, *["stage_2"] * 2, "rl")  # of eight query texts
 # What a reasoning teacher cannot help saying, however easy the question.
 OPENING = "Okay, let me see. First I read the question again. Then I go step by step."
 CLOSING = "Check:"
@@ -37,7 +37,8 @@ def queries(
 ) -> list[dict]:
     """Return `n` query rows, balanced over category x difficulty, in an order set by `seed`.
 
-    `split` is "train" or "eval"; a text belongs to one of them by its hash, so they never meet.
+    `split` is "eval" or one of "stage_1", "stage_2" and "rl", which together are "train"; a text
+    belongs to one of them by its hash, so they never meet.
     """
     rng = random.Random(f"{split}-{seed}")
     cells = [(c, d) for d in difficulties for c in categories]
@@ -46,7 +47,7 @@ def queries(
         category, difficulty = cells[index % len(cells)]
         while True:
             row = MAKERS[category](rng, difficulty)
-            if split_of(row) == split:
+            if split in splits_of(row):
                 break
         label = {"id": f"{category}-{difficulty}-{split}-{seed}-{index:06d}"}
         rows.append(label | {"category": category, "difficulty": difficulty} | row)
@@ -54,10 +55,11 @@ def queries(
     return rows
 
 
-def split_of(row: dict) -> str:
-    """Name the split ("train" or "eval") that a query's text belongs to."""
+def splits_of(row: dict) -> tuple[str, ...]:
+    """The splits that a query's text belongs to: ("eval",), or one stage's and "train"."""
     text = json.dumps([row["messages"], row["tools"]])
-    return "eval" if zlib.crc32(text.encode()) % EVAL_SHARE == 0 else "train"
+    part = PARTS[zlib.crc32(text.encode()) % len(PARTS)]
+    return (part,) if part == "eval" else (part, "train")
 
 
 def rationale(row: dict, mode: str) -> str:
@@ -69,13 +71,6 @@ def rationale(row: dict, mode: str) -> str:
 def tags(row: dict) -> str:
     """The oracle's answer to a tagging request: domain and difficulty."""
     return f"{row['category']}, level {row['difficulty']}"
-
-
-def with_directive(row: dict, mode: str) -> dict:
-    """The query with the user's wish for a mode in words (report section 6.4)."""
-    *history, last = row["messages"]
-    wish = {"on": "Think deeper.", "off": "Do not think."}[mode]
-    return row | {"messages": [*history, last | {"content": f"{last['content']} {wish}"}]}
 
 
 def _sizes(difficulty: int) -> range:
