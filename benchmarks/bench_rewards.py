@@ -91,7 +91,8 @@ def math_bench() -> float:
 
 
 def code_bench(n: int = 150) -> tuple[float, str]:
-    from katlab.rewards import grade, ladder
+    from katlab.rewards import grade
+    from katlab.rewards.sandbox import isolation
 
     rows = []
     for k in range(n):
@@ -100,14 +101,14 @@ def code_bench(n: int = 150) -> tuple[float, str]:
             f"```python\ndef f(x):\n    total = 1\n    for _ in range({k}):\n        total += x\n"
         )
         rows.append(("code", source + "    return total\n```", {"entry": "f", "tests": tests}))
-    rung = ladder.choose()[0]
+    name = isolation.choose().name
     grade(rows[:4])
     start = time.perf_counter()
     verdicts = grade(rows[4:])
     spent = time.perf_counter() - start
     right = sum(v.correct is True for v in verdicts)
-    print(f"code: {right} of {len(verdicts)} candidates right, 5 tests each, {spent:.2f} s, {rung}")
-    return (len(verdicts) / spent if right == len(verdicts) else 0.0), rung
+    print(f"code: {right} of {len(verdicts)} candidates right, 5 tests each, {spent:.2f} s, {name}")
+    return (len(verdicts) / spent if right == len(verdicts) else 0.0), name
 
 
 def attack_bench() -> None:
@@ -146,12 +147,12 @@ def nano_bench() -> None:
 
 def main() -> None:
     print(f"cores {os.cpu_count()}, load {os.getloadavg()[0]:.1f}")
-    per_second, rung = code_bench()
+    per_second, isolation = code_bench()
     nano_bench()
     attack_bench()
     speedup = math_bench()
     print(json.dumps({"bench": "rewards", "math_speedup": round(speedup, 1),
-                      "code_per_s": round(per_second, 1), "isolation": rung}))  # fmt: skip
+                      "code_per_s": round(per_second, 1), "isolation": isolation}))  # fmt: skip
 
 
 if __name__ == "__main__":

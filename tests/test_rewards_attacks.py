@@ -1,4 +1,4 @@
-"""The attack corpus on each rung of the isolation ladder that holds here, and what it leaves."""
+"""The attack corpus under each isolation that holds here, and what it leaves."""
 
 import os
 import subprocess
@@ -11,7 +11,9 @@ import pytest
 from attacks.corpus import ATTACKS, CALL, CANARY, FORMS, SECONDS
 
 from katlab import rewards
-from katlab.rewards import code, isolation, ladder, sandbox
+from katlab.rewards import code
+from katlab.rewards.sandbox import commands, isolation, runner
+from katlab.rewards.sandbox.commands import Isolation
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -26,7 +28,7 @@ def sandboxes():
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             command = Path("/proc", pid, "cmdline").read_bytes()
-            if isolation.BOOT.encode() in command:
+            if commands.BOOT.encode() in command:
                 found.add((pid, Path("/proc", pid, "stat").read_text().split()[21]))
         except OSError:
             continue  # it ended while we looked
@@ -35,13 +37,11 @@ def sandboxes():
 
 @pytest.fixture(scope="module", params=["bubblewrap", "landlock"])
 def verdicts(request):
-    """Every attack graded at once on one rung; the rung itself as the fixture's second value."""
+    """Every attack graded at once under one isolation."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KATLAB_SANDBOX", request.param)
         patch.setenv("KATLAB_SECRET", "sesame")
-        rung, _, why = ladder.choose()
-        if rung == "none":
-            pytest.skip(f"isolation unavailable: {why}")
+        needs_isolation()
         code._cache.clear()
         home = os.path.expanduser("~")
         places = {"@REPO@": str(REPO), "@HOME@": home, "@PID@": str(os.getpid())}
@@ -59,7 +59,7 @@ def test_no_attack_is_graded_correct(attack, verdicts):
     verdict = graded(attack, verdicts)
     assert verdict.correct is False, verdict  # and not unscorable: an attack is no way out
     # The clock runs from the sandbox's ready record; the rest is this machine's load.
-    assert verdict.seconds < SECONDS + 1 + sandbox.START_SECONDS
+    assert verdict.seconds < SECONDS + 1 + runner.START_SECONDS
 
 
 def test_the_corpus_is_large_and_covers_its_classes():
@@ -84,24 +84,24 @@ def test_a_breach_would_be_seen():
     attacks = [a for a in ATTACKS if a.name in through]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KATLAB_SANDBOX", "unsafe")
-        patch.setattr(isolation, "ENVIRONMENT", {"KATLAB_SECRET": "sesame"})
+        patch.setattr(commands, "ENVIRONMENT", {"KATLAB_SECRET": "sesame"})
         verdicts = rewards.grade([("code", a.source, CALL) for a in attacks])
     assert len(attacks) == len(through) and all(v.correct for v in verdicts)
     assert all(v.detail["isolation"] == "unsafe" and v.detail["unsafe"] for v in verdicts)
 
 
 def needs_isolation():
-    rung, _, why = ladder.choose()
-    if rung == "none":
-        pytest.skip(f"isolation unavailable: {why}")
+    here = isolation.choose()
+    if here.name == "none":
+        pytest.skip(f"isolation unavailable: {here.why}")
 
 
 def test_hashes_are_the_same_in_every_run():
     needs_isolation()
     source = "def f(x):\n    return hash('katlab') % 1000003\n"
-    runs = sandbox.run(
-        [sandbox.Job("call", source, "f", requests=[((), {"x": i})]) for i in range(3)],
-        *ladder.choose()[:2],
+    runs = runner.run(
+        [runner.Job("call", source, "f", requests=[((), {"x": i})]) for i in range(3)],
+        isolation.choose(),
     )
     assert len({run.records[0] for run in runs}) == 1 and runs[0].records[0][0] == "V"
 
@@ -128,28 +128,28 @@ def test_64_graders_at_once_do_not_mix_their_answers():
 
 
 @pytest.mark.parametrize(
-    "breakage", ["no rung", "binary gone", "binary fails", "descriptors used up"]
+    "breakage", ["no isolation", "binary gone", "binary fails", "descriptors used up"]
 )
 def test_a_broken_sandbox_is_unscorable(breakage, monkeypatch, tmp_path):
-    if breakage == "no rung":
+    if breakage == "no isolation":
         monkeypatch.setenv("KATLAB_SANDBOX", "none")
     elif breakage == "binary gone":
-        chosen = ("bubblewrap", str(tmp_path / "gone"), "")
-        monkeypatch.setattr(ladder, "choose", lambda: chosen)
+        gone = Isolation("bubblewrap", str(tmp_path / "gone"))
+        monkeypatch.setattr(isolation, "choose", lambda: gone)
     elif breakage == "binary fails":
         binary = tmp_path / "bwrap"
         binary.write_text("#!/bin/sh\nexit 1\n")
         binary.chmod(0o755)
-        monkeypatch.setattr(ladder, "choose", lambda: ("bubblewrap", str(binary), ""))
+        monkeypatch.setattr(isolation, "choose", lambda: Isolation("bubblewrap", str(binary)))
     else:
         needs_isolation()
-        chosen = ladder.choose()
-        monkeypatch.setattr(ladder, "choose", lambda: chosen)
+        chosen = isolation.choose()
+        monkeypatch.setattr(isolation, "choose", lambda: chosen)
 
         def refuse(*_, **__):
             raise OSError(24, "Too many open files")
 
-        monkeypatch.setattr("katlab.rewards.box.subprocess.Popen", refuse)
+        monkeypatch.setattr("katlab.rewards.sandbox.box.subprocess.Popen", refuse)
     code._cache.clear()
     open_before = len(os.listdir("/proc/self/fd"))
     (verdict,) = rewards.grade([("code", "lambda x: x * x + 1", CALL)])
@@ -189,7 +189,7 @@ def test_a_killed_grader_takes_its_sandboxes_and_workers_with_it():
     until = time.monotonic() + 60
     while len(below := descendants(grader.pid)) < 6 and time.monotonic() < until:
         time.sleep(0.1)  # itself, the math worker, its two children, the sandbox
-        if any(isolation.BOOT.encode() in Path("/proc", p, "cmdline").read_bytes() for p in below):
+        if any(commands.BOOT.encode() in Path("/proc", p, "cmdline").read_bytes() for p in below):
             break
     assert len(below) >= 5
     grader.kill()

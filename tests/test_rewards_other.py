@@ -21,12 +21,12 @@ from katlab.rewards import (
     grade,
     keywords,
     kinds,
-    ladder,
     math_pool,
     multi_turn,
     tool_call,
     verifier,
 )
+from katlab.rewards.sandbox import isolation
 
 ABCD = {"options": ["A", "B", "C", "D"]}
 PLANETS = {"options": ["Venus", "Mars", "A moon", "Io"]}
@@ -382,7 +382,7 @@ def test_unknown_kinds_and_files_are_named(tmp_path):
     with pytest.raises(UserError, match="defines no verify"):
         verifier(str(tmp_path / "empty.py"))
     with pytest.raises(UserError):
-        verifier("sandbox")
+        verifier("compare")
 
 
 def test_every_kind_states_what_it_accepts():
@@ -404,8 +404,8 @@ EXAMPLES = {  # kind: (right answer, reference)
 
 
 def test_a_mixed_batch_keeps_its_order():
-    if ladder.choose()[0] == "none":
-        pytest.skip(f"isolation unavailable: {ladder.choose()[2]}")
+    if isolation.choose().name == "none":
+        pytest.skip(f"isolation unavailable: {isolation.choose().why}")
     rows, want = [], []
     for i, kind in enumerate(sorted(EXAMPLES) * 4):
         right, reference = EXAMPLES[kind]
@@ -420,7 +420,7 @@ def test_a_mixed_batch_keeps_its_order():
 def test_doctor_reports_each_backend():
     lines = doctor()
     assert {"math-verify", "code isolation"} <= {name for name, *_ in lines}
-    assert all(ok or mend for _, ok, _, mend in lines)
+    assert all(ok or remedy for _, ok, _, remedy in lines)
 
 
 texts = st.text(alphabet="ABCDabcd isothenrw:.()\\{}boxed\n*$-'<tool_call>/\"", max_size=150)
@@ -572,7 +572,7 @@ def test_20_000_mixed_verdicts_leave_memory_and_processes_as_they_were():
             counts[verdict.correct] += 1
     assert sum(counts.values()) == 15_000 and min(counts[True], counts[False]) > 3000
     # Unscorable: without isolation the code, else at most what a starved machine cost.
-    assert counts[None] <= (15 if ladder.choose()[0] != "none" else 400)
+    assert counts[None] <= (15 if isolation.choose().name != "none" else 400)
     assert resident() - memory < 16
     assert len(os.listdir("/proc/self/fd")) == descriptors
     assert children() <= before | {str(math_pool._worker.process.pid)}

@@ -98,17 +98,18 @@ def backends() -> dict[str, str]:
     """What grades here, for a run's record: {"math": "math-verify 0.9.0", "code": "bubblewrap"}."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from katlab.rewards import ladder
+    from katlab.rewards.sandbox import isolation
 
     try:
         library = f"math-verify {version('math-verify')}"
     except PackageNotFoundError:
         library = "exact path only"
-    return {"math": library, "code": ladder.choose()[0]}
+    return {"math": library, "code": isolation.choose().name}
 
 
 def doctor() -> list[tuple[str, bool, str, str]]:
-    """(name, ok, detail, command that mends it) for each backend on this machine."""
-    from katlab.rewards import ladder, math
+    """(name, ok, detail, command that remedies it) for each backend on this machine."""
+    from katlab.rewards import math
+    from katlab.rewards.sandbox import isolation
 
-    return [*math.doctor(), *ladder.doctor(), ("cores", True, f"{os.cpu_count()}", "")]
+    return [*math.doctor(), *isolation.doctor(), ("cores", True, f"{os.cpu_count()}", "")]

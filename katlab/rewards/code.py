@@ -3,7 +3,8 @@
 Report section 4.2.2 (all unit tests, 0/1). How it stands against a candidate that looks for holes:
 expected values never enter its sandbox; every test needs an affirmative record; an exit, a
 time-out, a flood of output or a missing record is wrong; only a sandbox that could not start is
-unscorable. See `isolation` for the ladder, `plans` for the test forms, `inside` for the records.
+unscorable. See `plans` for the test forms, `sandbox.isolation` for what holds a candidate,
+`sandbox/inside.py` for the records.
 
 Accepts: the last fenced block that defines the entry (else the last fenced block), else the whole
 answer; a module, or one expression such as `lambda x: 2 * x`, which is bound to the entry's name.
@@ -23,8 +24,9 @@ from collections import OrderedDict
 from typing import Any
 
 from katlab import UserError
-from katlab.rewards import compare, ladder, plans
-from katlab.rewards.sandbox import Job, Outcome, run
+from katlab.rewards import compare, plans
+from katlab.rewards.sandbox import isolation
+from katlab.rewards.sandbox.runner import Job, Outcome, run
 from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
 CACHE_SIZE = 4096
@@ -65,7 +67,7 @@ def _job(answer: str, plan: plans.Plan) -> Job:
 
 def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
     """One verdict a pair, in order; equal candidates of equal references run once."""
-    rung, binary, why = ladder.choose()
+    here = isolation.choose()
     verdicts: list[Verdict | None] = [None] * len(pairs)
     jobs: dict[str, tuple[Job, plans.Plan]] = {}
     keys: list[str] = []
@@ -80,18 +82,18 @@ def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
         if not text or len(text) > MAX_ANSWER:
             verdicts[i] = Verdict(False, "answer too long" if text else "empty answer")
             continue
-        if rung == "none":
-            verdicts[i] = Verdict(None, why, detail={"isolation": "none"})
+        if here.name == "none":
+            verdicts[i] = Verdict(None, here.why, detail={"isolation": "none"})
             continue
-        known = [rung, text, reference]
+        known = [here.name, text, reference]
         keys[i] = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
         with _lock:
             verdicts[i] = _cache.get(keys[i])
         if verdicts[i] is None and keys[i] not in jobs:
             jobs[keys[i]] = _job(text, plan), plan
-    outcomes = run([job for job, _ in jobs.values()], rung, binary) if jobs else []
+    outcomes = run([job for job, _ in jobs.values()], here) if jobs else []
     fresh = {
-        key: judged(outcome, plan, rung)
+        key: judged(outcome, plan, here.name)
         for (key, (_, plan)), outcome in zip(jobs.items(), outcomes, strict=True)
     }
     with _lock:
@@ -101,16 +103,16 @@ def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
     return [v or fresh[key] for v, key in zip(verdicts, keys, strict=True)]
 
 
-def judged(outcome: Outcome, plan: plans.Plan, rung: str) -> Verdict:
+def judged(outcome: Outcome, plan: plans.Plan, isolated_by: str) -> Verdict:
     """The verdict on a finished sandbox: correct needs every test's affirmative record."""
     detail = {
-        "isolation": rung,
-        "trust": plan.trust if rung != "unsafe" else "none",
+        "isolation": isolated_by,
+        "trust": plan.trust if isolated_by != "unsafe" else "none",
         "status": outcome.status,
         "tests": len(plan.wants) or 1,
         "passed": 0,
     }
-    if rung == "unsafe":
+    if isolated_by == "unsafe":
         detail["unsafe"] = True
 
     def verdict(correct: bool | None, reason: str) -> Verdict:

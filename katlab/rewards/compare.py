@@ -1,6 +1,6 @@
 """Whether what a sandbox said is what a test wants; everything here is untrusted but the wants.
 
-Records are the tagged plain JSON of `katlab.rewards.inside`. No table is built from untrusted keys
+Records are the tagged plain JSON of `sandbox/inside.py`. No table is built from untrusted keys
 (colliding ones would cost quadratic time), and recursion follows the expected value's depth.
 Usage: `holds([1, 2], Want("json", [1, 2]))`
 """

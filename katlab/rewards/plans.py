@@ -93,7 +93,7 @@ def _parse(source: str) -> ast.Module:
     try:
         return ast.parse(source)
     except SyntaxError as error:
-        raise UserError(f"The reference's tests are no Python ({error.msg}): mend them.") from error
+        raise UserError(f"Correct the reference's tests: no Python ({error.msg}).") from error
 
 
 def _check(ref: dict[str, Any], limits: dict[str, Any]) -> Plan:
@@ -125,7 +125,7 @@ def _asserts(tests: str, setup: str, entry: str, limits: dict[str, Any]) -> Plan
     known = set(dir(builtins)) | _bound(_parse(setup)) | _bound(tree)
     names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - known
     if not names:
-        raise UserError("The asserts call no function of the answer: mend the reference.")
+        raise UserError("The asserts call no function of the answer: correct the reference.")
     split = _split(tree.body, names)
     if split and len(names) == 1:
         return Plan("call", min(names), setup, *split, **limits)

@@ -1,9 +1,9 @@
 """A seccomp filter as BPF bytes: no sockets, no new processes, no view of other processes.
 
-Used in both Linux rungs of the isolation ladder. A candidate is one process (threads are allowed),
+Used by bubblewrap and by Landlock alike. A candidate is one process (threads are allowed),
 which also bounds its memory by its own address-space limit. Numbers: the kernel's
 `arch/x86/entry/syscalls/syscall_64.tbl` and `include/uapi/asm-generic/unistd.h` (aarch64).
-Usage: `program(own_pid=None)` gives the bytes that bubblewrap's `--seccomp` reads.
+Usage: `program()` gives the bytes that bubblewrap's `--seccomp` reads.
 """
 
 from __future__ import annotations

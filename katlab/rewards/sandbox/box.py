@@ -3,7 +3,7 @@
 Records come over a descriptor of their own, each opening with a nonce that the process was given;
 what else arrives there is a forgery. A candidate can find the nonce (it shares its process with
 the reader of its tests), and gains nothing by it: a record carries a value of its own, no verdict.
-Usage: `box = Box("bubblewrap", binary, {"mode": "call", ...})`; then `flush`, `take`, `close`.
+Usage: `box = Box(isolation, {"mode": "call", ...})`; then `flush`, `take`, `close`.
 """
 
 from __future__ import annotations
@@ -17,57 +17,57 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from katlab.rewards import isolation, seccomp
+from katlab.rewards.sandbox import commands, seccomp
 
 MAX_RECORD, MAX_TOTAL = 2 << 20, 8 << 20
 HEADER = 16 + 1 + 10  # nonce, kind, length
 
 
+INSIDE, LANDLOCK = Path(__file__).with_name("inside.py"), Path(__file__).with_name("landlock.py")
+
+
 @lru_cache
-def _code(name: str, as_source: bool) -> Any:
-    source = Path(__file__).with_name(name).read_text(encoding="utf-8")
-    return source if as_source else compile(source, f"<{name}>", "exec")
+def _code(path: Path, as_source: bool) -> Any:
+    source = path.read_text(encoding="utf-8")
+    return source if as_source else compile(source, f"<{path.name}>", "exec")
 
 
 class Box:
     """One sandbox process with its three descriptors."""
 
-    def __init__(self, rung: str, binary: str, job: dict[str, Any]) -> None:
-        self.rung, self.binary, self.ready = rung, binary, False
+    def __init__(self, isolation: commands.Isolation, job: dict[str, Any]) -> None:
+        self.isolation, self.ready = isolation, False
         self.nonce = secrets.token_hex(8).encode()
         self.name = f"katlab-{self.nonce.decode()}"
         self.buffer, self.total, self.outgoing = bytearray(), 0, bytearray()
-        own_fd = rung != "container"
+        own_fd = isolation.name != "container"
         ours, theirs = os.pipe()
         filter_read, filter_write = os.pipe()
-        os.write(filter_write, seccomp.program() if rung == "bubblewrap" else b"")
+        os.write(filter_write, seccomp.program() if isolation.name == "bubblewrap" else b"")
         os.close(filter_write)
         job = {
             "nonce": self.nonce,
             "fd": theirs if own_fd else -1,
-            "cpu": int(job["seconds"]) + 2,
-            "file_size": 16 << 20,
-            "namespace": rung == "bubblewrap",
+            "namespace": isolation.name == "bubblewrap",
             "in_fd": -1,
             "out_fd": -1,
             **job,
         }
         files = []
-        if job["mode"] == "stdin":
-            if own_fd:  # a container, which takes no descriptors, uses its own /tmp
-                files = [os.memfd_create("in"), os.memfd_create("out")]
-                job |= {"in_fd": files[0], "out_fd": files[1]}
-        if rung == "landlock":
-            rules = {"readable": isolation.readable(), "program": seccomp.program(own_pid=True)}
-            job["confine"] = (rules, _code("landlock.py", False))
+        if job["mode"] == "stdin" and own_fd:  # a container takes none and uses its own /tmp
+            files = [os.memfd_create("in"), os.memfd_create("out")]
+            job |= {"in_fd": files[0], "out_fd": files[1]}
+        if isolation.name == "landlock":
+            rules = {"readable": commands.readable(), "program": seccomp.program(own_pid=True)}
+            job["confine"] = (rules, _code(LANDLOCK, False))
         passed = [theirs, *files, filter_read] if own_fd else []
         try:
             self.process = subprocess.Popen(
-                isolation.start_command(rung, binary, filter_read, self.name),
+                commands.start_command(isolation, filter_read, self.name),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL if own_fd else theirs,
                 stderr=subprocess.DEVNULL,
-                env=dict(os.environ) if rung == "container" else isolation.ENVIRONMENT,
+                env=commands.ENVIRONMENT if own_fd else None,
                 cwd="/",
                 pass_fds=passed,
                 start_new_session=True,
@@ -81,9 +81,8 @@ class Box:
         self.results, self.requests = ours, self.process.stdin.fileno()
         os.set_blocking(self.results, False)
         os.set_blocking(self.requests, False)
-        self.send(
-            marshal.dumps((_code("inside.py", not own_fd), {"job": job, "__name__": "inside"}), 4)
-        )
+        space = {"job": job, "__name__": "inside"}
+        self.send(marshal.dumps((_code(INSIDE, not own_fd), space), 4))
 
     def send(self, data: bytes) -> None:
         self.outgoing += b"%010d" % len(data) + data
@@ -125,8 +124,9 @@ class Box:
 
     def close(self) -> None:
         """Kills the sandbox and everything in it, and waits until it is gone."""
-        if self.rung == "container":
-            subprocess.run([self.binary, "kill", self.name], capture_output=True, check=False)
+        if self.isolation.name == "container":
+            kill = [self.isolation.binary, "kill", self.name]
+            subprocess.run(kill, capture_output=True, check=False)
         try:
             os.killpg(self.process.pid, signal.SIGKILL)  # a session of its own
         except ProcessLookupError:

@@ -15,6 +15,7 @@ import os
 import sys
 
 MAX_NODES, MAX_DEPTH = 200_000, 100
+OUTPUT, FILE = 1 << 20, 16 << 20  # bytes: what a program may print, what a file may hold
 write, read, leave = os.write, os.read, os._exit
 
 
@@ -100,9 +101,9 @@ def limit(job):
 
     for what, value in (
         (r.RLIMIT_AS, job["memory"]),
-        (r.RLIMIT_FSIZE, job["file_size"]),
+        (r.RLIMIT_FSIZE, FILE),
         (r.RLIMIT_NOFILE, 64),
-        (r.RLIMIT_CPU, job["cpu"]),
+        (r.RLIMIT_CPU, int(job["seconds"]) + 2),
         (r.RLIMIT_CORE, 0),
     ):
         r.setrlimit(what, (value, value))
@@ -158,8 +159,8 @@ def run_program(job, source, text):
         if stop.code not in (None, 0):
             raise RuntimeError(f"exit code {stop.code!r}"[:60]) from None
     out.flush()
-    data = os.pread(job["out_fd"], job["output"] + 1, 0)
-    if len(data) > job["output"]:
+    data = os.pread(job["out_fd"], OUTPUT + 1, 0)
+    if len(data) > OUTPUT:
         raise RuntimeError("output limit")
     return data.decode("utf-8", "replace")
 

@@ -7,7 +7,7 @@ sandboxes: they are tied to it and die with it).
 
 The line between the candidate's fault and ours: before its ready record, a sandbox that fails is
 `failed` (unscorable); afterwards everything, an exit, a time-out, a flood, is the candidate's.
-Usage: `run([Job("call", code="f = abs", entry="f", requests=[([-3], {})])], rung, binary)`
+Usage: `run([Job("call", code="f = abs", entry="f", requests=[([-3], {})])], choose())`
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from katlab.rewards.box import Box
+from katlab.rewards.sandbox.box import Box
+from katlab.rewards.sandbox.commands import Isolation
 
 SLOTS = max(2, min(16, (os.cpu_count() or 1) + 1))
 START_SECONDS = 30.0  # for the interpreter to come up, on a busy machine; not the candidate's time
@@ -49,7 +50,6 @@ class Job:
     judge: dict[str, Any] | None = None  # {"setup", "names", "tests"}
     seconds: float = 5.0
     memory: int = 512 << 20
-    output: int = 1 << 20
 
 
 @dataclass
@@ -66,25 +66,19 @@ class Outcome:
 class _Run:
     """A job under way: its sandboxes, its clock, what was said so far."""
 
-    def __init__(self, index: int, job: Job, rung: str, binary: str) -> None:
+    def __init__(self, index: int, job: Job, isolation: Isolation) -> None:
         self.index, self.job, self.start = index, job, time.monotonic()
         self.records: list[tuple[str, bytes]] = []
         self.judged: list[tuple[str, bytes]] = []
         self.boxes: list[Box] = []
-        limits = {"seconds": job.seconds, "memory": job.memory, "output": job.output}
-        parts = [
-            {
-                "mode": job.mode,
-                "code": job.code,
-                "entry": job.entry,
-                "setup": job.setup,
-                "requests": job.requests,
-                "tests": job.tests,
-            }
-        ]
+        # The judge's tests stay out of the candidate's sandbox, and its code out of the judge's.
+        parts = [vars(job) | {"judge": None}]
+        if job.judge:
+            limits = {"seconds": job.seconds, "memory": job.memory}
+            parts.append({"mode": "judge", **limits, **job.judge})
         try:
-            for part in parts + ([{"mode": "judge", **job.judge}] if job.judge else []):
-                self.boxes.append(Box(rung, binary, limits | part))
+            for part in parts:
+                self.boxes.append(Box(isolation, part))
         except OSError:
             self.finish("failed", "cannot start")
             raise
@@ -118,7 +112,7 @@ class _Run:
             else:
                 return "forged", "a record of no known kind"
         if fault and not box.ready:
-            return "failed", f"the sandbox did not start ({box.rung})"
+            return "failed", f"the sandbox did not start ({box.isolation.name})"
         if fault == "closed":
             if self.records and self.records[-1][0] == "E" or judge:
                 return "ended", "the tests ended early"
@@ -132,10 +126,10 @@ class _Run:
         return Outcome(status, self.records, self.judged, reason, seconds)
 
 
-def run(jobs: list[Job], rung: str, binary: str) -> list[Outcome]:
+def run(jobs: list[Job], isolation: Isolation) -> list[Outcome]:
     """Runs every job, at most SLOTS at once over all threads; outcomes in the jobs' order.
 
-    `rung` and `binary` as `katlab.rewards.ladder.choose` gives them.
+    `isolation`: as `katlab.rewards.sandbox.isolation.choose` gives it.
     """
     outcomes: list[Outcome | None] = [None] * len(jobs)
     queue, running = deque(enumerate(jobs)), []
@@ -144,7 +138,7 @@ def run(jobs: list[Job], rung: str, binary: str) -> list[Outcome]:
             while queue or running:
                 while queue and _slots.acquire(blocking=not running):
                     index, job = queue.popleft()
-                    _start(index, job, rung, binary, outcomes, running, selector)
+                    _start(index, job, isolation, outcomes, running, selector)
                 _step(running, outcomes, selector)
         finally:  # an interrupt in a notebook leaves nothing behind
             for one in running:
@@ -153,9 +147,9 @@ def run(jobs: list[Job], rung: str, binary: str) -> list[Outcome]:
     return outcomes
 
 
-def _start(index, job, rung, binary, outcomes, running, selector) -> None:
+def _start(index, job, isolation, outcomes, running, selector) -> None:
     try:
-        one = _Run(index, job, rung, binary)
+        one = _Run(index, job, isolation)
     except OSError as error:
         _slots.release()
         outcomes[index] = Outcome("failed", [], [], f"cannot start a sandbox: {error}", 0.0)

@@ -1,9 +1,9 @@
 """Confines the calling process with Landlock and seccomp; runs inside, before the candidate.
 
-The second rung of the isolation ladder, for machines without user namespaces (kernel 5.13 or
-later). Read access to the interpreter's library and the system's shared libraries, nothing else;
-no write, no TCP (ABI 4), no signals out (ABI 6); sockets, processes and signals by the filter of
-`katlab.rewards.seccomp`. What it does not hide: whether a path exists. Sent as a code object.
+For machines without user namespaces (kernel 5.13 or later). Read access to the interpreter's
+library and the system's shared libraries, nothing else; no write, no TCP (ABI 4), no signals out
+(ABI 6); sockets, processes and signals by the filter of `seccomp`. What it does not hide: whether
+a path exists. Sent as a code object.
 Usage: `confine(readable=["/usr/lib"], program=filter_bytes)` in a process about to run a candidate.
 """
 
