@@ -112,7 +112,7 @@ def code_bench(n: int = 150) -> tuple[float, str]:
 
 
 def attack_bench() -> None:
-    from attacks.corpus import ATTACKS, FORMS, SECONDS
+    from rewards.attacks.corpus import ATTACKS, FORMS, SECONDS
 
     from katlab.rewards import grade
 

@@ -8,14 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-from attacks.corpus import ATTACKS, CALL, CANARY, FORMS, SECONDS
+from conftest import CHECKOUT
+from rewards.attacks.corpus import ATTACKS, CALL, CANARY, FORMS, SECONDS
 
 from katlab import rewards
 from katlab.rewards import code
 from katlab.rewards.sandbox import commands, isolation, runner
 from katlab.rewards.sandbox.commands import Isolation
-
-REPO = Path(__file__).resolve().parents[1]
 
 
 def graded(attack, verdicts):
@@ -44,7 +43,7 @@ def verdicts(request):
         needs_isolation()
         code._cache.clear()
         home = os.path.expanduser("~")
-        places = {"@REPO@": str(REPO), "@HOME@": home, "@PID@": str(os.getpid())}
+        places = {"@REPO@": str(CHECKOUT), "@HOME@": home, "@PID@": str(os.getpid())}
         rows = []
         for attack in ATTACKS:
             source = attack.source
@@ -74,7 +73,7 @@ def test_attacks_leave_no_process_and_no_file(verdicts):
         time.sleep(0.1)
         left &= sandboxes()
     assert not left
-    for folder in (Path("/"), Path("/tmp"), Path("/dev/shm"), Path.cwd(), Path.home(), REPO):
+    for folder in (Path("/"), Path("/tmp"), Path("/dev/shm"), Path.cwd(), Path.home(), CHECKOUT):
         assert not list(folder.glob(f"{CANARY}*"))
 
 
@@ -184,7 +183,7 @@ def test_a_killed_grader_takes_its_sandboxes_and_workers_with_it():
         "print('up', flush=True)\n"
         "grade([('code', 'import time\\ndef f(x):\\n    time.sleep(100)', reference)])\n"
     )
-    grader = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=REPO)
+    grader = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=CHECKOUT)
     assert grader.stdout.readline() == b"up\n"
     until = time.monotonic() + 60
     while len(below := descendants(grader.pid)) < 6 and time.monotonic() < until:

@@ -1,0 +1,56 @@
+"""`katlab verify`: a file is graded, its bad rows are listed."""
+
+import json
+
+import pytest
+from conftest import CHECKOUT
+from rewards.examples import ABCD
+
+from katlab import UserError
+from katlab.rewards import cli, kinds
+
+
+def test_a_file_is_graded_and_bad_rows_are_listed_by_line(tmp_path, capsys):
+    file = tmp_path / "rows.jsonl"
+    rows = [
+        json.dumps({"kind": "math", "answer": "12", "reference": "12"}),
+        "{broken",
+        "",
+        json.dumps({"kind": "math", "answer": "12", "reference": "13"}),
+        json.dumps({"verifier": "choice", "answer": "B", "reference": {"answer": "B"}}),
+        json.dumps({"kind": "maths", "answer": "12", "reference": "12"}),
+        json.dumps({"kind": "math", "reference": "12"}),
+        json.dumps([1]),
+        json.dumps({"kind": "choice", "answer": "B", "reference": {"answer": "Z", **ABCD}}),
+    ]
+    file.write_text("\n".join(rows))
+    assert cli.verify_file(file, tmp_path / "out.jsonl") == 1
+    out, err = capsys.readouterr()
+    table = {line.split()[0]: line.split()[1:5] for line in out.splitlines()}
+    assert table["math"] == ["2", "1", "1", "0"]
+    assert table["choice"] == ["2", "1", "0", "1"]
+    assert table["total"] == ["4", "2", "1", "1"]
+    assert [line.split(":")[0] for line in err.splitlines()] == [
+        "line 2",
+        "line 6",
+        "line 7",
+        "line 8",
+        "line 9",
+    ]
+    written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [w["line"] for w in written] == [1, 4, 5, 9]
+    assert [w["verdict"] for w in written] == ["correct", "wrong", "correct", "unscorable"]
+
+
+def test_the_sample_file_holds_every_kind(capsys):
+    assert cli.verify_file(CHECKOUT / "data_samples" / "verify" / "answers.jsonl") in (0, 1)
+    out = capsys.readouterr().out
+    assert all(kind in out for kind in kinds())
+
+
+def test_a_missing_or_empty_file_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        cli.verify_file(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(UserError, match="holds no row"):
+        cli.verify_file(tmp_path / "empty.jsonl")
