@@ -1,15 +1,15 @@
-"""Verifiers, `verify(answer, reference) -> Verdict`: math, code, choice, keywords, tool calls.
+"""Verifiers: is an answer correct, wrong, or unscorable? One file per kind, named like the kind.
 
 Report section 4.2.2 (math: symbolic or numeric equivalence; code: all unit tests; science: the
-option letter; general: keyword overlap). One file a verifier; the file's name is the kind.
+option letter; general: keyword overlap).
 
 Deviations from the report:
-1. A verdict has three values. An infrastructure failure is unscorable (`correct is None`, which TRL
-   takes as "no reward for this row"), never a wrong answer.
+1. A verdict has three values. What cannot be graded (a broken reference, no sandbox on this
+   machine) is unscorable, `correct is None`, which TRL takes as "no reward for this row".
 2. Only the `<answer>` span of a completion is graded.
-3. Two kinds are added for the report's other categories: `tool_call` and, for instructions that can
-   be checked exactly, the checks of `keywords`. A multi-turn item is graded by its last turn: by
-   the kind of that turn, or by `multi_turn` where the history matters.
+3. Two kinds are added for the report's other categories: `tool_call`, and `multi_turn`, which
+   grades the last turn by that turn's kind. `keywords` also checks instructions exactly.
+4. No classifier for general answers: a trained one is a verifier file of your own.
 
 Usage: `grade([("math", "\\boxed{12}", "12"), ("choice", "B", {"answer": "B", "options": "ABCD"})])`
 """
@@ -22,7 +22,9 @@ import importlib.util
 import os
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,7 +36,9 @@ __all__ = ["Verdict", "answer_span", "backends", "doctor", "grade", "kinds", "ve
 
 
 def kinds() -> list[str]:
-    """Names of the verifiers that ship with katlab: the files here that define `verify`."""
+    """Names of the verifiers that ship with katlab."""
+    # Plain literals, each the name of a module here: what reads sources to find all that grades
+    # follows imports and literals. So does every `with_name("...")` in this package.
     return ["choice", "code", "keywords", "math", "multi_turn", "tool_call"]
 
 
@@ -70,7 +74,7 @@ def grade(
     verdict with the reason; an unknown kind raises UserError.
     """
     rows = list(rows)
-    verdicts: list[Verdict | None] = [None] * len(rows)
+    verdicts: dict[int, Verdict] = {}
     by_kind: dict[str, list[int]] = {}
     for i, (kind, _, _) in enumerate(rows):
         by_kind.setdefault((files or {}).get(kind, kind), []).append(i)
@@ -78,16 +82,19 @@ def grade(
     for kind, where in by_kind.items():
         batch = getattr(modules[kind], "verify_batch", None)  # math and code run theirs in parallel
         pairs = [(answer_span(rows[i][1]), rows[i][2]) for i in where]
-        graded = batch(pairs) if batch else [_one(modules[kind], *pair) for pair in pairs]
-        for i, verdict in zip(where, graded, strict=True):
-            verdicts[i] = verdict
-    return verdicts
+        graded = batch(pairs) if batch else [one(modules[kind], *pair) for pair in pairs]
+        verdicts.update(zip(where, graded, strict=True))
+    return [verdicts[i] for i in range(len(rows))]
 
 
-def _one(module: ModuleType, answer: str, reference: Any) -> Verdict:
+def one(module: ModuleType, *given: Any) -> Verdict:
+    """`module.verify(*given)` with its seconds; unscorable when it raises or gives no Verdict."""
     start = time.perf_counter()
     try:
-        return module.verify(answer, reference)
+        verdict = module.verify(*given)
+        if not isinstance(verdict, Verdict):
+            raise UserError(f"verify returned {verdict!r}, not a Verdict: return one.")
+        return replace(verdict, seconds=time.perf_counter() - start)
     # A verifier is user code here: whatever it raises must not become a zero reward.
     except Exception as error:
         reason = str(error) if isinstance(error, UserError) else f"verifier raised {error!r}"
@@ -96,8 +103,6 @@ def _one(module: ModuleType, answer: str, reference: Any) -> Verdict:
 
 def backends() -> dict[str, str]:
     """What grades here, for a run's record: {"math": "math-verify 0.9.0", "code": "bubblewrap"}."""
-    from importlib.metadata import PackageNotFoundError, version
-
     from katlab.rewards.sandbox import isolation
 
     try:
@@ -108,7 +113,7 @@ def backends() -> dict[str, str]:
 
 
 def doctor() -> list[tuple[str, bool, str, str]]:
-    """(name, ok, detail, command that remedies it) for each backend on this machine."""
+    """(name, ok, detail, remedy) for each backend on this machine; remedy is a command or ""."""
     from katlab.rewards import math
     from katlab.rewards.sandbox import isolation
 

@@ -23,7 +23,7 @@ LABELS = ("correct", "wrong", "unscorable")
 def read_rows(path: Path) -> tuple[list[tuple[int, tuple[str, str, Any]]], list[tuple[int, str]]]:
     """([(line number, (kind, answer, reference))], [(line number, what is wrong with it)])."""
     rows, bad = [], []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -49,28 +49,22 @@ def read_rows(path: Path) -> tuple[list[tuple[int, tuple[str, str, Any]]], list[
 
 def table(graded: list[tuple[str, Verdict]]) -> str:
     """Counts by kind and verdict, the share correct of what was scored, and seconds."""
-    width = max([5, *(len(kind) for kind, _ in graded)])
-    lines = [
-        f"{'kind':{width}}  {'rows':>6}  {'correct':>8}  {'wrong':>6}  {'unscorable':>10}  "
-        f"{'correct %':>9}  {'seconds':>8}"
-    ]
+    rows: list[tuple[Any, ...]] = [("kind", "rows", *LABELS, "correct %", "seconds")]
     for name in [*sorted({kind for kind, _ in graded}), "total"]:
         verdicts = [v for kind, v in graded if name in (kind, "total")]
         count = Counter(v.label for v in verdicts)
         scored = count["correct"] + count["wrong"]
         share = f"{100 * count['correct'] / scored:.1f}" if scored else "-"
-        lines.append(
-            f"{name:{width}}  {len(verdicts):6}  {count['correct']:8}  "
-            f"{count['wrong']:6}  {count['unscorable']:10}  {share:>9}  "
-            f"{sum(v.seconds for v in verdicts):8.2f}"
-        )
-    return "\n".join(lines)
+        seconds = f"{sum(v.seconds for v in verdicts):.2f}"
+        rows.append((name, len(verdicts), *(count[label] for label in LABELS), share, seconds))
+    width = max(len(name) for name, *_ in rows)
+    return "\n".join(f"{n:{width}}" + "".join(f"{c:>11}" for c in rest) for n, *rest in rows)
 
 
 def verify_file(path: str | Path, out: str | Path | None = None) -> int:
     """Grades a JSONL file, prints the table, then the bad and the unscorable rows by line number.
 
-    `out`: a JSONL file for the verdicts, one line a graded row. Gives the exit code: 0, or 1 when
+    `out`: a JSONL file for the verdicts, one line per graded row. Gives the exit code: 0, or 1 when
     a row was bad or unscorable. Raises UserError when the file does not exist or holds no row.
     """
     path = Path(path)
@@ -91,17 +85,6 @@ def verify_file(path: str | Path, out: str | Path | None = None) -> int:
     if out is not None:
         with Path(out).open("w", encoding="utf-8") as file:
             for (number, row), v in zip(rows, verdicts, strict=True):
-                file.write(
-                    json.dumps(
-                        {
-                            "line": number,
-                            "kind": row[0],
-                            "verdict": v.label,
-                            "reason": v.reason,
-                            "seconds": round(v.seconds, 6),
-                            "detail": v.detail,
-                        }
-                    )
-                    + "\n"
-                )
+                said = {"line": number, "kind": row[0], "verdict": v.label, **vars(v)}
+                file.write(json.dumps(said) + "\n")
     return 1 if bad or unscorable else 0

@@ -30,6 +30,8 @@ from katlab.rewards.sandbox.runner import Job, Outcome, run
 from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
 CACHE_SIZE = 4096
+# What a forged record may cause: too deep, too many digits, odd tags, unhashable keys.
+FORGED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 _FENCE = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _cache: OrderedDict[str, Verdict] = OrderedDict()
 _lock = threading.Lock()
@@ -51,22 +53,15 @@ def _job(answer: str, plan: plans.Plan) -> Job:
         if not re.match(rf" *(?:lambda\b|{re.escape(plan.entry)} *=)", code):
             # A body; the span's strip took the blanks of its first line.
             code, setup = plan.prompt + "    " + code.lstrip(), ""
-    judge = {"setup": plan.setup, "names": plan.names, "tests": plan.tests}
-    return Job(
-        "serve" if plan.mode == "judge" else plan.mode,
-        code,
-        plan.entry,
-        setup,
-        plan.requests,
-        plan.tests if plan.mode == "asserts" else "",
-        judge if plan.mode == "judge" else None,
-        plan.seconds,
-        plan.memory,
-    )
+    limits: dict[str, Any] = {"seconds": plan.seconds, "memory": plan.memory}
+    if plan.mode == "judge":
+        judge = {"setup": plan.setup, "names": plan.names, "tests": plan.tests}
+        return Job("serve", code, plan.entry, setup, judge=judge, **limits)
+    return Job(plan.mode, code, plan.entry, setup, plan.requests, plan.tests, **limits)
 
 
 def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
-    """One verdict a pair, in order; equal candidates of equal references run once."""
+    """One verdict per pair, in order; equal candidates of equal references run once."""
     here = isolation.choose()
     verdicts: list[Verdict | None] = [None] * len(pairs)
     jobs: dict[str, tuple[Job, plans.Plan]] = {}
@@ -105,7 +100,7 @@ def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
 
 def judged(outcome: Outcome, plan: plans.Plan, isolated_by: str) -> Verdict:
     """The verdict on a finished sandbox: correct needs every test's affirmative record."""
-    detail = {
+    detail: dict[str, Any] = {
         "isolation": isolated_by,
         "trust": plan.trust if isolated_by != "unsafe" else "none",
         "status": outcome.status,
@@ -151,16 +146,7 @@ def _text(payload: bytes) -> str:
 def _holds(payload: bytes, want: compare.Want) -> bool:
     try:
         return compare.holds(json.loads(payload), want)
-    # A forged record may be anything: too deep, too many digits, odd tags, unhashable keys.
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        StopIteration,
-        RecursionError,
-        OverflowError,
-    ):
+    except FORGED:
         return False
 
 

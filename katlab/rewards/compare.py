@@ -48,7 +48,9 @@ def same(got: Any, want: Any, by_json: bool) -> bool:
     By JSON: a tuple equals a list, true is not 1, 9.0 equals 9, a float may be off by 1e-9.
     Otherwise as Python's == has it.
     """
-    tag, body = next(iter(got.items())) if isinstance(got, dict) else ("", None)
+    tag: str
+    body: Any
+    ((tag, body),) = got.items() if isinstance(got, dict) else [("", None)]
     if tag in ("~i", "~f"):
         got = int(body, 16) if tag == "~i" else float(body)
     if isinstance(want, bool) or isinstance(got, bool):

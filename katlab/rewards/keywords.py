@@ -1,13 +1,12 @@
-"""General answers: keyword overlap, a small classifier, and exact instruction checks.
+"""General answers: keyword overlap and exact instruction checks.
 
-Report section 4.2.2: "keyword overlap" and "a lightweight classifier", each a switch here: a check
-is on when its key stands in the reference, and an answer is correct when every check holds.
+Report section 4.2.2 ("keyword overlap"). A check is on when its key stands in the reference, and
+an answer is correct when every check holds.
 
 Accepts: answer, free text. Reference, a dict of any of
   all, any, none   keywords that must all / at least one / never appear (whole words, any case; an
                    occurrence straight after "not", "no", "never", "n't" does not count for all/any)
   overlap          {"keywords": [...], "min": 0.5}: at least this share of the keywords appears
-  classifier       {"path": file or folder, "min": 0.5}: see `katlab.rewards.classifier`
   contains         exact strings, case and punctuation as given
   starts, ends     exact string at the edge of the answer
   count            {"text": n} or {"text": [least, most]}: exact occurrences, not overlapping
@@ -20,7 +19,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from functools import lru_cache
 from typing import Any
 
@@ -28,21 +26,7 @@ from katlab import UserError
 from katlab.rewards.tool_call import same
 from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
-CHECKS = (
-    "all",
-    "any",
-    "none",
-    "overlap",
-    "classifier",
-    "contains",
-    "starts",
-    "ends",
-    "count",
-    "words",
-    "lines",
-    "sentences",
-    "json",
-)
+CHECKS = "all any none overlap contains starts ends count words lines sentences json".split()
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?```", re.DOTALL)
 
 
@@ -115,9 +99,8 @@ def _failed(text: str, ref: dict[str, Any]) -> str | None:
 def verify(answer: str, reference: dict[str, Any]) -> Verdict:
     """Correct when every check in the reference holds (module docstring: the checks).
 
-    Raises UserError for an unknown or missing check; unscorable when the classifier is missing.
+    Raises UserError for an unknown or missing check.
     """
-    start = time.perf_counter()
     if not isinstance(reference, dict) or not reference:
         raise UserError("A keywords reference needs a check: give {'all': ['keyword']}.")
     if unknown := set(reference) - set(CHECKS):
@@ -127,17 +110,6 @@ def verify(answer: str, reference: dict[str, Any]) -> Verdict:
             raise UserError(f"The check {key!r} needs a list: write {{{key!r}: ['keyword']}}.")
     text = answer_span(answer)
     if not text or len(text) > MAX_ANSWER:
-        reason = "empty answer" if not text else "answer too long"
-        return Verdict(False, reason, time.perf_counter() - start)
-    fault, detail = _failed(text, reference), {}
-    if fault is None and "classifier" in reference:
-        from katlab.rewards import classifier
-
-        try:
-            score = classifier.score(text, reference["classifier"]["path"])
-        except classifier.Missing as error:
-            return Verdict(None, str(error), time.perf_counter() - start)
-        detail["score"] = score
-        if score < reference["classifier"].get("min", 0.5):
-            fault = f"classifier says {score:.2f}"
-    return Verdict(fault is None, fault or "all checks hold", time.perf_counter() - start, detail)
+        return Verdict(False, "answer too long" if text else "empty answer")
+    fault = _failed(text, reference)
+    return Verdict(fault is None, fault or "all checks hold")

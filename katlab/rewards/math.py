@@ -11,10 +11,9 @@ Deviations: 1. an answer equals the reference as a whole: trailing text that a p
 30 digits, and never taken between an equation and an expression, or for a list with an ellipsis.
 
 Accepts: the content of the last `\boxed{}` (several that differ are wrong, unless the reference is
-a set), else what follows the last "answer is" / "answer:" / "####" in its sentence,
-else the whole answer, with $
-signs, LaTeX spacing and a closing full stop taken off. Reference: a string such as "12",
-"\frac{1}{2}", "x = 3", "(1, 2)"; a number is taken as its string.
+a set), else what follows the last "answer is" / "answer:" / "####" in its sentence, else the
+whole answer, with $ signs, LaTeX spacing and a closing full stop taken off. Reference: a
+string such as "12", "\frac{1}{2}", "x = 3", "(1, 2)"; a number is taken as its string.
 Usage: `verify("so the answer is 12.", "12")`
 """
 
@@ -51,15 +50,9 @@ _HUGE = re.compile(
     r"|binom\s*\{\s*\d{5,}"
 )
 _ELLIPSIS = re.compile(r"\\(?:ldots|cdots|dots|dotsc|dotsb)(?![A-Za-z])|\.{3}|…")
-MEANING = {
-    "equal": True,
-    "different": False,
-    "timeout": False,
-    "memory": False,
-    "crash": False,
-    "starved": None,
-    "no_gold": None,
-    "gone": None,
+MEANING = {  # the worker's states: the answer's own doing, or not
+    **{"equal": True, "different": False, "timeout": False, "memory": False, "crash": False},
+    **{"starved": None, "no_gold": None, "gone": None},
 }
 _cache: OrderedDict[tuple[str, str], tuple[bool | None, str]] = OrderedDict()
 _lock = Lock()
@@ -78,7 +71,7 @@ def final_answer(text: str) -> str | list[str]:
         if len(boxes) > 20:
             break
     if boxes:
-        distinct = list(OrderedDict.fromkeys(boxes))
+        distinct = list(dict.fromkeys(boxes))
         return distinct[0] if len(distinct) == 1 else distinct
     stated = None
     for stated in _STATED.finditer(text):  # noqa: B007 (the last one is wanted)
@@ -171,8 +164,8 @@ def _squeezed(text: str) -> str:
 
 
 def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
-    """One verdict a pair, in order; equal (reference, answer) pairs are looked at once."""
-    verdicts: list[Verdict | None] = []
+    """One verdict per pair, in order; equal (reference, answer) pairs are looked at once."""
+    verdicts: list[Verdict] = []
     hard: dict[tuple[str, str], list[int]] = {}
     for i, (answer, reference) in enumerate(pairs):
         start = time.perf_counter()
@@ -224,11 +217,5 @@ def doctor() -> list[tuple[str, bool, str, str]]:
     """Whether the worker starts and compares."""
     ((state, note),) = math_pool.compare([("1/2", "0.5")], 20.0)
     ok = state == "equal"
-    return [
-        (
-            "math-verify",
-            ok,
-            "worker answers" if ok else note,
-            "" if ok else "pip install math-verify",
-        )
-    ]
+    detail, remedy = ("worker answers", "") if ok else (note, "pip install math-verify")
+    return [("math-verify", ok, detail, remedy)]

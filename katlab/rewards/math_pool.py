@@ -1,6 +1,6 @@
 """The parent's side of the math worker: started lazily, killed and restarted, used from any thread.
 
-One worker process a Python process (each rank has its own), with as many killable children as
+One worker process per Python process (each rank has its own), with as many killable children as
 cores. It ends with this process, however this process ends: its standard input closes.
 Usage: `compare([("1/2", "0.5")], seconds=2.0)` gives `[("equal", "")]`
 """

@@ -168,13 +168,9 @@ class Slot:
         self.up, up_write = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            os.closerange(3, min(down_read, up_write))  # the other children's pipes
-            for fd in range(min(down_read, up_write), 256):
-                if fd not in (down_read, up_write):
-                    try:
-                        os.close(fd)
-                    except OSError:
-                        pass
+            low, high = sorted((down_read, up_write))
+            for first, end in ((3, low), (low + 1, high), (high + 1, 256)):
+                os.closerange(first, end)  # the other children's pipes
             child(down_read, up_write)
         os.close(down_read)
         os.close(up_write)
@@ -217,9 +213,8 @@ def main():
         selector.register(slot.up, selectors.EVENT_READ, slot)
 
     def say(slot, state, note):
-        os.write(
-            out, json.dumps({"id": slot.item["id"], "state": state, "note": note}).encode() + b"\n"
-        )
+        line = {"id": slot.item["id"], "state": state, "note": note}
+        os.write(out, json.dumps(line).encode() + b"\n")
         slot.item = None
 
     def renew(slot):

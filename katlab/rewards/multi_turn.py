@@ -25,6 +25,8 @@ def _inner(reference: Any) -> tuple[str, Any, list[dict[str, Any]]]:
     history = reference.get("history", [])
     if reference["kind"] == "multi_turn":
         raise UserError("A multi_turn reference cannot hold another: name its last turn's kind.")
+    if not isinstance(history, list) or not all(isinstance(turn, dict) for turn in history):
+        raise UserError("The history must be a list of messages: correct it.")
     if history and history[-1].get("role") not in ("user", "tool"):
         raise UserError("The history must end with a user or tool turn: cut it there.")
     inner = reference["reference"]
@@ -34,10 +36,10 @@ def _inner(reference: Any) -> tuple[str, Any, list[dict[str, Any]]]:
 
 
 def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
-    """One verdict a pair, in order; turns of one kind are graded as one batch."""
-    from katlab.rewards import grade, verifier
+    """One verdict per pair, in order; turns of one kind are graded as one batch."""
+    from katlab.rewards import grade, one, verifier
 
-    verdicts: list[Verdict | None] = [None] * len(pairs)
+    verdicts: dict[int, Verdict] = {}
     rows, where = [], []
     for i, (answer, reference) in enumerate(pairs):
         try:
@@ -47,13 +49,12 @@ def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
             verdicts[i] = Verdict(None, str(error))
             continue
         if len(inspect.signature(module.verify).parameters) > 2:
-            verdicts[i] = module.verify(answer_span(answer), inner, history)
+            verdicts[i] = one(module, answer_span(answer), inner, history)
         else:
             rows.append((kind, answer, inner))
             where.append(i)
-    for i, verdict in zip(where, grade(rows), strict=True):
-        verdicts[i] = verdict
-    return verdicts
+    verdicts.update(zip(where, grade(rows), strict=True))
+    return [verdicts[i] for i in range(len(pairs))]
 
 
 def verify(answer: str, reference: dict[str, Any]) -> Verdict:

@@ -48,7 +48,10 @@ def read(reference: dict[str, Any]) -> Plan:
     """The plan of a reference. Raises UserError when it has none of the four forms."""
     if not isinstance(reference, dict):
         raise UserError("A code reference is a dict: give {'entry': 'f', 'tests': [...]}.")
-    return _read(json.dumps(reference, sort_keys=True))
+    try:
+        return _read(json.dumps(reference, sort_keys=True))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"Correct the code reference: reading it gave {error!r}.") from error
 
 
 @lru_cache(maxsize=4096)
@@ -107,17 +110,8 @@ def _check(ref: dict[str, Any], limits: dict[str, Any]) -> Plan:
     if split and split[0] and len(tree.body) <= 2:  # besides check, HumanEval's METADATA only
         return Plan("call", entry, prompt, *split, prompt=prompt, **limits)
     tests = f"{ref['test']}\ncheck({entry})\n"
-    low = _hands_objects_around(tree, {given, entry})
-    return Plan(
-        "asserts" if low else "judge",
-        entry,
-        prompt,
-        tests=tests,
-        names=[entry],
-        trust="low" if low else "full",
-        prompt=prompt,
-        **limits,
-    )
+    limits |= _whole(tree, {given, entry})
+    return Plan(entry=entry, setup=prompt, tests=tests, names=[entry], prompt=prompt, **limits)
 
 
 def _asserts(tests: str, setup: str, entry: str, limits: dict[str, Any]) -> Plan:
@@ -129,16 +123,9 @@ def _asserts(tests: str, setup: str, entry: str, limits: dict[str, Any]) -> Plan
     split = _split(tree.body, names)
     if split and len(names) == 1:
         return Plan("call", min(names), setup, *split, **limits)
-    low = _hands_objects_around(tree, names)
-    return Plan(
-        "asserts" if low else "judge",
-        entry or min(names),
-        setup,
-        tests=tests,
-        names=sorted(names),
-        trust="low" if low else "full",
-        **limits,
-    )
+    limits |= _whole(tree, names)
+    entry = entry or min(names)
+    return Plan(entry=entry, setup=setup, tests=tests, names=sorted(names), **limits)
 
 
 def _bound(tree: ast.Module) -> set[str]:
@@ -154,6 +141,13 @@ def _bound(tree: ast.Module) -> set[str]:
     return names | {
         n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
     }
+
+
+def _whole(tree: ast.AST, names: set[str]) -> dict[str, str]:
+    """How tests that do not split are run: apart, or beside a candidate whose objects they use."""
+    if _hands_objects_around(tree, names):
+        return {"mode": "asserts", "trust": "low"}
+    return {"mode": "judge", "trust": "full"}
 
 
 def _hands_objects_around(tree: ast.AST, names: set[str]) -> bool:
@@ -173,18 +167,19 @@ def _split(body: list[ast.stmt], names: set[str]) -> tuple[list[Any], list[Want]
     """(calls, wants) when every statement is an assert that splits; None when one does not."""
     requests, wants = [], []
     for node in body:
-        trivial = isinstance(node, ast.Pass) or (
-            isinstance(node, ast.Expr | ast.Assert)
-            and isinstance(node.value if isinstance(node, ast.Expr) else node.test, ast.Constant)
-            and (isinstance(node, ast.Expr) or bool(node.test.value))
-        )
-        if trivial:
-            continue
-        try:
-            call, want = _one(node.test, names) if isinstance(node, ast.Assert) else (None, None)
-        except ValueError:  # an argument or an expected value that is no literal
-            return None
-        if call is None:
+        match node:
+            case ast.Pass() | ast.Expr(ast.Constant()):
+                continue
+            case ast.Assert(ast.Constant(value)) if value:
+                continue
+            case ast.Assert(test):
+                try:
+                    call, want = _one(test, names)
+                except ValueError:  # an argument or an expected value that is no literal
+                    return None
+            case _:
+                return None
+        if call is None or want is None:
             return None
         requests.append(call)
         wants.append(want)
@@ -192,38 +187,31 @@ def _split(body: list[ast.stmt], names: set[str]) -> tuple[list[Any], list[Want]
 
 
 def _call(node: ast.expr, names: set[str]) -> tuple[list[Any], dict[str, Any]] | None:
-    if not (
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
-    ) or any(k.arg is None for k in node.keywords):
-        return None
-    return (
-        [ast.literal_eval(a) for a in node.args],
-        {k.arg: ast.literal_eval(k.value) for k in node.keywords},
-    )
+    match node:
+        case ast.Call(ast.Name(name), args, keywords) if name in names:
+            given = {k.arg: ast.literal_eval(k.value) for k in keywords if k.arg is not None}
+            if len(given) == len(keywords):  # else a **mapping
+                return [ast.literal_eval(a) for a in args], given
+    return None
 
 
 def _one(test: ast.expr, names: set[str]) -> tuple[Any, Want | None]:
-    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        return _call(test.operand, names), Want("false")
-    if not isinstance(test, ast.Compare):
-        return _call(test, names), Want("true")
-    if len(test.ops) != 1:
-        return None, None
-    left, op, right = test.left, test.ops[0], test.comparators[0]
-    if isinstance(op, ast.Lt | ast.LtE) and isinstance(left, ast.Call):
-        inner = left.args[0] if len(left.args) == 1 else None
-        if (
-            getattr(left.func, "id", None) == "abs"
-            and isinstance(inner, ast.BinOp)
-            and isinstance(inner.op, ast.Sub)
+    match test:
+        case ast.UnaryOp(ast.Not(), operand):
+            return _call(operand, names), Want("false")
+        case ast.Compare(
+            ast.Call(ast.Name("abs"), [ast.BinOp(left, ast.Sub(), right)]),
+            [ast.Lt() | ast.LtE()],
+            [within],
         ):
-            want = Want("near", ast.literal_eval(inner.right), ast.literal_eval(right))
-            return _call(inner.left, names), want
-        return None, None
-    ops = {ast.Eq: "==", ast.NotEq: "!=", ast.Is: "is"}
-    if type(op) not in ops:
-        return None, None
-    call = _call(left, names)
-    if call is None:  # literal == call
-        call, right = _call(right, names), left
-    return (call, Want(ops[type(op)], ast.literal_eval(right))) if call else (None, None)
+            want = Want("near", ast.literal_eval(right), ast.literal_eval(within))
+            return _call(left, names), want
+        case ast.Compare(left, [ast.Eq() | ast.NotEq() | ast.Is() as op], [right]):
+            call = _call(left, names)
+            if call is None:  # literal == call
+                call, right = _call(right, names), left
+            ops = {ast.Eq: "==", ast.NotEq: "!=", ast.Is: "is"}
+            return (call, Want(ops[type(op)], ast.literal_eval(right))) if call else (None, None)
+        case ast.Compare():
+            return None, None
+    return _call(test, names), Want("true")

@@ -7,8 +7,6 @@ Accepts: any text around the calls, as many calls as the reference has and in it
 {"name": ..., "arguments": {...}, "tools": [JSON-schema functions]} or {"calls": [{"name", ...}],
 "tools": [...]}. Equality is by schema: an optional argument left out equals its stated default,
 1 equals 1.0 where the schema says number or integer, true never equals 1, "1" never equals 1.
-Multi-turn items are graded so too: the last turn's calls, given a reference made from the history.
-
 Usage: `verify('<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>', reference)`
 """
 
@@ -16,7 +14,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from typing import Any
 
 from katlab import UserError
@@ -46,8 +43,7 @@ def parse_calls(answer: str) -> list[dict[str, Any]]:
     for body in _CALL.findall(answer):
         if len(body) > MAX_CALL:
             raise ValueError("a tool call is too long")
-        depth = max(body.count("["), body.count("{"))
-        if depth > 2000:  # cheap bound before the recursive parser
+        if max(body.count("["), body.count("{")) > 2000:  # a bound before the recursive parser
             raise ValueError("a tool call is nested too deeply")
         call = json.loads(body, object_pairs_hook=_strict_pairs, parse_constant=_no_constant)
         if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
@@ -92,11 +88,6 @@ def verify(answer: str, reference: dict[str, Any]) -> Verdict:
 
     Raises UserError for an unusable reference; unscorable when jsonschema is not installed.
     """
-    start = time.perf_counter()
-
-    def verdict(correct: bool | None, reason: str) -> Verdict:
-        return Verdict(correct, reason, time.perf_counter() - start)
-
     if not isinstance(reference, dict) or not ("calls" in reference or "name" in reference):
         raise UserError("A tool_call reference needs name and arguments, or calls: add them.")
     wanted = reference.get("calls") or [reference]
@@ -105,30 +96,28 @@ def verify(answer: str, reference: dict[str, Any]) -> Verdict:
         from jsonschema import Draft202012Validator
         from referencing import Registry
     except ImportError:
-        return verdict(None, "jsonschema is not installed: pip install jsonschema")
+        return Verdict(None, "jsonschema is not installed: pip install jsonschema")
     try:
         calls = parse_calls(answer_span(answer))
     except (ValueError, RecursionError) as error:
-        return verdict(False, f"does not parse: {error}"[:200])
+        return Verdict(False, f"does not parse: {error}"[:200])
     if len(calls) != len(wanted):
-        return verdict(False, f"{len(calls)} tool calls where {len(wanted)} is right")
+        return Verdict(False, f"{len(calls)} tool calls where {len(wanted)} is right")
     for call, want in zip(calls, wanted, strict=True):
         if schemas is not None and call["name"] not in schemas:
-            return verdict(False, f"no tool is named {call['name']!r}"[:200])
+            return Verdict(False, f"no tool is named {call['name']!r}"[:200])
         if call["name"] != want["name"]:
-            return verdict(False, f"calls {call['name']}, not {want['name']}")
+            return Verdict(False, f"calls {call['name']}, not {want['name']}")
         schema = (schemas or {}).get(call["name"], {})
         if not same(call["arguments"], want.get("arguments", {}), schema):
-            return verdict(False, "arguments differ from the reference")
+            return Verdict(False, "arguments differ from the reference")
         # Only arguments equal to the reference reach the schema's own patterns: no hostile input
         # meets a regular expression there, and an empty registry fetches no remote schema.
         try:
-            fault = next(
-                Draft202012Validator(schema, registry=Registry()).iter_errors(call["arguments"]),
-                None,
-            )
+            faults = Draft202012Validator(schema, registry=Registry()).iter_errors
+            fault = next(faults(call["arguments"]), None)
         except Exception as error:  # the schema is data: any failure in it is the row's fault
-            return verdict(None, f"unusable schema: {error!r}"[:200])
+            return Verdict(None, f"unusable schema: {error!r}"[:200])
         if fault:
-            return verdict(None, f"the reference breaks its own schema: {fault.message}"[:200])
-    return verdict(True, "same tool, same arguments")
+            return Verdict(None, f"the reference breaks its own schema: {fault.message}"[:200])
+    return Verdict(True, "same tool, same arguments")

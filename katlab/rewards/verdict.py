@@ -26,11 +26,6 @@ class Verdict:
         """ "correct", "wrong" or "unscorable"."""
         return {True: "correct", False: "wrong", None: "unscorable"}[self.correct]
 
-    @property
-    def reward(self) -> float | None:
-        """1.0, 0.0, or None: what TRL takes from a reward function."""
-        return None if self.correct is None else float(self.correct)
-
 
 TAGS = ("judge>", "/judge>", "think_on>", "think_off>", "think>", "/think>", "answer>", "/answer>")
 

@@ -48,6 +48,13 @@ def test_the_sample_file_holds_every_kind(capsys):
     assert all(kind in out for kind in kinds())
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path, capsys):
+    file = tmp_path / "rows.jsonl"
+    row = json.dumps({"kind": "choice", "answer": "B", "reference": "B"})
+    file.write_text(row, encoding="utf-8-sig")
+    assert cli.verify_file(file) == 0
+
+
 def test_a_missing_or_empty_file_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         cli.verify_file(tmp_path / "none.jsonl")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from katlab import UserError
 from katlab.rewards import code, compare, grade, plans
-from katlab.rewards.sandbox import box, commands, isolation, seccomp
+from katlab.rewards.sandbox import box, commands, isolation, runner, seccomp
 from katlab.rewards.sandbox.commands import Isolation
 from katlab.rewards.sandbox.runner import Job, run
 
@@ -76,6 +76,10 @@ def test_what_cannot_be_split_is_judged_apart_or_labelled(asserts, mode, trust):
         {"asserts": ["assert f(1) =="]},
         {"asserts": ["assert 1 == 1"]},
         {"test": "x = 1", "entry_point": "f"},
+        {"test": "x = 1"},
+        {"inputs": ["1"], "outputs": []},
+        {"tests": {"0": {"args": [1], "expected": 1}}},
+        {"entry": "f", "tests": [1]},
     ],
 )
 def test_an_unusable_reference_is_the_rows_fault(reference):
@@ -181,6 +185,11 @@ def test_a_forged_record_never_breaks_the_parent(payload, value):
         want = compare.Want(op, value if op != "near" else 1.0, 0.1)
         want = compare.Want("text", "x") if op == "text" else want
         assert code._holds(payload, want) in (True, False)
+
+
+@pytest.mark.parametrize("payload", [b'{"~c":[]}', b'{"~c":7}', b'{"~t":[]}', b"{}", b"[" * 5000])
+def test_a_forged_complex_number_is_no_match(payload):
+    assert code._holds(payload, compare.Want("==", 1j)) is False
 
 
 @settings(max_examples=300, deadline=None)
@@ -347,6 +356,28 @@ def test_all_canonical_humaneval_solutions_pass(isolated):
 )
 def test_wrong_solutions_are_wrong(isolated, answer, reference):
     assert correct(answer, reference) is False
+
+
+def test_no_expected_value_enters_the_candidates_sandbox(isolated, monkeypatch):
+    sent = []
+
+    class Seen(box.Box):
+        def __init__(self, here, job):
+            sent.append(job)
+            super().__init__(here, job)
+
+    monkeypatch.setattr(runner, "Box", Seen)
+    code._cache.clear()
+    split = {"asserts": ["assert f(905) == 819025"]}
+    judged = {"asserts": ["assert max(f(905), 0) == 819025"]}
+    function = {"entry": "f", "tests": [{"args": [905], "expected": 819025}]}
+    program = {"tests": [{"input": "905\n", "output": "819025\n"}]}
+    rows = [("lambda x: x * x", reference) for reference in (split, judged, function)]
+    rows.append(("print(int(input()) ** 2)", program))
+    assert all(v.correct for v in grade([("code", *row) for row in rows]))
+    assert sorted(job["mode"] for job in sent) == ["call", "call", "judge", "serve", "stdin"]
+    assert all(("819025" in repr(job)) == (job["mode"] == "judge") for job in sent)
+    assert not any("int(input" in repr(job) for job in sent if job["mode"] == "judge")
 
 
 def test_equal_candidates_run_once(isolated, monkeypatch):

@@ -5,6 +5,7 @@ import os
 import random
 
 import pytest
+from conftest import CHECKOUT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rewards.examples import ADD, EXAMPLES, PLANETS, SQUARE, call
@@ -82,6 +83,19 @@ def test_a_custom_verifier_is_one_file_and_one_function(tmp_path):
     assert grade([(str(file), "<answer>IX</answer>", 9)])[0].correct is True
 
 
+def test_the_seconds_of_a_custom_verifier_are_measured(tmp_path):
+    file = tmp_path / "roman.py"
+    file.write_text(ROMAN)
+    assert grade([(str(file), "IX", 9)])[0].seconds > 0.0
+
+
+def test_a_custom_verifier_that_gives_no_verdict_is_unscorable(tmp_path):
+    file = tmp_path / "bare.py"
+    file.write_text("def verify(answer, reference):\n    return answer == reference\n")
+    (verdict,) = grade([(str(file), "IX", "IX")])
+    assert verdict.correct is None and "not a Verdict" in verdict.reason
+
+
 def test_unknown_kinds_and_files_are_named(tmp_path):
     with pytest.raises(UserError, match="did you mean 'math'"):
         grade([("mat", "1", "1")])
@@ -92,6 +106,11 @@ def test_unknown_kinds_and_files_are_named(tmp_path):
         verifier(str(tmp_path / "empty.py"))
     with pytest.raises(UserError):
         verifier("compare")
+
+
+def test_the_kinds_are_the_files_that_define_verify():
+    files = (CHECKOUT / "katlab" / "rewards").glob("*.py")
+    assert sorted(p.stem for p in files if "\ndef verify(" in p.read_text()) == kinds()
 
 
 def test_every_kind_states_what_it_accepts():

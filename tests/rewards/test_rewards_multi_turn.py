@@ -32,10 +32,19 @@ def test_the_last_turn_is_graded_by_its_kind():
         {"kind": "math", "reference": "1", "history": HISTORY[:2]},
         {"kind": "multi_turn", "reference": {}},
         {"kind": "maths", "reference": "1"},
+        {"kind": "math", "reference": "1", "history": "2+2?"},
     ],
 )
 def test_an_unusable_multi_turn_reference_is_unscorable(reference):
     assert grade([("multi_turn", "1", reference)])[0].correct is None
+
+
+def test_a_verifier_of_ones_own_that_raises_over_the_history_is_unscorable(tmp_path):
+    file = tmp_path / "fails.py"
+    file.write_text("def verify(answer, reference, history):\n    return history[7]\n")
+    reference = {"kind": str(file), "reference": None, "history": HISTORY}
+    (verdict,) = grade([("multi_turn", "14", reference)])
+    assert verdict.correct is None and "IndexError" in verdict.reason
 
 
 def test_a_verifier_of_ones_own_is_given_the_history(tmp_path):

@@ -108,7 +108,7 @@ class Box:
             fault = "" if data else "closed"
         except BlockingIOError:
             pass
-        records = []
+        records: list[tuple[str, bytes]] = []
         while len(self.buffer) >= HEADER:
             size = bytes(self.buffer[17:HEADER])
             if bytes(self.buffer[:16]) != self.nonce or not size.isdigit():

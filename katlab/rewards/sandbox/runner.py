@@ -131,36 +131,35 @@ def run(jobs: list[Job], isolation: Isolation) -> list[Outcome]:
 
     `isolation`: as `katlab.rewards.sandbox.isolation.choose` gives it.
     """
-    outcomes: list[Outcome | None] = [None] * len(jobs)
-    queue, running = deque(enumerate(jobs)), []
+    outcomes: dict[int, Outcome] = {}
+    running: list[_Run] = []
+    queue = deque(enumerate(jobs))
     with selectors.DefaultSelector() as selector:
         try:
             while queue or running:
                 while queue and _slots.acquire(blocking=not running):
                     index, job = queue.popleft()
-                    _start(index, job, isolation, outcomes, running, selector)
+                    try:
+                        running.append(_Run(index, job, isolation))
+                    except OSError as error:
+                        _slots.release()
+                        fault = f"cannot start a sandbox: {error}"
+                        outcomes[index] = Outcome("failed", [], [], fault, 0.0)
+                        continue
+                    for box in running[-1].boxes:
+                        selector.register(box.results, selectors.EVENT_READ, (running[-1], box))
+                        selector.register(box.requests, selectors.EVENT_WRITE, (running[-1], box))
                 _step(running, outcomes, selector)
         finally:  # an interrupt in a notebook leaves nothing behind
             for one in running:
                 one.finish("failed", "interrupted")
                 _slots.release()
-    return outcomes
+    return [outcomes[index] for index in range(len(jobs))]
 
 
-def _start(index, job, isolation, outcomes, running, selector) -> None:
-    try:
-        one = _Run(index, job, isolation)
-    except OSError as error:
-        _slots.release()
-        outcomes[index] = Outcome("failed", [], [], f"cannot start a sandbox: {error}", 0.0)
-        return
-    for box in one.boxes:
-        selector.register(box.results, selectors.EVENT_READ, (one, box))
-        selector.register(box.requests, selectors.EVENT_WRITE, (one, box))
-    running.append(one)
-
-
-def _step(running, outcomes, selector) -> None:
+def _step(
+    running: list[_Run], outcomes: dict[int, Outcome], selector: selectors.BaseSelector
+) -> None:
     """Waits for the next event and deals with it and with overdue jobs."""
     now = time.monotonic()
     wait = min((one.deadline for one in running), default=now) - now
@@ -181,11 +180,9 @@ def _step(running, outcomes, selector) -> None:
     now = time.monotonic()
     for one in running:
         if one.index not in over and now >= one.deadline:
-            late = (
-                ("failed", "the sandbox did not start in time")
-                if one.waiting
-                else ("timeout", f"over {one.job.seconds:g} s")
-            )
+            late = "timeout", f"over {one.job.seconds:g} s"
+            if one.waiting:
+                late = "failed", "the sandbox did not start in time"
             over[one.index] = one, late
     for one, (status, reason) in over.values():
         for box in one.boxes:
