@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from katlab.lab import runs
 from katlab.lab.console import verdicts
-from katlab.lab.notebook import COLOURS, HELD
+from katlab.lab.display import COLOURS, HELD
 from katlab.lab.report import stage_folders
 
 NEAR_ZERO = 0.05

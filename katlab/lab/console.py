@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from katlab.lab import runs
-from katlab.lab.notebook import HELD
+from katlab.lab.display import HELD
 from katlab.lab.progress import headline, line, seconds
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from katlab import UserError
 from katlab.lab import runs
 from katlab.lab.console import verdicts
-from katlab.lab.notebook import verdict_table
+from katlab.lab.display import verdict_table
 from katlab.lab.progress import headline, seconds
 
 STYLE = Path(__file__).with_name("style.css")

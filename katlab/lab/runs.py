@@ -200,15 +200,15 @@ class StageRun:
 
     def figure(self, figure: Figure, name: str, takeaway: str) -> None:
         """Save a matplotlib figure as figures/name.png and show it with its takeaway sentence."""
-        from katlab.lab import notebook
+        from katlab.lab import display
 
-        notebook.figure(self, figure, name, takeaway)
+        display.figure(self, figure, name, takeaway)
 
     def verdict(self, rows: Sequence[tuple[str, object, object, bool | None]]) -> None:
         """Save and show (claim, reported, measured, held) rows; held None = not applicable."""
-        from katlab.lab import notebook
+        from katlab.lab import display
 
-        notebook.verdict(self, rows)
+        display.verdict(self, rows)
 
     def finish(self) -> None:
         """The stage is done."""
