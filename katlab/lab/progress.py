@@ -7,7 +7,6 @@ without widgets.
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -116,19 +115,14 @@ class Bar:
             self._display(record, closed)
 
     def _display(self, record: dict, closed: bool) -> None:
-        from IPython.display import HTML, display
+        import IPython.display
 
-        text = line(record)
-        if closed:
-            text = f"{text} · took {seconds(record['spent'])}"
-        share = 100 * record["step"] / record["total"] if record["total"] else 100
-        shown = HTML(
-            f'<div class="kat-progress" style="font:13px ui-monospace,monospace;color:#475569">'
-            f'<span style="display:inline-block;width:120px;height:6px;margin-right:8px;'
-            f"border-radius:3px;background:linear-gradient(90deg,#2563eb {share:.0f}%,"
-            f'#e2e8f0 {share:.0f}%)"></span>{html.escape(text)}</div>'
-        )
+        from katlab.lab import display
+
+        text = line(record) + (f" · took {seconds(record['spent'])}" if closed else "")
+        share = round(100 * record["step"] / record["total"]) if record["total"] else 100
+        shown = IPython.display.HTML(display.html("progress", text=text, share=share))
         if self.handle is None:
-            self.handle = display(shown, display_id=True)
+            self.handle = IPython.display.display(shown, display_id=True)
         else:
             self.handle.update(shown)

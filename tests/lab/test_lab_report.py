@@ -63,19 +63,44 @@ def test_tags_remove_cells_and_inputs(tmp_path):
 
 
 def test_a_widget_leaves_nothing_on_the_page(tmp_path):
-    view = {report.WIDGET: {"model_id": "1"}, "text/plain": "  0%|          | 0/9"}
+    widget = "application/vnd.jupyter.widget-view+json"
+    view = {widget: {"model_id": "1"}, "text/plain": "  0%|          | 0/9"}
     bar = nbformat.v4.new_output("display_data", data=view)
     figure = nbformat.v4.new_output("display_data", data={"text/plain": "a figure"})
     _, page = rendered(tmp_path, code("load()", bar, figure))
     assert "0%|" not in page and "a figure" in page
 
 
-def test_an_error_is_a_sentence_not_a_traceback(tmp_path):
-    trace = ["Traceback (most recent call last)", "deep inside <module>"]
-    error = nbformat.v4.new_output("error", ename="ValueError", evalue="a < b", traceback=trace)
-    _, page = rendered(tmp_path, code("f()", error), state="failed", error="ValueError: a < b")
-    assert "Traceback" not in page.partition("</style><div")[2]
-    assert page.count("ValueError: a &lt; b") == 2
+def broken(kind: str) -> nbformat.NotebookNode:
+    trace = ["Traceback (most recent call last)", "\x1b[31mdeep\x1b[0m inside <module>"]
+    return nbformat.v4.new_output("error", ename=kind, evalue="a < b", traceback=trace)
+
+
+def test_an_error_is_a_sentence_with_its_traceback_folded_away(tmp_path):
+    cell = code("f()", broken("ValueError"))
+    _, page = rendered(tmp_path, cell, state="failed", error="ValueError: a < b")
+    shown, folded, rest = re.split(r"<details>|</details>", page)
+    assert "deep inside &lt;module&gt;" in folded
+    assert "Traceback (" in folded and "Traceback (" not in shown + rest
+    assert shown.count("ValueError: a &lt; b") == 2
+
+
+def test_a_mistake_is_one_sentence(tmp_path):
+    _, page = rendered(tmp_path, code("f()", broken("UserError")))
+    assert "UserError: a &lt; b" in page and "<details>" not in page
+
+
+def test_cells_that_never_ran_are_left_out(tmp_path):
+    later = nbformat.v4.new_markdown_cell("## Figures")
+    _, page = rendered(tmp_path, code("first()"), code("f()", broken("ValueError")), later)
+    assert "first" in page and "a &lt; b" in page and "Figures" not in page
+
+
+def test_links_between_notebooks_lead_to_pages(tmp_path):
+    text = "[one](01_layer_saturation.ipynb#idea) [two](https://x.y/01_a.ipynb)"
+    _, page = rendered(tmp_path, nbformat.v4.new_markdown_cell(text))
+    assert 'href="../01_layer_saturation/report.html#idea"' in page
+    assert 'href="https://x.y/01_a.ipynb"' in page
 
 
 def test_the_index_words_every_outcome(tmp_path):
@@ -90,12 +115,14 @@ def test_the_index_words_every_outcome(tmp_path):
     broken = StageRun.create(tmp_path, "r", "06_evaluation", seed=1)
     broken.close("failed", "ValueError: <no towel>")
     page = report.index(tmp_path / "r").read_text()
-    for words in ("Up &lt;b&gt;.", ">held<", ">not held<", ">not applicable<", "1 of 2", "1 of 2"):
+    for words in ("Up &lt;b&gt;.", ">held<", ">not held<", ">not applicable<", "1 of 2"):
         assert words in page
     assert "reward 0.875" in page and "It rises &amp; falls." in page
     assert "ValueError: &lt;no towel&gt;" in page and ">failed<" in page
     assert 'href="05_step_srpo/report.html"' in page
+    assert 'href="05_step_srpo/report.html#line"><img alt="A line"' in page
     assert 'href="06_evaluation/report.html"' not in page  # it has no page, so no dead link
+    assert page.count("<th ") == page.count('<th scope="col"') == 9  # what a screen reader needs
     assert not re.search(r"<script|<link|src=\"http", page)
 
 
