@@ -1,4 +1,4 @@
-"""What `katlab run` prints: a line a stage that lives while it runs, then every verdict.
+"""What `katlab run` prints: one line per stage that lives while it runs, then every verdict.
 
 On a terminal the line is rewritten; elsewhere it is printed again every five seconds if it
 changed, every thirty if it did not. The figures come from the stage's progress.json.
@@ -7,18 +7,25 @@ Usage:  with console.watching(folder): engine.execute(...)
 """
 
 import json
-import shutil
 import sys
-import textwrap
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import rich.console
+from rich import box
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from katlab.lab import runs
 from katlab.lab.display import HELD
 from katlab.lab.progress import headline, line, seconds
+
+STYLES = {"held": "green", "not held": "red", "not applicable": "bright_black"}
+PIPE = 200  # columns of a table that goes to a file or a pipe
 
 
 class Console:
@@ -26,7 +33,6 @@ class Console:
 
     def __init__(self, folder: Path, names: Sequence[str]):
         self.folder, self.names = folder, list(names)
-        self.live = sys.stdout.isatty()
         self.begun = time.monotonic()
         self.width = max(map(len, names))
         _print(f"run {folder.name}: {len(names)} stages into {folder}")
@@ -34,6 +40,17 @@ class Console:
     @contextmanager
     def watching(self, folder: Path) -> Iterator[None]:
         """Show the progress of the stage in `folder` until the block ends."""
+        begun = time.monotonic()
+
+        def live() -> Text:
+            text = f"{seconds(time.monotonic() - begun)} · {progress(folder)}"
+            shown = f"▸ {folder.name:{self.width}}  {text}"
+            return Text(shown, no_wrap=True, overflow="ellipsis")
+
+        if sys.stdout.isatty():
+            with Live(get_renderable=live, refresh_per_second=2, transient=True):
+                yield
+            return
         over = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(folder, over), daemon=True)
         watcher.start()
@@ -48,14 +65,12 @@ class Console:
         self._line("=", name, why)
 
     def done(self, folder: Path) -> None:
-        """The stage is done; its duration, verdict count and first headline figures."""
+        """The stage is done; its duration, verdict count and last headline figures."""
         record = runs.read(folder)
-        rows = verdicts(folder)
-        parts = [seconds(record["seconds"])]
-        asked = [row for row in rows if row["held"] is not None]
-        if asked:
-            parts.append(f"{sum(row['held'] for row in asked)} of {len(asked)} claims held")
-        self._line("✓", folder.name, " · ".join(filter(None, [*parts, headline(record)])))
+        asked = [row["held"] for row in verdicts(folder) if row["held"] is not None]
+        claims = f"{sum(asked)} of {len(asked)} claims held" if asked else ""
+        parts = (seconds(record["seconds"]), claims, headline(record))
+        self._line("✓", folder.name, " · ".join(filter(None, parts)))
 
     def failed(self, folder: Path, message: str, user: bool) -> None:
         """The stage failed; where to read on unless the message says it all."""
@@ -69,10 +84,13 @@ class Console:
 
     def end(self, index: Path) -> None:
         """The totals: every verdict row of the run, the time, and where the page is."""
-        rows = [(name, row) for name in self.names for row in verdicts(self.folder / name)]
+        rows = [
+            (name[:2], row["claim"], row["reported"], row["measured"], HELD[row["held"]])
+            for name in self.names
+            for row in verdicts(self.folder / name)
+        ]
         if rows:
-            _print("")
-            _print(table(rows))
+            _print(f"\n{table(('', 'claim', 'reported', 'measured', 'verdict'), rows)}")
         _print(f"\n{len(self.names)} stages in {seconds(time.monotonic() - self.begun)}")
         _print(str(index))
 
@@ -81,19 +99,12 @@ class Console:
         last = ""
         while not over.wait(0.5):
             text = progress(folder)
-            clock = seconds(time.monotonic() - begun)
-            if self.live:
-                room = shutil.get_terminal_size().columns - 1
-                shown = f"▸ {folder.name:{self.width}}  {clock} · {text}"
-                sys.stdout.write(f"\r{shown[:room]:{room}}")
-                sys.stdout.flush()
-            elif time.monotonic() - printed >= (5 if text != last else 30):
+            if time.monotonic() - printed >= (5 if text != last else 30):
+                clock = seconds(time.monotonic() - begun)
                 self._line("▸", folder.name, f"{clock} · {text}")
                 last, printed = text, time.monotonic()
 
     def _line(self, mark: str, name: str, text: str) -> None:
-        if self.live:
-            sys.stdout.write("\r\x1b[2K")
         _print(f"{mark} {name:{self.width}}  {text}")
 
 
@@ -111,16 +122,15 @@ def verdicts(folder: Path) -> list[dict]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
-def table(rows: Sequence[tuple[str, dict]]) -> str:
-    """(stage, verdict row) pairs as aligned text."""
-    cells = [("stage", "claim", "reported", "measured", "verdict")]
-    for name, row in rows:
-        claim = textwrap.shorten(row["claim"], 60, placeholder="…")
-        cells.append((name, claim, row["reported"], row["measured"], HELD[row["held"]]))
-    widths = [max(len(row[i]) for row in cells) for i in range(5)]
-    lines = ["  ".join(f"{c:{w}}" for c, w in zip(row, widths, strict=True)) for row in cells]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(line.rstrip() for line in lines)
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows as a table that wraps at the width of the terminal, or of `PIPE` columns elsewhere."""
+    made = Table(*head, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for row in rows:
+        made.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    out = rich.console.Console(width=None if sys.stdout.isatty() else PIPE)
+    with out.capture() as captured:
+        out.print(made)
+    return captured.get().rstrip("\n")
 
 
 def _print(text: str) -> None:

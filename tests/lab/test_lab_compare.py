@@ -1,51 +1,46 @@
-"""Runs side by side: means by hand, ratios, and folders that hold nothing yet."""
-
-import json
+"""Runs side by side: settings, claims and figures of each, ratios, and rows by hand."""
 
 import pandas as pd
 import pytest
 
+from katlab import UserError
 from katlab.lab import compare
+from katlab.lab.runs import StageRun
 
 
-def evaluated(outputs, run: str, final_tokens: int) -> None:
-    """Stage 06 of a run: two difficulties, one answer each and system, and a forced arm."""
-    folder = outputs / run / "06_evaluation"
-    folder.mkdir(parents=True)
-    rows = [
-        {"system": system, "arm": arm, "difficulty": difficulty, "mode": mode,
-         "tokens": tokens, "correct": correct}
-        for system, arm, difficulty, mode, tokens, correct in [
-            ("cold start", "auto", 1, "on", 40, True),
-            ("cold start", "auto", 5, "on", 60, True),
-            ("final", "auto", 1, "off", final_tokens, True),
-            ("final", "auto", 5, "on", 60, False),
-            ("final", "on", 1, "on", 900, True),
-        ]
-    ]  # fmt: skip
-    (folder / "arms.jsonl").write_text("\n".join(map(json.dumps, rows)))
+def run(outputs, name: str, seed: int, tokens: int, held: bool, **given: object) -> None:
+    stage = StageRun.create(outputs, name, "05_step_srpo", seed=seed, overrides=given)
+    stage.verdict([("Tokens fall.", "-19 %", tokens, held)])
+    stage.record(tokens=tokens)
+    stage.finish()
 
 
-def test_decisions_are_means_of_the_auto_arm(tmp_path):
-    evaluated(tmp_path, "a", 20)
-    evaluated(tmp_path, "b", 10)
-    found = compare.decisions(tmp_path, ["a", "b", "nothing"])
-    final = found.query("run == 'b' and system == 'final'")
-    assert final[["difficulty", "think_on", "tokens", "accuracy"]].to_numpy().tolist() == [
-        [1, 0.0, 10, 1.0],
-        [5, 1.0, 60, 0.0],
+def test_settings_claims_and_figures_stand_side_by_side(tmp_path):
+    run(tmp_path, "a", 0, -21, True)
+    run(tmp_path, "b", 1, -9, False, **{"step_srpo.omega": 0.3})
+    lines = compare.side_by_side(tmp_path, ["b", "a"]).splitlines()
+    rows = [" ".join(line.split()) for line in lines]
+    assert "b nano 1 step_srpo.omega = 0.3" in rows and "a nano 0" in rows
+    assert "| stage | claim | reported | b | a |" in rows
+    assert "| 05 | Tokens fall. | -19 % | -9 ✗ | -21 ✓ |" in rows
+    assert rows[-1] == "05 tokens -9 -21"
+
+
+def test_claims_of_runs_that_lack_a_stage(tmp_path):
+    run(tmp_path, "a", 0, -21, True)
+    other = StageRun.create(tmp_path, "b", "01_layer_saturation")
+    other.verdict([("Second.", 1, 1, None), ("First.", 1, 1, True)])
+    assert compare.claim_table(compare.claims(tmp_path, ["a", "b"])).splitlines()[2:] == [
+        "| 01 | Second. | 1 | – | 1 |",
+        "| 01 | First. | 1 | – | 1 ✓ |",
+        "| 05 | Tokens fall. | -19 % | -21 ✓ | – |",
     ]
-    assert compare.decided(found) == (
-        "Over 2 runs Step-SRPO saves 20% to 30% of the tokens and thinks on 0% of the easiest and"
-        " 100% of the hardest queries."
-    )
-    assert len(compare.decision_figure(found).axes[0].lines) >= 4
 
 
-def test_nothing_evaluated_is_said(tmp_path):
-    found = compare.decisions(tmp_path, ["nothing"])
-    assert found.empty and "No run has been evaluated" in compare.decided(found)
-    compare.decision_figure(found)
+def test_runs_without_figures_are_named(tmp_path):
+    StageRun.create(tmp_path, "a", "05_step_srpo")
+    with pytest.raises(UserError, match="None of a has headline figures"):
+        compare.side_by_side(tmp_path, ["a"])
 
 
 def test_ratios_leave_out_what_begins_near_zero():
