@@ -190,15 +190,8 @@ def _ls(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from katlab.lab import compare
-    from katlab.lab.progress import number
 
-    values = compare.headline(stages.outputs(), options.runs)
-    if values.empty:
-        raise UserError(f"None of {', '.join(options.runs)} has headline figures yet; run a stage.")
-    claims = compare.claims(stages.outputs(), options.runs)
-    if len(claims):
-        print(compare.claim_table(claims), end="\n\n")
-    print(values.map(number).unstack("run", fill_value="–")[options.runs].to_string())
+    print(compare.side_by_side(stages.outputs(), options.runs))
 
 
 def _report(options: argparse.Namespace) -> None:

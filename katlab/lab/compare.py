@@ -98,7 +98,7 @@ def side_by_side(outputs: Path, chosen: Sequence[str]) -> str:
     if len(frame):
         parts.append(claim_table(frame))
     figures = values.map(number).unstack("run", fill_value="–")[list(chosen)].reset_index()
-    parts.append(_text(figures.assign(stage=figures["stage"].str[:2])))
+    parts.append(_text(figures))
     return "\n\n".join(parts)
 
 

@@ -35,7 +35,8 @@ class Console:
         self.folder, self.names = folder, list(names)
         self.begun = time.monotonic()
         self.width = max(map(len, names))
-        _print(f"run {folder.name}: {len(names)} stages into {folder}")
+        self.counted = f"{len(names)} stage{'s' * (len(names) != 1)}"
+        _print(f"run {folder.name}: {self.counted} into {folder}")
 
     @contextmanager
     def watching(self, folder: Path) -> Iterator[None]:
@@ -91,7 +92,7 @@ class Console:
         ]
         if rows:
             _print(f"\n{table(('', 'claim', 'reported', 'measured', 'verdict'), rows)}")
-        _print(f"\n{len(self.names)} stages in {seconds(time.monotonic() - self.begun)}")
+        _print(f"\n{self.counted} in {seconds(time.monotonic() - self.begun)}")
         _print(str(index))
 
     def _watch(self, folder: Path, over: threading.Event) -> None:
@@ -124,13 +125,13 @@ def verdicts(folder: Path) -> list[dict]:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Rows as a table that wraps at the width of the terminal, or of `PIPE` columns elsewhere."""
-    made = Table(*head, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    made = Table(*head, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for row in rows:
         made.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     out = rich.console.Console(width=None if sys.stdout.isatty() else PIPE)
     with out.capture() as captured:
         out.print(made)
-    return captured.get().rstrip("\n")
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def _print(text: str) -> None:

@@ -23,7 +23,7 @@ def test_settings_claims_and_figures_stand_side_by_side(tmp_path):
     assert "b nano 1 step_srpo.omega = 0.3" in rows and "a nano 0" in rows
     assert "| stage | claim | reported | b | a |" in rows
     assert "| 05 | Tokens fall. | -19 % | -9 ✗ | -21 ✓ |" in rows
-    assert rows[-1] == "05 tokens -9 -21"
+    assert rows[-1] == "05_step_srpo tokens -9 -21"
 
 
 def test_claims_of_runs_that_lack_a_stage(tmp_path):
