@@ -15,8 +15,12 @@ demo-seeds: env  ## the demo for seeds 0, 1 and 2, and their claims side by side
 	@$(BIN)/katlab stage 09 --run demo -p 'runs=["demo", "demo-seed1", "demo-seed2"]'
 	@$(BIN)/katlab compare demo demo-seed1 demo-seed2
 
-test: env lint  ## lint, unit tests and all notebooks once on a tiny profile
+test: env lint  ## lint, all tests, and all notebooks once on a tiny profile
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+test-fast: env  ## what runs in two minutes: ruff and the tests not marked slow
+	@$(BIN)/ruff check .
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
 env: .venv/.installed  ## create .venv and install the pinned packages
 
@@ -32,12 +36,14 @@ env: .venv/.installed  ## create .venv and install the pinned packages
 	@$(BIN)/python -c 'from katlab.lab.notebook import quiet; quiet(); from katlab import models; models.load_smollm2()'
 	@touch $@
 
-lab: env  ## open JupyterLab in notebooks/
-	@cd notebooks && ../$(BIN)/jupyter lab
+lab: env  ## open JupyterLab on the first notebook
+	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
-lint: env  ## ruff over code and notebooks
+lint: env  ## ruff over code and notebooks, the layers of the package, its types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/mypy
 
 bench-rewards: env  ## verifiers: agreement and speed
 	@$(BIN)/python benchmarks/bench_rewards.py
@@ -52,8 +58,8 @@ nano-weights: env  ## train the nano models under data_samples/nano again
 	@$(BIN)/katlab nano build
 
 clean:  ## remove caches; .venv and the runs under outputs/ stay
-	@rm -rf .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help demo demo-seeds test env lab lint bench-rewards bench-saturation bench-upscale nano-weights clean
+.PHONY: help demo demo-seeds test test-fast env lab lint bench-rewards bench-saturation bench-upscale nano-weights clean
 .DEFAULT_GOAL := help

@@ -63,7 +63,8 @@ class Worker:
 
     def compare(self, items: list[tuple[str, str]], seconds: float) -> list[tuple[str, str]]:
         """(state, note) for each (gold, answer)."""
-        first, results, sent = self.next_id, {}, 0
+        results: dict[int, tuple[str, str]] = {}
+        first, sent = self.next_id, 0
         self.next_id += len(items)
         while len(results) < len(items):
             while sent < len(items) and sent - len(results) < WINDOW:

@@ -9,6 +9,7 @@ longer expression ("x + 3 - 1 = 4", "f(2) + 1 = 5") is let pass.
 import ast
 import operator
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
@@ -20,8 +21,14 @@ _CHAIN = re.compile(
 _WITHIN = re.compile(r"[\w.)\]}^_=+*/×÷−(\\-]\s*$")  # what the left side would be the tail of
 _WORD = re.compile(r"(?:^|\s)[A-Za-z]{2,}\s+$")  # "so 3+4=7" begins after a word
 _BREAK = re.compile(r"(?:^|[:;,])\s*$")  # only here may a sign belong to the first number
-_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
-_OPERATORS |= {ast.Div: operator.truediv, ast.USub: operator.neg, ast.UAdd: operator.pos}
+_OPERATORS: dict[type, Callable] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
 _BULLET = re.compile(r"^[-+−]\s+")  # "- 3+5=8" is a line of a list
 
 
@@ -33,11 +40,9 @@ def false_equations(text: str) -> list[str]:
     found = []
     for match in _CHAIN.finditer(text):
         before = text[: match.start()].rsplit("\n", 1)[-1]
-        if match["left"][0] in "+-−":
-            whole = _BREAK.search(before)
-        else:
-            whole = _WORD.search(before) or not _WITHIN.search(before)
-        if not whole:
+        signed = match["left"][0] in "+-−"
+        within = not _WORD.search(before) and _WITHIN.search(before)
+        if within or (signed and not _BREAK.search(before)):
             continue
         shown = match["left"] if before.strip() else _BULLET.sub("", match["left"])
         left, right = _value(shown), _value(match["right"])
@@ -58,7 +63,7 @@ def _value(expression: str) -> Fraction | None:
         return None
 
 
-def _walk(node: ast.expr) -> Fraction:
+def _walk(node) -> Fraction:
     if isinstance(node, ast.BinOp):
         return _OPERATORS[type(node.op)](_walk(node.left), _walk(node.right))
     if isinstance(node, ast.UnaryOp):
