@@ -18,7 +18,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from katlab import UserError, template
 from katlab.lab import Journal
 
-SMALLEST_BATCH = 64  # prompts; larger batches are cut so that a kill loses 1 % of the replies
+SMALLEST_BATCH = 32  # prompts; larger batches are cut so that a kill loses 1 % of the replies
 
 
 @torch.inference_mode()
