@@ -1,29 +1,26 @@
 """Profiles: one TOML file sets every number of a run; overrides change single ones.
 
-`nano.toml` is the schema: it names every section and key with a value of the right type, and any
-other profile may only set what stands there (an empty table in nano.toml leaves its keys free).
-`extends = "nano"` starts from another profile.
+What a section may hold stands in a pydantic model beside its stage (katlab/<stage>/settings.py), or
+in katlab/profiles/settings.py for the sections that all stages share. nano.toml sets every key;
+`extends = "nano"` starts from there, or from another profile.
 
 Usage:  katlab.lab.profiles.load("nano", {"step_srpo.steps": 50}).step_srpo.steps
 """
 
-import difflib
 import tomllib
-from collections.abc import Iterable
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
+
+from pydantic import ValidationError, create_model
 
 from katlab import UserError
+from katlab.lab.settings import Section, did_you_mean, place, sentence
 
-FOLDER = Path(__file__).parents[1] / "profiles"
-SCHEMA = "nano"
-
-
-def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """The tail of an error sentence: the closest option, or all of them."""
-    options = list(options)
-    close = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"choose one of: {', '.join(options)}."
+PACKAGE = Path(__file__).parents[1]
+FOLDER = PACKAGE / "profiles"
+SCHEMA = "nano"  # the profile that sets every key
 
 
 def names() -> list[str]:
@@ -31,16 +28,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def load(profile: str, overrides: dict | None = None) -> SimpleNamespace:
-    """A profile (a shipped name or the path of a TOML file) with overrides, as nested namespaces.
+def load(profile: str, overrides: dict | None = None) -> Any:
+    """A profile (a shipped name or the path of a TOML file) with overrides, one section each.
 
-    Raises UserError for an unknown profile, section or key, and for a value of the wrong type.
+    Raises UserError for an unknown profile, section or key, and for a value out of its range.
     """
-    return namespace(table(profile, overrides))
-
-
-def table(profile: str, overrides: dict | None = None) -> dict:
-    """As `load`, but plain nested dicts."""
     values = _read(profile, ())
     for dotted, value in (overrides or {}).items():
         *parents, key = dotted.split(".")
@@ -49,8 +41,19 @@ def table(profile: str, overrides: dict | None = None) -> dict:
         layer = {key: value}
         for part in reversed(parents):
             layer = {part: layer}
-        values = _merge(values, _checked(values, layer, f"Override '{dotted}'", ""))
-    return values
+        values = _merge(values, layer)
+    try:
+        return schema()(**values)
+    except ValidationError as error:
+        where = place(error)
+        mine = any(o.startswith(where) or where.startswith(o) for o in overrides or ())
+        who = "Overrides" if mine else f"Profile '{profile}'"
+        raise UserError(sentence(error, schema(), who)) from None
+
+
+def table(profile: str, overrides: dict | None = None) -> dict:
+    """As `load`, but plain nested dicts."""
+    return load(profile, overrides).model_dump()
 
 
 def section(name: str) -> str:
@@ -58,18 +61,19 @@ def section(name: str) -> str:
     return name.partition("_")[2]
 
 
-def namespace(values: dict) -> SimpleNamespace:
-    """Nested dicts as nested attribute access."""
-    return SimpleNamespace(
-        **{k: namespace(v) if isinstance(v, dict) else v for k, v in values.items()}
-    )
+def stage_sections() -> list[str]:
+    """The packages that own a section: those with a settings.py."""
+    found = sorted(path.parent.name for path in PACKAGE.glob("*/settings.py"))
+    return [name for name in found if name not in ("lab", "profiles")]
 
 
-def _file(path: Path) -> dict:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"Profile {path} is not valid TOML: {error}.") from error
+@cache
+def schema() -> type[Section]:
+    """The model of a whole profile: the shared sections and those of the stages."""
+    modules = {name: vars(import_module(f"katlab.{name}.settings")) for name in stage_sections()}
+    own: Any = {name: (m["Settings"], ...) for name, m in modules.items() if "Settings" in m}
+    shared = import_module("katlab.profiles.settings").Shared
+    return create_model("Profile", __base__=shared, **own)
 
 
 def _path(profile: str) -> Path:
@@ -80,23 +84,16 @@ def _path(profile: str) -> Path:
 
 
 def _read(profile: str, seen: tuple[str, ...]) -> dict:
+    """The tables of a profile over those that it extends, not yet checked."""
     if profile in seen:
         raise UserError(f"Profile '{profile}' extends itself: {' -> '.join((*seen, profile))}.")
-    values = dict(_file(_path(profile)))
+    path = _path(profile)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"Profile {path} is not valid TOML: {error}.") from error
     base = values.pop("extends", None)
-    if profile == SCHEMA:
-        return values
-    schema = _read(SCHEMA, (*seen, profile))
-    values = _checked(schema, values, f"Profile '{profile}'", "")
-    if base is not None:
-        return _merge(_read(base, (*seen, profile)), values)
-    sections = {name: keys for name, keys in schema.items() if isinstance(keys, dict)}
-    missing = [f"{s}.{k}" for s in sections for k in sections[s] if k not in values.get(s, {})]
-    if missing:
-        raise UserError(
-            f"Profile '{profile}' leaves out {missing[0]}; set it or begin with extends = 'nano'."
-        )
-    return values
+    return values if base is None else _merge(_read(base, (*seen, profile)), values)
 
 
 def _merge(base: dict, top: dict) -> dict:
@@ -105,31 +102,3 @@ def _merge(base: dict, top: dict) -> dict:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
-
-
-def _checked(schema: dict, values: dict, who: str, prefix: str) -> dict:
-    """`values`, every key known to `schema` and every value of its type (an int serves a float)."""
-    checked = {}
-    for key, value in values.items():
-        if key not in schema:
-            if schema or not prefix:
-                raise UserError(f"{who}: there is no '{prefix}{key}'; {did_you_mean(key, schema)}")
-            checked[key] = value  # an empty table in the schema leaves its keys free
-            continue
-        default = schema[key]
-        if isinstance(default, dict) and isinstance(value, dict):
-            checked[key] = _checked(default, value, who, f"{prefix}{key}.")
-        elif isinstance(default, float) and type(value) is int:
-            checked[key] = float(value)
-        elif type(value) is not type(default):
-            raise UserError(
-                f"{who}: '{prefix}{key}' takes {_kind(default)}, but {value!r} is {_kind(value)}."
-            )
-        else:
-            checked[key] = value
-    return checked
-
-
-def _kind(value: object) -> str:
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    return words.get(type(value), {list: "a list", dict: "a table"}.get(type(value), "a value"))

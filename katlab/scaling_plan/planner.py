@@ -113,7 +113,7 @@ def architecture(profile: str) -> tuple[dict, dict]:
     from katlab import models
 
     config = lab.load_profile(profile)
-    parent = dict(vars(config.model.architecture))
+    parent = dict(config.model.architecture)
     if not parent:
         path = Path(models.locate(config.model.student)) / "config.json"
         if not path.is_file():

@@ -33,7 +33,7 @@ def load(config, n: int, seed: int, split: str) -> list[dict]:
     path = root() / config.model.queries  # an absolute path stays what it is
     if not path.is_file():
         raise UserError(f"the query file {path} does not exist; set model.queries to a JSONL file")
-    own = vars(config.rewards)
+    own = config.rewards.model_extra
     rows = [
         row | {"verifier": own.get(row["verifier"], row["verifier"])}
         for row, part in assigned(read_jsonl(path))

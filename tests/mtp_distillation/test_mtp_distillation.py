@@ -13,13 +13,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from katlab import UserError, template
-from katlab.lab import StageRun, profiles
+from katlab.lab import StageRun
 from katlab.mtp_distillation import mtp, uld
 from katlab.mtp_distillation import signals as data
 from katlab.mtp_distillation import stage as distillation
 from katlab.tasks.nano import build, world
 
 PROFILE = """
+extends = "nano"
 [model]
 student = "unused"
 queries = "nano"
@@ -102,17 +103,15 @@ def root(tmp_path_factory) -> Path:
         tokenizer = build.tokenizer(kind, text)
         tiny(len(tokenizer)).save_pretrained(root / folder)
         tokenizer.save_pretrained(root / folder)
-    (root / "profiles").mkdir()
-    (root / "profiles" / "nano.toml").write_text(PROFILE.format(root=root))
+    (root / "mine.toml").write_text(PROFILE.format(root=root))
     with (root / "corpus.jsonl").open("w") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     return root
 
 
 @pytest.fixture
-def make(root, tmp_path, monkeypatch):
+def make(root, tmp_path):
     """make("run", steps=2, ...): stage 03 of a run whose upstream is done."""
-    monkeypatch.setattr(profiles, "FOLDER", root / "profiles")
 
     def made(run: str = "run", lora: bool = False, **settings) -> StageRun:
         for name in ("01_layer_saturation", "02_dual_regime_data"):
@@ -124,7 +123,8 @@ def make(root, tmp_path, monkeypatch):
         shutil.copy(root / "corpus.jsonl", tmp_path / run / "02_dual_regime_data")
         overrides = {f"mtp_distillation.{key}": value for key, value in settings.items()}
         overrides["lora.enabled"] = lora
-        return StageRun.create(tmp_path, run, "03_mtp_distillation", overrides=overrides)
+        profile = str(root / "mine.toml")
+        return StageRun.create(tmp_path, run, "03_mtp_distillation", profile, overrides=overrides)
 
     return made
 
@@ -298,15 +298,13 @@ def test_accumulation_splits_the_batch_without_changing_the_loss(make):
         assert one == pytest.approx(four, rel=1e-4)
 
 
-def test_two_ranks_compute_what_one_does(make, root):
+def test_two_ranks_compute_what_one_does(make):
     one, two = make("one", steps=2, voter_steps=[2]), make("two", steps=2, voter_steps=[2])
     distillation.run(one)
     script = two.dir / "rank.py"
     script.write_text(
-        "import json, sys\nfrom pathlib import Path\n"
-        "from katlab.lab import StageRun, profiles\n"
-        f"profiles.FOLDER = Path({str(root / 'profiles')!r})\n"
-        "from katlab import distillation\n"
+        "import json, sys\nfrom katlab.lab import StageRun\n"
+        "from katlab.mtp_distillation import stage as distillation\n"
         "print(json.dumps(distillation.run(StageRun.open(sys.argv[1]))))\n"
     )
     done = subprocess.run(

@@ -1,0 +1,17 @@
+"""Profile section [case_studies] (stage 07)."""
+
+from pydantic import Field
+
+from katlab.lab.settings import Section
+
+NEEDS = ("step_srpo",)
+
+
+class Settings(Section):
+    """How many prompts and agents, what an agent remembers, and how replies are sampled."""
+
+    prompts: int = Field(gt=0)
+    agents: int = Field(gt=0)
+    memory: int = Field(ge=0)
+    temperature: float = Field(ge=0)
+    max_new_tokens: int = Field(gt=0)

@@ -1,0 +1,45 @@
+"""Profile section [cold_start] (stage 04)."""
+
+from typing import Any
+
+from pydantic import Field
+
+from katlab.lab.settings import Section
+
+NEEDS = ("dual_regime_data", "mtp_distillation")
+
+
+class Settings(Section):
+    """Votes, the corpus they make, training on it, and the check on held-out queries."""
+
+    queries: int = Field(gt=0)
+    rows: int = Field(gt=0)
+    voters: int = Field(gt=0)
+    vote_tokens: int = Field(gt=0)
+    voter_probe: int = Field(gt=0)
+    voter_on_share: float = Field(ge=0, le=1)
+    """Votes: queries, rows chosen from them, votes per query, and how the voter is chosen."""
+
+    think_on_share: float = Field(ge=0, le=1)
+    random_share: float = Field(ge=0, le=1)
+    directive_share: float = Field(ge=0, le=1)
+    replay_share: float = Field(ge=0, le=1)
+    """The corpus: think-on, random modes, wishes in words, and Stage 1 rows beside it."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    gradient_accumulation: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    warmup: int = Field(ge=0)
+    adam_beta2: float = Field(ge=0, lt=1)
+    max_length: int = Field(gt=0)
+    logging_steps: int = Field(gt=0)
+    save_steps: int = Field(gt=0)
+    """Training."""
+
+    eval_prompts: int = Field(gt=0)
+    max_new_tokens: int = Field(gt=0)
+    """Held-out queries, and tokens of any reply."""
+
+    trainer: dict[str, Any]
+    """Further arguments of the trainer, under TRL's own names."""

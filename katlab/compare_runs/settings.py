@@ -1,0 +1,4 @@
+"""Stage 09 reads the folders of other runs, so it is never up to date; it has no settings."""
+
+NEEDS: tuple[str, ...] = ()
+ALWAYS = True

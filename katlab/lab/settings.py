@@ -1,0 +1,114 @@
+"""Sections of a profile as pydantic models, and their mistakes in one sentence each.
+
+A section states types, choices and ranges; its numbers and their sources stand in the profile.
+Types are strict (true is no number, an int serves a float), numbers are finite, a value set by hand
+is checked like one that was read. A validator raises ValueError with one sentence.
+
+Usage:  class Settings(Section):
+            steps: int = Field(gt=0)
+"""
+
+import difflib
+import types
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from katlab import UserError
+
+KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Any: "a value",
+}
+BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+
+
+class Section(BaseModel):
+    """Base of every section: no unknown keys, strict types, checked on assignment."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, validate_assignment=True, allow_inf_nan=False
+    )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        try:
+            super().__setattr__(name, value)
+        except ValidationError as error:
+            raise UserError(sentence(error, type(self), "This section")) from None
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """The tail of an error sentence: the closest option, or all of them."""
+    options = list(options)
+    close = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"choose one of: {', '.join(options)}."
+
+
+def place(error: ValidationError) -> str:
+    """The dotted key of a ValidationError's first mistake, as 'step_srpo.steps'."""
+    return ".".join(str(part) for part in error.errors(include_url=False)[0]["loc"])
+
+
+def sentence(error: ValidationError, model: type[BaseModel], who: str) -> str:
+    """The first mistake of a ValidationError: which key, what it may hold, what it held."""
+    first = error.errors(include_url=False)[0]
+    path, fields, field = [], model.model_fields, None
+    for part in first["loc"]:  # as far as sections go; lists and unions add their own parts
+        if fields is None:
+            break
+        path.append(str(part))
+        field = fields.get(str(part))
+        fields = _fields(field.annotation) if field else None
+    dotted, kind = ".".join(path), first["type"]
+    if kind == "missing":
+        return f"{who} leaves out {dotted}; set it or begin with extends = 'nano'."
+    if kind in ("extra_forbidden", "no_such_attribute"):
+        parent = model.model_fields
+        for part in path[:-1]:
+            parent = _fields(parent[part].annotation)
+        return f"{who}: there is no '{dotted}'; {did_you_mean(path[-1], parent)}"
+    if kind == "value_error":
+        return f"{who}: {first['ctx']['error']}"
+    wanted = allowed(field) if field else "text"  # a free section holds text
+    return f"{who}: '{dotted}' takes {wanted}, not {first['input']!r}."
+
+
+def allowed(field: FieldInfo) -> str:
+    """What a field may hold, in words: 'a whole number above 0', "'gate' or 'off'"."""
+    return _words(field.annotation, field.metadata)
+
+
+def _fields(annotation: Any) -> dict[str, FieldInfo] | None:
+    section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation.model_fields if section else None
+
+
+def _words(annotation: Any, metadata: Iterable[object] = ()) -> str:
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        flat = [m for one in inner[1:] for m in getattr(one, "metadata", [one])]
+        return _words(inner[0], flat)
+    if origin is Literal:
+        return _either([repr(choice) for choice in inner])
+    if origin in (Union, types.UnionType):
+        return _either([_words(one) for one in inner])
+    if origin is list:
+        filled = any(getattr(limit, "min_length", 0) for limit in metadata)
+        return f"a list{' that is not empty' * filled}, each {_words(inner[0])}"
+    kind = KINDS.get(annotation, "a table")
+    bounds = [
+        f"{word} {getattr(limit, key):g}"
+        for limit in metadata
+        for key, word in BOUNDS.items()
+        if hasattr(limit, key)
+    ]
+    return " ".join([kind, " and ".join(bounds)]).strip()
+
+
+def _either(words: list[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

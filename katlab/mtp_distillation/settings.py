@@ -1,0 +1,60 @@
+"""Profile section [mtp_distillation] (stage 03)."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from katlab.lab.settings import Section
+
+NEEDS = ("layer_saturation", "dual_regime_data")
+
+
+class Settings(Section):
+    """Rows, training, the two distances to the teachers, MTP, and the comparison at the end."""
+
+    max_rows: int = Field(gt=0)
+    held_out: int = Field(ge=0)
+    max_length: int = Field(gt=0)
+    """Corpus rows trained on, rows kept for draft acceptance, tokens of the longest row."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    gradient_accumulation: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    warmup: int = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    adam_beta2: float = Field(ge=0, lt=1)
+    logging_steps: int = Field(gt=0)
+    save_steps: int = Field(gt=0)
+    """Training; batch_size counts rows per optimizer step over all ranks and accumulations."""
+
+    uld_weight: float = Field(ge=0)
+    chunk_weight: float = Field(ge=0)
+    uld_top_k: int = Field(gt=0)
+    temperature: float = Field(gt=0)
+    head_chunk: int = Field(gt=0)
+    capture_batch_size: int = Field(gt=0)
+    """ULD (arXiv 2402.12030): weights, tokens kept per position, rows a teacher reads at once."""
+
+    mtp_depth: int = Field(ge=1)
+    mtp_weight_start: float = Field(ge=0)
+    mtp_weight_end: float = Field(ge=0)
+    """Multi-token prediction (DeepSeek-V3): modules and the weight of their loss."""
+
+    voter_steps: list[int]
+    ce_control: bool
+    """Steps at which earlier students are kept for stage 04; an arm with cross-entropy alone."""
+
+    eval_prompts: int = Field(gt=0)
+    eval_temperature: float = Field(ge=0)
+    max_new_tokens: int = Field(gt=0)
+    """Forced think-on and think-off on held-out queries."""
+
+    trainer: dict[str, Any]
+    """Further arguments of the trainer, under TRL's own names."""
+
+    @model_validator(mode="after")
+    def _voters(self) -> "Settings":
+        if not all(0 < step <= self.steps for step in self.voter_steps or [0]):
+            raise ValueError(f"set mtp_distillation.voter_steps within 1..{self.steps}, the steps.")
+        return self
