@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 
 from katlab import UserError
 from katlab.lab import runs
-from katlab.lab.callbacks import latest_checkpoint
 from katlab.lab.progress import line, number, seconds, telling
 from katlab.lab.runs import StageRun
+from katlab.lab.training import latest_checkpoint
 
 
 def test_a_stage_writes_what_the_contract_promises(tmp_path):

@@ -6,12 +6,12 @@ kernel and the command line both start with it.
 Usage:  from katlab import lab;  stage = lab.begin("05_step_srpo", globals())
 """
 
-from katlab.lab.callbacks import latest_checkpoint
 from katlab.lab.notebook import begin, quiet
 from katlab.lab.profiles import load as load_profile
 from katlab.lab.progress import number
 from katlab.lab.rows import Journal, read_jsonl, write_jsonl
 from katlab.lab.runs import StageRun
+from katlab.lab.training import latest_checkpoint
 
 __all__ = [
     "Journal",

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from katlab import UserError
-from katlab.lab import callbacks, profiles
+from katlab.lab import profiles, training
 from katlab.lab.progress import Bar
 from katlab.lab.rows import Journal, read_jsonl, write_jsonl
 
@@ -196,7 +196,7 @@ class StageRun:
         `show` names the logged keys worth a line; `phase` marks the rows of metrics.jsonl when a
         stage trains more than once.
         """
-        return callbacks.trainer_callback(self, what, show, phase)
+        return training.trainer_callback(self, what, show, phase)
 
     def figure(self, figure: Figure, name: str, takeaway: str) -> None:
         """Save a matplotlib figure as figures/name.png and show it with its takeaway sentence."""
