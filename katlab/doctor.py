@@ -3,7 +3,6 @@
 Usage:  katlab doctor
 """
 
-import json
 import platform
 import shutil
 import sys
@@ -12,7 +11,7 @@ from importlib import util
 import psutil
 
 from katlab import UserError
-from katlab.lab import runs, stages
+from katlab.lab import profiles, runs, stages
 
 Finding = tuple[str, bool, str, str]  # name, whether it is well, detail, command that mends it
 DISK_GIB = 5  # a demo run and its packages
@@ -62,12 +61,13 @@ def packages() -> list[Finding]:
 
 def project() -> list[Finding]:
     """The notebooks, and runs whose process died."""
-    there = {stage.name for stage in stages.discover()}
-    missing = ", ".join(s.name for s in stages.STAGES if s.name not in there)
+    there = {profiles.section(stage.name) for stage in stages.discover()}
+    missing = ", ".join(name for name in profiles.stage_sections() if name not in there)
     died = [
-        path.parent.relative_to(stages.outputs())
-        for path in stages.outputs().glob("*/*/run.json")
-        if runs.state(json.loads(path.read_text(encoding="utf-8"))) == "died"
+        folder.relative_to(stages.outputs())
+        for run in stages.outputs().glob("[!.]*/")
+        for folder in runs.stage_folders(run)
+        if runs.state(runs.read(folder)) == "died"
     ]
     run = died[0].parts[0] if died else ""
     return [

@@ -11,14 +11,15 @@ import papermill
 import pytest
 from conftest import CHECKOUT
 
-from katlab.lab import notebook, parameters, runs, stages
+from katlab.lab import notebook, parameters, profiles, runs, stages
 
 NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
 ABSOLUTE = re.compile(r"""["'](/(?!/)\w|~/|[A-Z]:\\)""")
 SPAM = re.compile(r"\d+%\||it/s|s/it|Traceback \(most|Warning:|WARNING")
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
-each_stage = pytest.mark.parametrize("spec", stages.STAGES, ids=[s.name for s in stages.STAGES])
+SPECS = [stages.named(path.stem) for path in NOTEBOOKS]
+each_stage = pytest.mark.parametrize("spec", SPECS, ids=[s.name for s in SPECS])
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -35,13 +36,15 @@ def code(path: Path) -> list[nbformat.NotebookNode]:
 def test_one_stage_is_one_notebook_one_package_one_test_folder_of_one_name(spec):
     assert (CHECKOUT / "notebooks" / f"{spec.name}.ipynb").is_file()
     if spec.module:
-        assert spec.module == spec.name[3:]
-        assert (CHECKOUT / "katlab" / spec.module / "stage.py").is_file()
-        assert list((CHECKOUT / "tests" / spec.module).glob("test_*.py"))
+        name = spec.name[3:]
+        assert spec.module == f"katlab.{name}.stage"
+        assert (CHECKOUT / "katlab" / name / "settings.py").is_file()
+        assert list((CHECKOUT / "tests" / name).glob("test_*.py"))
 
 
 def test_every_notebook_is_a_stage():
-    assert [path.stem for path in NOTEBOOKS] == [spec.name for spec in stages.STAGES]
+    named = {path.stem.partition("_")[2] for path in NOTEBOOKS}
+    assert named == {*profiles.stage_sections(), "start_here"}
 
 
 @each
@@ -116,7 +119,7 @@ def test_the_chain_makes_every_stage_whole(path, smoke):
     record = runs.read(folder)
     assert record["state"] == "done" and not record["error"]
     assert {"git", "versions", "seed", "parameters", "upstream", "headline"} <= set(record)
-    needs = next(spec.needs for spec in stages.STAGES if spec.name == path.stem)
+    needs = stages.named(path.stem).needs
     assert set(record["upstream"]) == set(needs) and all(record["upstream"].values())
     assert record["headline"], "the stage puts no figure on record"
     rows = json.loads((folder / "verdict.json").read_text())

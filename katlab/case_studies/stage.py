@@ -15,7 +15,7 @@ from katlab.arms import run_arm, teacher_arm, with_flags
 from katlab.case_studies import chat
 from katlab.case_studies.agents import CHANGES, Step, agents
 from katlab.case_studies.chat import Chat, Reply
-from katlab.lab import StageRun
+from katlab.lab import StageRun, work
 from katlab.tasks import queries
 
 
@@ -48,6 +48,7 @@ def teacher_reply(stage: StageRun, row: dict) -> str:
     return teachers.load(stage, "on").respond([row])[0][0]
 
 
+@work
 def run(stage: StageRun) -> dict[str, float]:
     """Measure section 6's claims over many queries; writes cases.jsonl and steps.jsonl.
 

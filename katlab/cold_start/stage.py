@@ -24,11 +24,12 @@ from katlab import UserError, batching, models, teachers
 from katlab.cold_start.corpus import direct, encode, mix, randomize, respond
 from katlab.cold_start.rationale import rationalize
 from katlab.cold_start.votes import choose_voter, stratify, vote
-from katlab.lab import StageRun, latest_checkpoint, read_jsonl
+from katlab.lab import StageRun, latest_checkpoint, read_jsonl, work
 from katlab.rewards import backends
 from katlab.tasks import queries
 
 
+@work
 def run(stage: StageRun) -> dict[str, float]:
     """Vote, build the corpus, fine-tune the student on it; leaves votes.jsonl, corpus.jsonl and
     checkpoints/student.

@@ -17,11 +17,12 @@ from katlab import UserError, teachers
 from katlab.dual_regime_data.composition import compose
 from katlab.dual_regime_data.routing import route
 from katlab.dual_regime_data.tagging import agreement, tag
-from katlab.lab import StageRun, write_jsonl
+from katlab.lab import StageRun, work, write_jsonl
 from katlab.rewards import backends
 from katlab.tasks import queries
 
 
+@work
 def run(stage: StageRun) -> dict[str, float]:
     """Write corpus.jsonl; returns its size, its share of think-on, and how much was kept."""
     s, words = stage.settings, stage.config.prompts

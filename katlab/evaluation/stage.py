@@ -20,7 +20,7 @@ import pandas as pd
 from katlab import models, template
 from katlab.arms import ARMS, run_arm, teacher_arm, with_flags
 from katlab.evaluation.routing import summarize
-from katlab.lab import StageRun
+from katlab.lab import StageRun, work
 from katlab.tasks import queries
 
 SYSTEMS = {  # name: (stage that wrote checkpoints/student, style, arms)
@@ -41,6 +41,7 @@ HEADLINE = (  # what it comes down to stands last, where the console and the ind
 )
 
 
+@work
 def run(stage: StageRun) -> dict[str, float]:
     """Sample every system in its arms on the held-out queries; write arms.jsonl and summary.json.
 

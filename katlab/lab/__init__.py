@@ -12,6 +12,7 @@ from katlab.lab.progress import number
 from katlab.lab.rows import Journal, read_jsonl, write_jsonl
 from katlab.lab.runs import StageRun
 from katlab.lab.training import latest_checkpoint
+from katlab.lab.work import work
 
 __all__ = [
     "Journal",
@@ -22,5 +23,6 @@ __all__ = [
     "number",
     "quiet",
     "read_jsonl",
+    "work",
     "write_jsonl",
 ]

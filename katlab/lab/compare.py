@@ -13,7 +13,7 @@ from katlab import UserError
 from katlab.lab import runs
 from katlab.lab.console import table, verdicts
 from katlab.lab.progress import number
-from katlab.lab.report import stage_folders
+from katlab.lab.runs import stage_folders
 
 NEAR_ZERO = 0.05
 MARKS = {True: " ✓", False: " ✗", None: ""}
@@ -21,11 +21,11 @@ MARKS = {True: " ✓", False: " ✗", None: ""}
 
 def names(outputs: Path) -> list[str]:
     """Every run that has begun a stage, oldest first."""
-    started = {}
-    for path in outputs.glob("*/*/run.json"):
-        begun = runs.read(path.parent)["started"]
-        run = path.parents[1].name
-        started[run] = min(begun, started.get(run, begun))
+    started: dict[str, str] = {}
+    for run in (path for path in outputs.glob("[!.]*") if path.is_dir()):
+        for folder in stage_folders(run):
+            begun = runs.read(folder)["started"]
+            started[run.name] = min(begun, started.get(run.name, begun))
     return sorted(started, key=started.get)
 
 

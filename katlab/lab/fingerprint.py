@@ -1,129 +1,170 @@
-"""What a stage's results depend on, as one hash: unchanged means it need not run again.
+"""What a stage's results depend on, as two hashes: of its work and of the page that shows it.
 
-It covers the notebook (code and prose, not outputs), its parameters, the profile values that the
-stage may read (its own section and the sections that belong to no stage), the source of its
-module and of every katlab module reached from there by imports, the shipped data, files and
-folders that a profile value names (folders by names and sizes), and the fingerprints of its
-upstream stages. Deliberately outside: katlab.lab (it runs and draws, the
-values it passes on are covered), the run's name, and library versions (run.json records them).
+The work: the stage's package, the seed, the profile values it may read (its own section and those
+that belong to no stage), the source of its stage.py and of every katlab module reached from there
+by imports, the files that such a module names by a plain string (a file beside it, with or without
+".py", a file of the project, a shipped profile other than nano), the files and folders that
+profile values name (files over 16 MiB inside a folder by name and size), and the work of the
+stages it needs. The page: the work, the notebook's code without its parameters cell, the katlab
+modules that code imports, and the notebook's further parameters.
 
-Usage:  fingerprint.of("05_step_srpo", parameters, upstream={"04_cold_start": "3f2a..."})
+Outside on purpose: prose, the defaults in the parameters cell, the run's name, katlab.lab (it runs
+and draws; the values it passes on are covered) and library versions (run.json records them). A
+stage without a stage.py does its work in its notebook, so its code and imports count as work.
+
+Usage:  wanted = fingerprint.work("05_step_srpo", parameters, {"04_cold_start": "3f2a..."})
+        fingerprint.page("05_step_srpo", parameters, wanted)
 """
 
 import ast
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-import katlab
 from katlab.lab import profiles, stages
+from katlab.lab.profiles import PACKAGE
 
-PACKAGE = Path(katlab.__file__).parent
+NAME = re.compile(r"\w[\w./-]{0,200}")  # text that may name a file
+LARGE = 16 * 2**20  # bytes; a larger file in a folder counts by name and size
+COMMON = ("profile", "run", "seed", "overrides", "report_to")  # parameters of every notebook
 
 
-def of(name: str, parameters: dict, upstream: dict[str, str]) -> str:
-    """The fingerprint (16 hex digits) of a stage run with these notebook parameters."""
-    digest = hashlib.sha256()
-    kept = {k: v for k, v in parameters.items() if k not in ("run", "overrides")}
+def work(name: str, parameters: dict, upstream: dict[str, str]) -> str:
+    """The fingerprint (16 hex digits) of a stage's work under these notebook parameters.
+
+    `upstream` holds the work fingerprints of the stages it needs. Raises UserError for a mistake
+    in the profile or the overrides.
+    """
+    own, module = profiles.section(name), stages.named(name).module
     values = profiles.table(parameters["profile"], parameters["overrides"])
-    own = profiles.section(name)
-    others = {profiles.section(stage.name) for stage in stages.STAGES} - {own}
+    others = set(profiles.stage_sections()) - {own}
     values = {k: v for k, v in values.items() if isinstance(v, dict) and k not in others}
-    for part in (kept, values, upstream):
-        digest.update(json.dumps(part, sort_keys=True).encode() + b"\0")
+    digest = hashlib.sha256(_json(own, parameters["seed"], values, upstream))
     for text in _texts(values):
-        digest.update(_named(stages.root() / text).encode())
-    source = notebook_source(stages.root() / "notebooks" / f"{name}.ipynb")
-    digest.update(source.encode())
-    for path in modules(name, source):
-        digest.update(path.read_bytes() + b"\0")
-    digest.update(_data(stages.root() / "data_samples").encode())
+        digest.update(_content(stages.root() / text).encode() + b"\0")
+    code = "" if module else notebook_code(name)
+    _update(digest, code, [module] if module else [])
     return digest.hexdigest()[:16]
 
 
-def notebook_source(path: Path) -> str:
-    """The cells of a notebook as one text without outputs; '' when there is no such file."""
+def page(name: str, parameters: dict, work: str) -> str:
+    """The fingerprint of what the notebook shows of finished work."""
+    further = {key: value for key, value in parameters.items() if key not in COMMON}
+    digest = hashlib.sha256(_json(work, further))
+    _update(digest, notebook_code(name), [])
+    return digest.hexdigest()[:16]
+
+
+def notebook_code(name: str) -> str:
+    """The code cells of a stage's notebook but its parameters; '' when there is no notebook."""
+    path = stages.root() / "notebooks" / f"{name}.ipynb"
     if not path.is_file():
         return ""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return "".join(f"#%% {cell['cell_type']}\n{''.join(cell['source'])}\n" for cell in cells)
-
-
-def modules(name: str, source: str) -> list[Path]:
-    """Source files of the katlab modules behind a stage, found by reading imports (nothing runs).
-
-    `source` is the text of `notebook_source`; the stage's own module counts even if not imported.
-    """
-    code = "\n".join(
-        cell.partition("\n")[2] for cell in source.split("#%% ") if cell.startswith("code")
+    code = (
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
     )
-    own = [f"katlab.{stage.module}.stage" for stage in stages.STAGES if stage.name == name]
-    waiting = own + _imports(_parse(code), "katlab")
-    found: dict[str, Path] = {}
+    lines = (line for source in code for line in source.splitlines())
+    return "\n".join(line for line in lines if not line.lstrip().startswith("%"))
+
+
+def sources(modules: Iterable[str], code: str = "") -> list[Path]:
+    """Files behind some modules and a text of code, found by reading them (nothing is run)."""
+    found: set[Path] = set()
+    waiting = [path for module in modules for path in _files(module)]
+    waiting += _leads(code, "katlab", stages.root())
     while waiting:
-        module = waiting.pop()
-        path = _source_file(module)
-        if path is None or module in found or module == "katlab" or _is_lab(module):
+        path = waiting.pop()
+        inside = path.relative_to(PACKAGE).parts if path.is_relative_to(PACKAGE) else ()
+        if path in found or inside[:1] in (("lab",), ("__init__.py",)):
             continue
-        found[module] = path
-        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        waiting += _imports(_parse(path.read_text(encoding="utf-8")), package)
-        waiting.append(module.rpartition(".")[0])
-    return [found[module] for module in sorted(found)]
-
-
-def _is_lab(module: str) -> bool:
-    return f"{module}.".startswith("katlab.lab.")
-
-
-def _parse(code: str) -> ast.Module:
-    lines = (line for line in code.splitlines() if not line.lstrip().startswith("%"))
-    return ast.parse("\n".join(lines))
-
-
-def _imports(tree: ast.Module, package: str) -> list[str]:
-    """Dotted names of everything under katlab that a module's import statements may mean."""
-    hits = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            hits += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*above, node.module or ""] if node.level else [node.module or ""])
-            base = base.strip(".")
-            hits += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [hit for hit in hits if hit.split(".")[0] == "katlab"]
-
-
-def _source_file(module: str) -> Path | None:
-    base = PACKAGE.joinpath(*module.split(".")[1:])
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
-
-
-def _texts(values: dict) -> list[str]:
-    """Every text value of nested tables."""
-    nested = [text for v in values.values() if isinstance(v, dict) for text in _texts(v)]
-    return nested + [value for value in values.values() if isinstance(value, str) and value]
-
-
-def _named(path: Path) -> str:
-    """What a path holds: a file's hash, a folder's names and sizes, '' if it is no path."""
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    if not path.is_dir():
-        return ""
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    return repr([(str(p.relative_to(path)), p.stat().st_size) for p in files])
+        found.add(path)
+        if inside and path.suffix == ".py":
+            waiting += _of_module(path, path.stat().st_mtime_ns, stages.root())
+    return sorted(found)
 
 
 @cache
-def _data(folder: Path) -> str:
-    """Hash of the shipped data files; read once a process (12 MB at most)."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md"):
-        digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
-    return digest.hexdigest()
+def _of_module(path: Path, changed: int, root: Path) -> tuple[Path, ...]:
+    package = ".".join(("katlab", *path.relative_to(PACKAGE).parts[:-1]))
+    return tuple(_leads(path.read_text(encoding="utf-8"), package, root, path.parent))
+
+
+def _leads(code: str, package: str, root: Path, beside: Path | None = None) -> list[Path]:
+    """The files of the project that a text of code imports or names."""
+    hits: list[Path] = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            hits += [path for alias in node.names for path in _files(alias.name)]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            hits += [path for alias in node.names for path in _files(f"{base}.{alias.name}")]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            hits += _named(node.value, root, beside)
+    return hits
+
+
+def _files(dotted: str) -> list[Path]:
+    """Source files that importing `katlab.a.b` reads: of a, of a.b, whichever exist."""
+    top, *parts = dotted.split(".")
+    bases = (
+        [PACKAGE.joinpath(*parts[: i + 1]) for i in range(len(parts))] if top == "katlab" else []
+    )
+    candidates = [
+        path for base in bases for path in (base.with_suffix(".py"), base / "__init__.py")
+    ]
+    return [path for path in candidates if path.is_file()]
+
+
+def _named(text: str, root: Path, beside: Path | None) -> list[Path]:
+    if not NAME.fullmatch(text):
+        return []
+    candidates = [root / text]
+    if beside is not None:
+        candidates += [beside / text, beside / f"{text}.py"]
+    if text != profiles.SCHEMA:  # nano is the name of a task as well
+        candidates.append(profiles.FOLDER / f"{text}.toml")
+    return [path for path in candidates if path.is_file()]
+
+
+def _update(digest, code: str, modules: list[str]) -> None:
+    digest.update(code.encode() + b"\0")
+    for path in sources(modules, code):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+
+
+def _json(*parts: object) -> bytes:
+    return json.dumps(parts, sort_keys=True).encode()
+
+
+def _texts(values: Any) -> list[str]:
+    """Every text in nested tables and lists that may name a file or a folder."""
+    if isinstance(values, str):
+        return [values] if values and len(values) < 256 and values.isprintable() else []
+    nested = values.values() if isinstance(values, dict) else values
+    return [t for v in nested for t in _texts(v)] if isinstance(values, dict | list) else []
+
+
+@cache
+def _hash(path: Path, changed: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _content(path: Path) -> str:
+    """What a path holds: a file's hash, hashes (large files: sizes) of a folder, '' if neither."""
+    if path.is_file():
+        return _hash(path, path.stat().st_mtime_ns)
+    if not path.is_dir():
+        return ""
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    sizes = {p: p.stat().st_size for p in files}
+    return repr(
+        [(str(p.relative_to(path)), _content(p) if sizes[p] <= LARGE else sizes[p]) for p in files]
+    )

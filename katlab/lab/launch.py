@@ -1,17 +1,17 @@
-"""Train a stage outside its notebook: in one process, or one process a rank under torchrun.
+"""Do a stage's work outside its notebook: in one process, or one process a rank under torchrun.
 
-The stage's folder (made by its notebook or by StageRun.create) says everything; the module's
-`train(stage)` is the very function the notebook calls, so the metrics are the same.
+The stage's folder (made by its notebook or by StageRun.create) says everything, and `run(stage)` is
+the very function the notebook calls: the figures are the same, and finished work is not done again.
 
 Usage:  python -m katlab.lab.launch 04_cold_start --dir outputs/demo/04_cold_start
         torchrun --nproc-per-node 2 -m katlab.lab.launch 04_cold_start --dir ...
 """
 
 import argparse
-import importlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from katlab import UserError
 from katlab.lab import stages
@@ -20,7 +20,7 @@ from katlab.lab.runs import StageRun
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; rank 0 prints the final metrics as JSON."""
+    """Entry point; rank 0 prints the figures as JSON."""
     parser = argparse.ArgumentParser("katlab.lab.launch", description=__doc__.split("\n")[0])
     parser.add_argument("stage", help="stage name, as 04_cold_start")
     parser.add_argument("--dir", required=True, help="the stage's folder under outputs/")
@@ -29,29 +29,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         quiet()
         spec = stages.find(options.stage)  # both mistakes show before the module is imported
         stage = StageRun.open(options.dir)
-        metrics = trainer(spec.name)(stage)
+        figures = work_of(spec)(stage)
     except UserError as mistake:
         print(mistake, file=sys.stderr)
         return 2
     if stage.writes:
-        stage.record(**metrics)
-        print(json.dumps(metrics))
+        print(json.dumps(figures))
     return 0
 
 
-def trainer(name: str):
-    """The `train` function of a stage's module; UserError if it has none."""
-    spec = stages.find(name)
-    train = _train_of(spec)
-    if train is None:
-        trains = [s.name for s in stages.STAGES if _train_of(s)]
-        raise UserError(f"Stage {spec.name} trains nothing; choose one of: {', '.join(trains)}.")
-    return train
-
-
-def _train_of(spec: stages.Stage):
-    module = importlib.import_module(f"katlab.{spec.module}.stage") if spec.module else None
-    return vars(module).get("run") if module else None
+def work_of(spec: stages.Stage) -> Callable[[StageRun], dict[str, float]]:
+    """The `run` function of a stage's package; UserError if its notebook does all the work."""
+    if not spec.module:
+        there = [one.name for one in stages.discover() if one.module]
+        raise UserError(
+            f"Stage {spec.name} has no work but its notebook; choose one of: {', '.join(there)}."
+        )
+    return import_module(spec.module).run
 
 
 if __name__ == "__main__":

@@ -10,18 +10,19 @@ import warnings
 from pathlib import Path
 
 from katlab import UserError
-from katlab.lab import display, fingerprint, parameters, runs, stages
+from katlab.lab import display, fingerprint, parameters, records, runs, stages
 from katlab.lab.runs import StageRun
 
-PARAMETERS = ("profile", "run", "seed", "overrides", "report_to")
+PARAMETERS = fingerprint.COMMON
 RUNNER = "KATLAB_RUNNER"  # set by the runner for its kernels: it holds the lock of the run folder
 
 
 def begin(name: str, namespace: dict) -> StageRun:
     """Open outputs/<run>/<stage>/ with the notebook's own parameters and show the run card.
 
-    `namespace` is the notebook's globals(). An attempt that was cut off with the same inputs
-    keeps its files, so training resumes from its checkpoints; anything else starts empty.
+    `namespace` is the notebook's globals(). What was done or cut off with the same inputs is
+    gone on with; an attempt with others is kept beside the new one as <stage>@N. Raises UserError
+    for a mistake in parameters, profile or overrides before any folder is touched.
     """
     quiet()
     own = parameters.declared(stages.notebook(name))
@@ -29,13 +30,15 @@ def begin(name: str, namespace: dict) -> StageRun:
     if missing:
         raise UserError(f"The parameters cell lacks '{missing[0]}'; every notebook has the same.")
     values = parameters.check({key: namespace[key] for key in own}, own, name)
+    records.check_name(values["run"])
     folder = stages.outputs() / values["run"] / name
     upstream = upstream_fingerprints(folder)
-    wanted = fingerprint.of(name, values, upstream)
-    under_runner = RUNNER in os.environ
-    if not under_runner:
+    wanted = fingerprint.work(name, values, upstream)
+    if RUNNER not in os.environ:
         from katlab.lab.lock import run_lock
 
+        for need in upstream:
+            records.upstream(folder, need, values["profile"])
         with run_lock(folder.parent):
             prepare(folder, wanted)
     stage = created(folder, values, wanted, upstream)
@@ -48,41 +51,47 @@ def begin(name: str, namespace: dict) -> StageRun:
     return stage
 
 
-def created(folder: Path, values: dict, wanted: str, upstream: dict[str, str]) -> StageRun:
+def created(folder: Path, values: dict, work: str, upstream: dict[str, str]) -> StageRun:
     """The stage of a folder outputs/<run>/<stage>, with all that its run.json must say."""
     return StageRun.create(
         folder.parents[1],
         name=folder.name,
         **{key: values[key] for key in PARAMETERS},
         parameters=values,
-        fingerprint=wanted,
+        fingerprint=work,
         upstream=upstream,
     )
 
 
 def upstream_fingerprints(folder: Path) -> dict[str, str]:
-    """Fingerprints of the finished stages that the stage in `folder` needs ('' if not there)."""
-    needs = next((s.needs for s in stages.STAGES if s.name == folder.name), ())
-    records = {need: folder.parent / need for need in needs}
+    """Work fingerprints of the stages that the stage in `folder` needs ('' if not there)."""
+    records = {need: folder.parent / need for need in stages.named(folder.name).needs}
     return {
         need: runs.read(path).get("fingerprint", "") if (path / "run.json").is_file() else ""
         for need, path in records.items()
     }
 
 
-def prepare(folder: Path, wanted: str) -> None:
-    """Keep an unfinished attempt at exactly this fingerprint, empty the folder of any other."""
-    if not (folder / "run.json").is_file():
+def prepare(folder: Path, wanted: str, anew: bool = False) -> Path | None:
+    """Make room for work with this fingerprint; return where other work was set aside, if any.
+
+    An attempt at the very same work, done or not, stays in place unless it is to be done `anew`.
+    """
+    if (folder / "run.json").is_file():
+        record = runs.read(folder)
+        if record["state"] == "running" and records.alive(record) and record["pid"] != os.getpid():
+            raise UserError(
+                f"Process {record['pid']} is still running {folder.name} of run "
+                f"'{folder.parent.name}'; wait for it, or stop it, or choose another run name."
+            )
+        if record.get("fingerprint") == wanted and not anew:
+            return None
+    elif not (folder.is_dir() and any(folder.iterdir())):
         folder.mkdir(parents=True, exist_ok=True)
-        return
-    record = runs.read(folder)
-    if record["state"] == "running" and runs.alive(record) and record["pid"] != os.getpid():
-        raise UserError(
-            f"Process {record['pid']} is still running {folder.name} of run "
-            f"'{folder.parent.name}'; wait for it, or stop it, or choose another run name."
-        )
-    if record["state"] == "done" or record.get("fingerprint") != wanted:
-        runs.clear(folder)
+        return None
+    kept = records.set_aside(folder)
+    folder.mkdir()
+    return kept
 
 
 def quiet() -> None:

@@ -11,6 +11,7 @@ import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from katlab import UserError
 from katlab.lab.profiles import did_you_mean
@@ -48,7 +49,7 @@ def declared(path: Path) -> dict[str, Parameter]:
     return found
 
 
-def _assignment(node: ast.stmt, path: Path) -> tuple[str, object]:
+def _assignment(node: ast.stmt, path: Path) -> tuple[str, Any]:
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
     value = getattr(node, "value", None)
     if len(targets) == 1 and isinstance(targets[0], ast.Name) and value is not None:
@@ -63,7 +64,7 @@ def _assignment(node: ast.stmt, path: Path) -> tuple[str, object]:
     )
 
 
-def check(values: dict[str, object], known: dict[str, Parameter], who: str) -> dict[str, object]:
+def check(values: dict[str, Any], known: dict[str, Parameter], who: str) -> dict[str, Any]:
     """Values with the types of their defaults; UserError for unknown names and wrong types."""
     return {name: _checked(name, value, known, who) for name, value in values.items()}
 

@@ -1,5 +1,8 @@
 """Run stage notebooks in order: skip what is unchanged, continue what was cut off.
 
+Where only the page changed (the notebook's code), the notebook is executed over the finished work;
+where the work changed, the earlier attempt is set aside (`records.set_aside`) and done anew.
+
 Usage:  pipeline.run(stages.discover(), {"profile": "nano", "run": "demo", "seed": 0})
 """
 
@@ -13,9 +16,10 @@ from pathlib import Path
 import psutil
 
 from katlab import UserError
-from katlab.lab import fingerprint, notebook, parameters, report, runs, stages
+from katlab.lab import fingerprint, notebook, parameters, records, report, stages
 from katlab.lab.console import Console
 from katlab.lab.lock import run_lock
+from katlab.lab.rows import replace
 from katlab.lab.stages import Stage
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -56,9 +60,10 @@ def run(specs: Sequence[Stage], values: dict[str, object], force: bool = False) 
         )
     filled = arguments(specs, values)
     first = filled[specs[0].name]
+    records.check_name(first["run"])
     folder = stages.outputs() / first["run"]
     for spec in specs:  # every mistake in a profile or override shows before anything runs
-        fingerprint.of(spec.name, filled[spec.name], {})
+        fingerprint.work(spec.name, filled[spec.name], {})
     if not folder.is_dir():  # a mistyped run leaves no empty folder among the runs
         _require_upstream(folder / specs[0].name, first)
     _environment()
@@ -66,38 +71,40 @@ def run(specs: Sequence[Stage], values: dict[str, object], force: bool = False) 
         console = Console(folder, [spec.name for spec in specs])
         try:
             for spec in specs:
-                _stage(folder / spec.name, filled[spec.name], force, console)
+                _stage(folder / spec.name, filled[spec.name], force or spec.always, force, console)
         finally:
             index = report.index(folder)
         console.end(index)
     return index
 
 
-def _stage(folder: Path, values: dict, force: bool, console: Console) -> None:
+def _stage(folder: Path, values: dict, execute: bool, force: bool, console: Console) -> None:
+    """Bring one stage up to date; `execute` its notebook in any case, or `force` its work anew."""
     upstream = notebook.upstream_fingerprints(folder)
-    wanted = fingerprint.of(folder.name, values, upstream)
-    always = any(spec.always for spec in stages.STAGES if spec.name == folder.name)
-    if not (force or always) and _unchanged(folder, wanted):
+    work = fingerprint.work(folder.name, values, upstream)
+    page = fingerprint.page(folder.name, values, work)
+    if not execute and _done(folder, work, page):
         console.unchanged(folder.name)
         return
     _require_upstream(folder, values)
     _await_orphan(folder)
-    lender = None if force or always else _lender(folder, wanted)
-    if lender is not None:
-        _borrow(folder, lender, values)
-        console.unchanged(folder.name, f"same as in run {lender.parent.name}, taken from there")
-        return
-    notebook.prepare(folder, wanted)
-    if force:
-        runs.clear(folder)
-    stage = notebook.created(folder, values, wanted, upstream)
+    if not execute and not _done(folder, work) and (lender := _lender(folder, work, page)):
+        kept = _borrow(folder, lender, values, work)
+        told = f"same as in run {lender.parent.name}, taken from there"
+        console.unchanged(folder.name, told + _told(kept))
+        if _done(folder, work, page):
+            return
+    elif kept := notebook.prepare(folder, work, anew=force):
+        console.unchanged(folder.name, _told(kept).lstrip("; "))
+    stage = notebook.created(folder, values, work, upstream)
+    stage.write("run.json", records.read(folder) | {"page": ""})
     from katlab.lab import engine
 
     begun = time.monotonic()
     try:
         with console.watching(folder):
             engine.execute(stages.notebook(folder.name), folder / "notebook.ipynb", _typed(values))
-        if runs.read(folder)["state"] != "done":
+        if records.read(folder)["state"] != "done":
             raise engine.Failed("the notebook ended without stage.finish()")
     except engine.Interrupted as stop:
         stage.close("interrupted", f"stopped by {stop}")
@@ -110,10 +117,15 @@ def _stage(folder: Path, values: dict, force: bool, console: Console) -> None:
     finally:
         if (folder / "notebook.ipynb").is_file():
             report.stage(folder)
-    record = runs.read(folder)
-    record["seconds"] = round(time.monotonic() - begun, 1)  # with kernel start and imports
+    record = records.read(folder) | {"page": page}
+    if not record["reused"]:
+        record["seconds"] = round(time.monotonic() - begun, 1)  # with kernel start and imports
     stage.write("run.json", record)
     console.done(folder)
+
+
+def _told(kept: Path | None) -> str:
+    return f"; the earlier attempt is kept as {kept.name}" if kept else ""
 
 
 def _typed(values: dict) -> dict:
@@ -121,49 +133,59 @@ def _typed(values: dict) -> dict:
     return json.loads(json.dumps(values))
 
 
-def _unchanged(folder: Path, wanted: str) -> bool:
+def _done(folder: Path, work: str, page: str = "") -> bool:
+    """Whether a stage is done under this work, and this page if one is given."""
     if not (folder / "run.json").is_file():
         return False
-    record = runs.read(folder)
-    return record["state"] == "done" and record.get("fingerprint") == wanted
+    record = records.read(folder)
+    same = record.get("fingerprint") == work and page in ("", record.get("page"))
+    return record["state"] == "done" and same
 
 
-def _lender(folder: Path, wanted: str) -> Path | None:
-    """The same stage, done with the same fingerprint, of another run."""
-    others = folder.parents[1].glob(f"*/{folder.name}/run.json")
-    return next((p.parent for p in sorted(others) if _unchanged(p.parent, wanted)), None)
+def _lender(folder: Path, work: str, page: str) -> Path | None:
+    """The same stage of another run, done under the same work; best with the same page."""
+    others = sorted(p.parent for p in folder.parents[1].glob(f"*/{folder.name}/run.json"))
+    same = [other for other in others if _done(other, work)]
+    return next((other for other in same if _done(other, work, page)), same[0] if same else None)
 
 
-def _borrow(folder: Path, lender: Path, values: dict) -> None:
-    """Fill a stage folder with hard links to another run's; what is written later is replaced."""
-    folder.mkdir(parents=True, exist_ok=True)
-    runs.clear(folder)
-    leave = shutil.ignore_patterns("run.json")  # written last: it is what says done
-    shutil.copytree(lender, folder, copy_function=os.link, dirs_exist_ok=True, ignore=leave)
-    record = runs.read(lender) | {"id": f"{folder.parent.name}/{folder.name}"}
+def _borrow(folder: Path, lender: Path, values: dict, work: str) -> Path | None:
+    """Fill a stage's place from another run: checkpoints as hard links, the rest as copies.
+
+    Checkpoints are never written again; other files may be, when the page is executed again.
+    Returns where an attempt that stood in its place was set aside, if any.
+    """
+
+    def place(source: str, target: str) -> None:
+        weights = Path(source).is_relative_to(lender / "checkpoints")
+        os.link(source, target) if weights else shutil.copy2(source, target)
+
+    part = folder.with_name(f".{folder.name}.part")
+    if part.is_dir():  # a copy that a kill cut off
+        shutil.rmtree(part)
+    shutil.copytree(lender, part, copy_function=place)
+    record = records.read(lender) | {"id": f"{folder.parent.name}/{folder.name}"}
     record |= {"parameters": values, "taken_from": lender.parent.name}
-    runs.replace(folder / "run.json", json.dumps(record, indent=1) + "\n")
-    report.stage(folder)
+    replace(part / "run.json", json.dumps(record, indent=1) + "\n")
+    kept = notebook.prepare(folder, work, anew=True)
+    os.rename(part, folder)
+    if (folder / "notebook.ipynb").is_file():
+        report.stage(folder)
+    return kept
 
 
 def _require_upstream(folder: Path, values: dict) -> None:
     """UserError for a missing upstream stage before a kernel is started for nothing."""
-    for need in next((s.needs for s in stages.STAGES if s.name == folder.name), ()):
-        done = (folder.parent / need / "run.json").is_file()
-        if not done or runs.read(folder.parent / need)["state"] != "done":
-            raise UserError(
-                f"{folder.name} needs {need}, which is not done in run '{folder.parent.name}'; "
-                f"run: katlab stage {need[:2]} --profile {values['profile']} "
-                f"--run {folder.parent.name}"
-            )
+    for need in stages.named(folder.name).needs:
+        records.upstream(folder, need, values["profile"])
 
 
 def _await_orphan(folder: Path) -> None:
     """A kernel outlives a killed runner by a second or so; wait for it rather than refuse."""
     until = time.monotonic() + ORPHAN
     while (folder / "run.json").is_file() and time.monotonic() < until:
-        record = runs.read(folder)
-        if record["state"] != "running" or not runs.alive(record):
+        record = records.read(folder)
+        if record["state"] != "running" or not records.alive(record):
             return
         time.sleep(0.2)
 

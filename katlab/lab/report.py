@@ -13,11 +13,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from katlab import UserError
 from katlab.lab import runs
 from katlab.lab.console import verdicts
 from katlab.lab.display import html
 from katlab.lab.progress import headline, seconds
+from katlab.lab.runs import stage_folders
 
 TELLING_FIGURES = 2  # a stage's figures on the index page
 
@@ -75,14 +75,6 @@ def index(run: Path) -> Path:
         figures=[figure for folder in records for figure in _figures(folder)],
         versions=next((record["versions"] for record in records.values()), {}),
     )
-
-
-def stage_folders(run: Path) -> list[Path]:
-    """The stage folders of a run, in order; UserError if there is no such run."""
-    if not run.is_dir():
-        there = ", ".join(sorted(p.name for p in run.parent.glob("*") if p.is_dir())) or "none"
-        raise UserError(f"There is no run '{run.name}' in {run.parent} (there: {there}).")
-    return sorted(path.parent for path in run.glob("*/run.json"))
 
 
 def _figures(folder: Path) -> list[dict]:

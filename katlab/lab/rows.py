@@ -6,8 +6,9 @@ Usage:  rows = read_jsonl(path);  write_jsonl(path, rows)
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from katlab import UserError
 
@@ -36,7 +37,7 @@ def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
     replace(Path(path), "".join(lines))
 
 
-def scalar(value: object) -> object:
+def scalar(value: Any) -> object:
     """numpy and zero-dimensional torch values as JSON scalars, paths as text."""
     return str(value) if isinstance(value, Path) else value.item()
 
@@ -80,7 +81,7 @@ def _key(key: object) -> str:
     return json.dumps(key, sort_keys=True)
 
 
-def _parse(path: Path, lines: Iterable[bytes], kind: Callable) -> list:
+def _parse(path: Path, lines: Iterable[bytes], kind: type) -> list:
     parsed = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -1,9 +1,10 @@
-"""Runs on disk: outputs/<run>/<stage>/ is the only database, and Stage is its one writer.
+"""Runs on disk: outputs/<run>/<stage>/ is the only database, and StageRun is its one writer.
 
-A stage folder holds run.json (state, parameters, versions, headline figures), metrics.jsonl,
-figures/, verdict.json, checkpoints/ and whatever the stage makes. States: running, done, failed,
-interrupted; a folder that says running while its process is gone has died. Every file is replaced
-atomically, metrics.jsonl is appended line by line, and under torchrun only rank 0 writes.
+A stage folder holds run.json (state, parameters, versions, headline figures), result.json (the
+figures of finished work), metrics.jsonl, figures/, verdict.json, checkpoints/ and whatever the
+stage makes. States: running, done, failed, interrupted; a folder that says running while its
+process is gone has died. Every file is replaced atomically, metrics.jsonl is appended line by
+line, and under torchrun only rank 0 writes.
 
 Usage:  stage = StageRun.create(outputs, "demo", "04_cold_start");  StageRun.open(stage.dir)
 """
@@ -13,29 +14,26 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
-from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from katlab import UserError
-from katlab.lab import profiles, training
+from katlab.lab import profiles, records, training
 from katlab.lab.progress import Bar
-from katlab.lab.rows import Journal, read_jsonl, write_jsonl
+from katlab.lab.provenance import git, now, peak_memory_mib, since, versions
+from katlab.lab.records import read, stage_folders, stale, state
+from katlab.lab.rows import Journal, read_jsonl, replace, scalar, write_jsonl
+from katlab.lab.settings import Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from transformers import TrainerCallback
 
-LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "papermill")
+__all__ = ["StageRun", "read", "replace", "stage_folders", "stale", "state"]
+# What run.json says of the process that has the folder open, not of the work in it.
+OPENED = ("state", "parameters", "pid", "host", "command", "opened", "error")
 
 
 class StageRun:
@@ -43,21 +41,23 @@ class StageRun:
 
     def __init__(self, folder: Path, parameters: dict):
         self.dir = folder
-        self.name = folder.name
+        self.name = folder.name.partition("@")[0]  # an earlier attempt is the same stage
         self.parameters = parameters
         self.profile: str = parameters["profile"]
         self.run: str = parameters["run"]
         self.seed: int = parameters["seed"]
         self.overrides: dict = parameters["overrides"]
         self.report_to: str = parameters["report_to"]
-        self.config = profiles.load(self.profile, self.overrides)
-        self.settings = vars(self.config).get(profiles.section(self.name), SimpleNamespace())
+        self.config: Any = profiles.load(self.profile, self.overrides)
+        self.begun = self.config.model_dump()  # what the fingerprint knows; see `lab.work`
+        self.settings: Any = vars(self.config).get(profiles.section(self.name), Section())
         self.checkpoints = folder / "checkpoints"
         self.figures = folder / "figures"
         self.shows = False  # set by lab.begin in a notebook: display figures, tables, progress
         self.writes = int(os.environ.get("RANK", "0")) == 0
         self._bar: Bar | None = None
         self._step = 0
+        self._drawn: set[str] = set()
         for made in (self.checkpoints, self.figures):
             made.mkdir(parents=True, exist_ok=True)
 
@@ -73,9 +73,10 @@ class StageRun:
         report_to: str = "none",
         **extra: object,
     ) -> StageRun:
-        """Begin (or begin again) a stage in root/run/name; `root` is the folder of runs.
+        """Begin (or go on with) a stage in root/run/name; `root` is the folder of runs.
 
-        `extra` joins run.json. Files of an earlier attempt stay; see `clear`.
+        `extra` joins run.json. Under the `fingerprint` that run.json has already, the figures
+        found so far stay, and so does all that it says of work that is finished.
         """
         parameters = {
             "profile": profile,
@@ -85,25 +86,34 @@ class StageRun:
             "report_to": report_to,
         }
         stage = cls(Path(root) / run / name, parameters)
-        stage.write(
-            "run.json",
-            {
-                "id": f"{run}/{name}",
-                "state": "running",
-                "parameters": parameters,
-                "settings": json.loads(json.dumps(stage.settings, default=vars)),
-                "seed": seed,
-                "upstream": {},
-                "headline": {},
-                "pid": os.getpid(),
-                "host": platform.node(),
-                "command": " ".join(sys.argv),
-                "started": now(),
-                "git": _git(),
-                "versions": versions(),
-                **extra,
-            },
-        )
+        moment = now()
+        record = {
+            "id": f"{run}/{name}",
+            "state": "running",
+            "parameters": parameters,
+            "settings": stage.settings.model_dump(),
+            "seed": seed,
+            "upstream": {},
+            "page": "",  # fingerprint of notebook.ipynb, set by the runner that executed it
+            "headline": {},
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "command": " ".join(sys.argv),
+            "started": moment,
+            "opened": moment,
+            "error": "",
+            "reused": False,
+            "git": git(),
+            "versions": versions(),
+            **extra,
+        }
+        before = read(stage.dir) if (stage.dir / "run.json").is_file() else {}
+        if "fingerprint" in extra and before.get("fingerprint") == extra["fingerprint"]:
+            record["headline"] = before["headline"]
+            if stage.result() is not None:
+                opened = {key: record[key] for key in OPENED if key in record}
+                record = before | opened | {"reused": True}
+        stage.write("run.json", record)
         return stage
 
     @classmethod
@@ -111,11 +121,17 @@ class StageRun:
         """A stage that exists, as another process (a launcher, a test) sees it."""
         return cls(Path(folder).resolve(), read(Path(folder))["parameters"])
 
-    def clear(self) -> None:
-        """Forget everything an earlier attempt with other inputs left in the folder."""
-        clear(self.dir)
-        for made in (self.checkpoints, self.figures):
-            made.mkdir(parents=True, exist_ok=True)
+    def result(self) -> dict[str, float] | None:
+        """The figures of this stage's work, or None while it is not finished."""
+        return records.result(self.dir)
+
+    def conclude(self, figures: dict[str, float]) -> dict[str, float]:
+        """The work is finished: keep its figures (JSON scalars) as result.json and headline."""
+        figures = json.loads(json.dumps(figures, default=scalar))
+        self.record(**figures)
+        made = {"fingerprint": read(self.dir).get("fingerprint"), "figures": figures}
+        self.write("result.json", made)
+        return figures
 
     def kept(self, name: str, make: Callable[[], Iterable[dict]]) -> list[dict]:
         """The rows of folder/name (.jsonl): read if they are there, else made by rank 0.
@@ -134,26 +150,19 @@ class StageRun:
         return Journal(self.dir / name, self.writes)
 
     def upstream(self, name: str) -> Path:
-        """The folder of a finished stage of the same run; UserError names what to run."""
-        folder = self.dir.parent / name
-        record = read(folder) if (folder / "run.json").is_file() else {"state": "not run"}
-        if record["state"] != "done":
-            raise UserError(
-                f"{self.name} needs {name}, which is {record['state']} in run '{self.run}'; "
-                f"run: katlab stage {name[:2]} --profile {self.profile} --run {self.run}"
-            )
-        return folder
+        """The folder of a stage of this run whose work is finished; UserError says what to run."""
+        return records.upstream(self.dir, name, self.profile)
 
-    def log(self, **metrics: object) -> None:
+    def log(self, **metrics: Any) -> None:
         """Append one line to metrics.jsonl: `step` (counted on if not given) and the figures."""
         self._step = int(metrics.pop("step", self._step + 1))
         if not self.writes:
             return
         row = {"step": self._step, **metrics}
         with (self.dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, default=_scalar) + "\n")
+            file.write(json.dumps(row, default=scalar) + "\n")
         if self._bar is not None:
-            self._bar.metrics(json.loads(json.dumps(metrics, default=_scalar)))
+            self._bar.metrics(json.loads(json.dumps(metrics, default=scalar)))
 
     def metrics(self) -> list[dict]:
         """Every line of metrics.jsonl so far (a line cut by a kill is left out)."""
@@ -170,7 +179,7 @@ class StageRun:
         """Put headline metrics (JSON scalars) into run.json."""
         if self.writes:
             record = read(self.dir)
-            record["headline"].update(json.loads(json.dumps(headline, default=_scalar)))
+            record["headline"].update(json.loads(json.dumps(headline, default=scalar)))
             self.write("run.json", record)
 
     def bar(self, total: int, what: str, show: tuple[str, ...] = (), done: int = 0) -> Bar:
@@ -203,6 +212,7 @@ class StageRun:
         from katlab.lab import display
 
         display.figure(self, figure, name, takeaway)
+        self._drawn.add(name)
 
     def verdict(self, rows: Sequence[tuple[str, object, object, bool | None]]) -> None:
         """Save and show (claim, reported, measured, held) rows; held None = not applicable."""
@@ -211,7 +221,12 @@ class StageRun:
         display.verdict(self, rows)
 
     def finish(self) -> None:
-        """The stage is done."""
+        """The stage is done; figures of an earlier version of its notebook leave the index."""
+        index = self.figures / "index.json"
+        if index.is_file():
+            shown = json.loads(index.read_text(encoding="utf-8"))
+            kept = {name: text for name, text in shown.items() if name in self._drawn}
+            self.write("figures/index.json", kept)
         self.close("done")
 
     def close(self, state: str, error: str = "") -> None:
@@ -220,97 +235,17 @@ class StageRun:
             return
         (self.dir / "progress.json").unlink(missing_ok=True)
         record = read(self.dir)
-        record.update(state=state, ended=now(), error=error)
-        record["seconds"] = round(_since(record["started"]), 1)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        record["peak_memory_mib"] = round(peak / (2**20 if sys.platform == "darwin" else 2**10))
+        record.update(state=state, error=error)
+        if not (record.get("reused") and "seconds" in record):  # else they are the work's
+            record["ended"] = now()
+            record["seconds"] = round(since(record["started"]), 1)
+            record["peak_memory_mib"] = peak_memory_mib()
         self.write("run.json", record)
 
     def write(self, name: str, content: object) -> None:
         """Replace a JSON file of the folder atomically (rank 0 only)."""
-        self._replace(name, json.dumps(content, indent=1, default=_scalar) + "\n")
+        self._replace(name, json.dumps(content, indent=1, default=scalar) + "\n")
 
     def _replace(self, name: str, text: str) -> None:
         if self.writes:
             replace(self.dir / name, text)
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a whole file so that a reader or a kill sees the old one or the new one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
-def clear(folder: Path) -> None:
-    """Empty a stage folder, subfolders included."""
-    import shutil
-
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def read(folder: Path) -> dict:
-    """run.json of a stage folder; UserError if there is none."""
-    path = Path(folder) / "run.json"
-    if not path.is_file():
-        raise UserError(f"There is no run.json in {folder}; begin the stage there first.")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def state(record: dict) -> str:
-    """The state of a run.json; 'died' if it says running and its process is gone."""
-    if record["state"] == "running" and not alive(record):
-        return "died"
-    return record["state"]
-
-
-def alive(record: dict) -> bool:
-    """Whether the process that wrote run.json still runs (on another host: taken to)."""
-    if record["host"] != platform.node():
-        return True
-    if not psutil.pid_exists(record["pid"]):
-        return False
-    begun = datetime.fromisoformat(record["started"]).timestamp()
-    try:
-        process = psutil.Process(record["pid"])
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= begun + 1
-    except psutil.NoSuchProcess:
-        return False
-
-
-def now() -> str:
-    """Local time with its offset, ISO 8601."""
-    return datetime.now().astimezone().isoformat(timespec="milliseconds")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide results (read, not imported)."""
-    installed = {dist.name.lower() for dist in metadata.distributions()}
-    found = {name: metadata.version(name) for name in LIBRARIES if name in installed}
-    return {"python": platform.python_version(), **found}
-
-
-def _git() -> dict[str, object]:
-    """Commit and whether tracked files differ from it; empty outside a repository."""
-    command = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        sha = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True)
-    except FileNotFoundError:  # git itself is not installed
-        return {}
-    if sha.returncode:
-        return {}
-    changed = subprocess.run([*command, "diff", "--quiet", "HEAD"], capture_output=True)
-    return {"sha": sha.stdout.strip(), "changed": changed.returncode != 0}
-
-
-def _since(moment: str) -> float:
-    return time.time() - datetime.fromisoformat(moment).timestamp()
-
-
-def _scalar(value: object) -> object:
-    """numpy and zero-dimensional torch values as JSON scalars, paths as text."""
-    return str(value) if isinstance(value, Path) else value.item()

@@ -1,66 +1,67 @@
-"""The stages in order: which notebook, which module trains it, and what it needs.
+"""The stages in order, found in the checkout: a notebook each, and the package of the same name.
 
-A new stage is one line here, one notebook of the same name, one module, one test file.
+notebooks/NN_<name>.ipynb makes a stage; katlab/<name>/settings.py says whose outputs it reads
+(NEEDS, names of other packages) and, with ALWAYS = True, that it reads other runs, which no
+fingerprint of its own can cover; katlab/<name>/stage.py does its work.
 
 Usage:  katlab.lab.stages.find("05").needs
 """
 
 import os
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from katlab import UserError
-from katlab.lab.profiles import did_you_mean
+from katlab.lab.profiles import PACKAGE, did_you_mean, section
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its name (notebook stem and folder), its module's name and its upstream stages.
-
-    `always` marks one that reads other runs, which no fingerprint of its own can cover.
-    """
+    """One stage: its name (notebook stem and folder) and the names of its upstream stages."""
 
     name: str
-    module: str = ""
     needs: tuple[str, ...] = ()
     always: bool = False
 
-
-STAGES = (
-    Stage("00_start_here"),
-    Stage("01_layer_saturation", "layer_saturation"),
-    Stage("02_dual_regime_data", "dual_regime_data", ("01_layer_saturation",)),
-    Stage(
-        "03_mtp_distillation", "mtp_distillation", ("01_layer_saturation", "02_dual_regime_data")
-    ),
-    Stage("04_cold_start", "cold_start", ("02_dual_regime_data", "03_mtp_distillation")),
-    Stage("05_step_srpo", "step_srpo", ("04_cold_start",)),
-    Stage("06_evaluation", "evaluation", ("03_mtp_distillation", "04_cold_start", "05_step_srpo")),
-    Stage("07_case_studies", "case_studies", ("05_step_srpo",)),
-    Stage("08_scaling_plan", "scaling_plan"),
-    Stage("09_compare_runs", always=True),
-)
+    @property
+    def module(self) -> str:
+        """The module whose `run(stage)` does the work, '' if the notebook does it itself."""
+        name = section(self.name)
+        return f"katlab.{name}.stage" if (PACKAGE / name / "stage.py").is_file() else ""
 
 
 def discover() -> list[Stage]:
-    """The stages whose notebooks the project folder has, in order; new ones need nothing."""
-    known = {stage.name: stage for stage in STAGES}
-    stems = sorted(path.stem for path in (root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    return [known.get(stem, Stage(stem)) for stem in stems]
+    """The stages whose notebooks the project folder has, in order."""
+    return [named(stem) for stem in _stems()]
+
+
+def named(name: str) -> Stage:
+    """The stage of exactly this name, as '05_step_srpo', with or without a notebook."""
+    own = section(name)
+    if not (PACKAGE / own / "settings.py").is_file():
+        return Stage(name)
+    settings = vars(import_module(f"katlab.{own}.settings"))
+    places = {section(stem): stem for stem in _stems()}
+    needs = tuple(places.get(need, need) for need in settings["NEEDS"])
+    return Stage(name, needs, settings.get("ALWAYS", False))
+
+
+def _stems() -> list[str]:
+    return sorted(path.stem for path in (root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
 def find(word: str) -> Stage:
     """A stage by its name, its number ('5', '05') or a unique beginning of either part."""
-    stages = discover()
-    names = [stage.name for stage in stages]
+    names = _stems()
     number = f"{word:0>2}_" if word.isdecimal() else word
-    hits = [s for s in stages if s.name == word] or [
-        s for s in stages if s.name.startswith(number) or s.name.partition("_")[2].startswith(word)
+    hits = [n for n in names if n == word] or [
+        n for n in names if n.startswith(number) or section(n).startswith(word)
     ]
     if len(hits) == 1:
-        return hits[0]
+        return named(hits[0])
     if hits:
-        raise UserError(f"Stage '{word}' could be {' or '.join(s.name for s in hits)}; say which.")
+        raise UserError(f"Stage '{word}' could be {' or '.join(hits)}; say which.")
     raise UserError(f"There is no stage '{word}'; {did_you_mean(word, names)}")
 
 

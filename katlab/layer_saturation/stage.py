@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from katlab import models
-from katlab.lab import StageRun
+from katlab.lab import StageRun, work
 from katlab.layer_saturation import calibration, damage, similarity, writer
 from katlab.layer_saturation.child import apply_in_memory, compare, verify
 from katlab.layer_saturation.plan import LayerPlan, costs, plan
@@ -35,6 +35,7 @@ def write_student(
     plan.save(target / "layer_plan.json")
 
 
+@work
 def run(stage: StageRun) -> dict[str, float]:
     """Stage 01: measure the parent's layers, plan by the profile, write and verify the student.
 

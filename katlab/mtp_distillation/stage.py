@@ -52,6 +52,7 @@ def arms(settings: SimpleNamespace) -> list[Arm]:
     return [KD, MTP_KD, *([CE] if settings.ce_control else [])]
 
 
+@lab.work
 def run(stage: lab.StageRun) -> dict[str, float]:
     """Capture the teachers, train the arms, write the students, compare them on held-out queries.
 

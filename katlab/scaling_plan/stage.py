@@ -3,12 +3,13 @@
 figures = stage.run(stage)
 """
 
-from katlab.lab import StageRun
+from katlab.lab import StageRun, work
 from katlab.scaling_plan import planner
 
 TARGET = "target-40b"
 
 
+@work
 def run(stage: StageRun) -> dict[str, float]:
     """Build the target's student on the meta device and count it; writes scaling.csv, depths.csv.
 

@@ -16,12 +16,13 @@ from transformers import PrinterCallback
 from trl import GRPOConfig
 
 from katlab import UserError, models, template
-from katlab.lab import StageRun, latest_checkpoint
+from katlab.lab import StageRun, latest_checkpoint, work
 from katlab.lab.rows import read_jsonl, write_jsonl
 from katlab.step_srpo.queries import choose_queries
 from katlab.step_srpo.trainer import StepSRPOTrainer, rewards_for
 
 
+@work
 def run(stage: StageRun) -> dict[str, float]:
     """Run Step-SRPO from the cold-start student; saves checkpoints/student and rollouts.jsonl.
 

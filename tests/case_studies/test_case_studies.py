@@ -1,6 +1,5 @@
 import json
 import random
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -286,11 +285,10 @@ def test_run_writes_what_results_reads(tmp_path, model, tokenizer):
     model.save_pretrained(final.checkpoints / "student")
     tokenizer.save_pretrained(final.checkpoints / "student")
     final.finish()
-    stage = StageRun.create(tmp_path, "r", "07_case_studies")
-    stage.settings = SimpleNamespace(
-        prompts=12, agents=2, memory=1, temperature=1.0, max_new_tokens=4
-    )
-    stage.config.model.teacher_on = str(final.checkpoints / "student")
+    settings = dict(prompts=12, agents=2, memory=1, temperature=1.0, max_new_tokens=4)
+    overrides = {f"case_studies.{key}": value for key, value in settings.items()}
+    overrides["model.teacher_on"] = str(final.checkpoints / "student")
+    stage = StageRun.create(tmp_path, "r", "07_case_studies", overrides=overrides)
     headline = case_studies.run(stage)
     cases, steps = case_studies.results(stage.dir)
     assert len(cases) == 6 * 12 and len(steps) == 2 * len(agents.CHANGES)

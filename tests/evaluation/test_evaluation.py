@@ -1,5 +1,4 @@
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -435,17 +434,11 @@ def test_run_writes_what_load_reads(tmp_path, model, tokenizer, monkeypatch):
         model.save_pretrained(made.checkpoints / "student")
         tokenizer.save_pretrained(made.checkpoints / "student")
         made.finish()
-    stage = StageRun.create(tmp_path, "r", "06_evaluation")
-    stage.settings = SimpleNamespace(
-        prompts=30,
-        samples=1,
-        forced_samples=2,
-        temperature=1.0,
-        max_new_tokens=4,
-        delta=0.0,
-    )
     teacher = str(tmp_path / "r" / "05_step_srpo" / "checkpoints" / "student")
-    stage.config.model.teacher_on = stage.config.model.teacher_off = teacher
+    settings = dict(prompts=30, forced_samples=2, temperature=1.0, max_new_tokens=4, delta=0.0)
+    overrides = {f"evaluation.{key}": value for key, value in settings.items()}
+    overrides |= {"model.teacher_on": teacher, "model.teacher_off": teacher}
+    stage = StageRun.create(tmp_path, "r", "06_evaluation", overrides=overrides)
     headline = evaluation.run(stage)
     arms, summary = evaluation.load(stage.dir)
     assert len(arms) == 30 * (1 + 1 + 5 + 5 + 2)

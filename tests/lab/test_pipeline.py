@@ -10,14 +10,20 @@ from pathlib import Path
 
 import nbformat
 import papermill
+import psutil
 import pytest
 from conftest import write_notebook
 
 from katlab import cli
-from katlab.lab import fingerprint, runs
+from katlab.lab import runs
 from katlab.lab.lock import run_lock
 
 FIRST, SECOND, LAST = "01_layer_saturation", "02_dual_regime_data", "08_scaling_plan"
+PLAN = '(stage.dir / "plan.txt").write_text("plan")'
+LINE = (
+    "import matplotlib.pyplot as plt\nfig, ax = plt.subplots()\nax.set_title('A line')",
+    'stage.figure(fig, "line", "The line rises.")\nstage.finish()',
+)
 WAITING = """import time
 for i in stage.progress(400, "waiting"):
     (stage.checkpoints / "reached").write_text(str(i))
@@ -56,30 +62,97 @@ def test_a_run_is_done_once_and_reruns_only_what_changed(project, capfd):
     assert capfd.readouterr().out.count("unchanged, skipped") == 3
     assert started(project) == before
 
-    edit(project, FIRST, '(stage.dir / "plan.txt").write_text("longer plan")', "stage.finish()")
+    path = project / "notebooks" / f"{FIRST}.ipynb"
+    path.write_text(path.read_text().replace("does `$x$` stay?", "does `$x$` stay there?"))
     assert cli.main(["run", "--seed", "3"]) == 0
-    after = started(project)
-    assert {name for name in after if after[name] != before[name]} == {FIRST, SECOND}
-    assert runs.read(project / "outputs/demo" / SECOND)["headline"]["rows"] == len("longer plan")
+    assert capfd.readouterr().out.count("unchanged, skipped") == 3
 
-    assert cli.main(["run", "--seed", "3", "--from", "2", "--only", "scaling", "--force"]) == 0
+    changed = ["run", "--seed", "3", "-o", "layer_saturation.tokens=512"]
+    assert cli.main(changed) == 0
+    assert f"the earlier attempt is kept as {FIRST}@1" in capfd.readouterr().out
+    after = started(project)
+    assert {name for name in before if after[name] != before[name]} == {FIRST, SECOND}
+    for name in (FIRST, SECOND):
+        earlier = project / "outputs/demo" / f"{name}@1"
+        assert runs.read(earlier)["started"] == before[name]
+        assert (earlier / "report.html").is_file()
+
+    force = ["run", "--seed", "3", "--from", "2", "--only", "scaling", "--force"]
+    assert cli.main(force) == 0
     forced = started(project)
-    assert {name for name in forced if forced[name] != after[name]} == {LAST}
+    assert {name for name in after if forced[name] != after[name]} == {LAST}
+    assert forced[f"{LAST}@1"] == after[LAST]
+    capfd.readouterr()
+    assert cli.main(["ls", "demo"]) == 0
+    assert "@" not in capfd.readouterr().out
+    assert "@1" not in (project / "outputs/demo/index.html").read_text()
+
+
+def test_an_edited_cell_draws_the_page_again_over_finished_work(project, capfd):
+    """Before, every edit of a notebook trained its stage and all later ones again."""
+    work = 'stage.conclude({"loss": 0.5})\nstage.log(loss=0.5)'
+    edit(project, FIRST, PLAN, work, "stage.finish()")
+    assert cli.main(["run"]) == 0
+    folder = project / "outputs/demo" / FIRST
+    before = started(project)
+    record = runs.read(folder)
+    edit(project, FIRST, 'stage.record(seen=stage.result()["loss"])', "stage.finish()")
+    capfd.readouterr()
+    assert cli.main(["run"]) == 0
+    assert capfd.readouterr().out.count("unchanged, skipped") == 2
+    assert started(project) == before
+    after = runs.read(folder)
+    assert after["headline"] == {"loss": 0.5, "seen": 0.5}
+    assert after["seconds"] == record["seconds"] and after["page"] != record["page"]
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+    assert cli.main(["run"]) == 0
+    assert capfd.readouterr().out.count("unchanged, skipped") == 3
+
+
+def test_a_broken_page_leaves_its_work_and_what_builds_on_it(project, capfd):
+    edit(project, FIRST, PLAN, 'stage.conclude({"loss": 0.5})', "stage.finish()")
+    edit(project, SECOND, f'stage.upstream("{FIRST}")', "stage.finish()")
+    assert cli.main(["run"]) == 0
+    edit(project, FIRST, "1 / 0", "stage.finish()")
+    assert cli.main(["stage", "1"]) == 1
+    assert cli.main(["stage", "2", "--force"]) == 0
+    edit(project, FIRST, "assert stage.result()", "stage.finish()")
+    assert cli.main(["stage", "1"]) == 0
+    assert sorted(started(project)) == [FIRST, SECOND, f"{SECOND}@1", LAST]
 
 
 def test_another_run_takes_over_what_is_the_same(project, capfd):
+    edit(project, SECOND, '(stage.checkpoints / "weights").touch()',
+         'open(stage.dir / "checked.csv", "w").write("once")', *LINE)  # fmt: skip
     assert cli.main(["run", "--run", "a"]) == 0
     assert cli.main(["run", "--run", "b"]) == 0
     assert capfd.readouterr().out.count("same as in run a, taken from there") == 3
     first, second = (project / "outputs" / run / SECOND for run in "ab")
+    assert (second / "checkpoints/weights").samefile(first / "checkpoints/weights")
     record = runs.read(second)
     assert (record["id"], record["parameters"]["run"]) == (f"b/{SECOND}", "b")
     assert runs.read(first)["parameters"]["run"] == "a"
-    assert (second / "figures/line.png").samefile(first / "figures/line.png")
+    assert (second / "figures/line.png").read_bytes() == (first / "figures/line.png").read_bytes()
     before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
     assert cli.main(["run", "--run", "b", "--seed", "1"]) == 0  # writes anew, never into a's files
     assert "taken from" not in capfd.readouterr().out
     assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+    assert (project / "outputs/b" / f"{SECOND}@1/report.html").is_file()
+    # the work is the same and its page is not: taken over, then drawn again in its own files
+    edit(project, SECOND, 'open(stage.dir / "checked.csv", "a").write("again")', "stage.finish()")
+    assert cli.main(["run", "--run", "c"]) == 0
+    assert (project / "outputs/c" / SECOND / "checked.csv").read_text() == "onceagain"
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+
+
+def test_a_copy_that_a_kill_cut_off_is_no_stage(project, capfd):
+    assert cli.main(["run", "--run", "a"]) == 0
+    part = project / "outputs/b" / f".{FIRST}.part"
+    part.mkdir(parents=True)
+    (part / "run.json").write_text((project / "outputs/a" / FIRST / "run.json").read_text())
+    assert cli.main(["run", "--run", "b"]) == 0
+    assert capfd.readouterr().out.count("taken from there") == 3
+    assert not part.exists()
 
 
 @pytest.mark.parametrize(
@@ -91,9 +164,12 @@ def test_another_run_takes_over_what_is_the_same(project, capfd):
         (["run", "-p", "seed"], "name=value"),
         (["run", "-o", "step_srpo.stepz=1"], "did you mean 'steps'"),
         (["run", "-o", "step_srpo.steps=many"], "takes a whole number"),
+        (["run", "-o", "step_srpo.steps=-1"], "takes a whole number above 0"),
+        (["run", "-o", "step_srpo.loss_type=foo"], "takes 'dapo'"),
+        (["run", "--run", "../esc"], "'../esc' is no name for a run"),
         (["run", "--only", "5"], "There is no stage '5'"),
         (["run", "--from", "dual_regime_dat_"], "did you mean '02_dual_regime_data'"),
-        (["stage", "2"], "needs 01_layer_saturation, which is not done in run 'demo'; run: katlab"),
+        (["stage", "2"], "needs 01_layer_saturation, which is not run in run 'demo'; run: katlab"),
         (["ls", "nowhere"], "There is no run 'nowhere'"),
         (["compare", "a", "b"], "There is no run 'a'"),
         (["report", "nowhere"], "There is no run 'nowhere'"),
@@ -171,7 +247,7 @@ def test_a_signal_reaches_the_kernel_and_leaves_a_named_state(project, number):
     assert states(project) == {FIRST: "done", SECOND: "interrupted"}
     executed = nbformat.read(folder / "notebook.ipynb", as_version=4)
     assert any(cell.get("execution_count") for cell in executed.cells)
-    assert not runs.psutil.pid_exists(kernel)
+    assert not psutil.pid_exists(kernel)
 
 
 def test_a_killed_run_has_died_and_continues(project, capfd):
@@ -188,7 +264,7 @@ def test_a_killed_run_has_died_and_continues(project, capfd):
     assert "died" in capfd.readouterr().out
     assert not (folder / "notebook.ipynb").exists()  # never half written
     first = started(project)[FIRST]
-    # The same inputs continue (the checkpoints stay); other inputs begin with an empty folder.
+    # The same work continues (the checkpoints stay); other work begins with an empty folder.
     (folder / "checkpoints/reached").unlink()
     again = subprocess.Popen([sys.executable, "-m", "katlab.cli", "run"])
     wait_for(folder / "checkpoints/reached")
@@ -196,15 +272,16 @@ def test_a_killed_run_has_died_and_continues(project, capfd):
     again.terminate()
     again.wait(timeout=300)
     edit(project, SECOND, "stage.finish()")
-    assert cli.main(["run"]) == 0
+    assert cli.main(["run", "-o", "dual_regime_data.samples=2"]) == 0
     assert not (folder / "checkpoints/mark").exists()
+    assert (folder.with_name(f"{SECOND}@1") / "checkpoints/mark").is_file()
     assert started(project)[FIRST] == first
-    assert set(states(project).values()) == {"done"}
+    assert {states(project)[name] for name in (FIRST, SECOND, LAST)} == {"done"}
 
 
 def wait_until_dead(pid: int) -> None:
     until = time.monotonic() + 120
-    while runs.psutil.pid_exists(pid):
+    while psutil.pid_exists(pid):
         assert time.monotonic() < until, "the kernel outlived its runner"
         time.sleep(0.1)
 
@@ -216,30 +293,6 @@ def test_one_runner_a_folder(tmp_path):
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert other.returncode == 1 and "another process" in other.stderr
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-def test_the_fingerprint_covers_what_results_depend_on(project, monkeypatch):
-    values = {"profile": "nano", "run": "a", "seed": 0, "overrides": {}, "report_to": "none"}
-
-    def of(**changes):
-        return fingerprint.of("05_step_srpo", values | changes, {"04_cold_start": "x"})
-
-    assert of() == of(run="b") == of(overrides={"evaluation.prompts": 7})
-    assert len({of(), of(seed=1), of(overrides={"step_srpo.steps": 7})}) == 3
-    assert of() != fingerprint.of("05_step_srpo", values, {"04_cold_start": "y"})
-    before = of(overrides={"model.queries": "mine.jsonl"})
-    (project / "mine.jsonl").write_text("{}")
-    assert of(overrides={"model.queries": "mine.jsonl"}) != before
-    edit(project, "05_step_srpo", "stage.finish()")
-    assert of() != (edit(project, "05_step_srpo", "stage.finish( )") or of())
-
-
-def test_the_fingerprint_follows_imports_but_not_the_lab():
-    code = "#%% code\nfrom katlab import cold_start, lab\n"
-    names = {path.relative_to(fingerprint.PACKAGE).as_posix() for path in
-             fingerprint.modules("04_cold_start", code)}  # fmt: skip
-    assert {"cold_start.py", "template.py", "rewards/__init__.py", "rewards/math.py"} <= names
-    assert not any(name.startswith("lab/") for name in names)
 
 
 def test_papermill_collapses_streams_and_only_warns_of_unknown_names(project):
@@ -281,7 +334,7 @@ def test_kernels_get_threads_quiet_libraries_and_no_tracker(project, monkeypatch
     assert cli.main(["stage", "8", "-p", "report_to=none"]) == 0
     headline = runs.read(project / "outputs/demo" / LAST)["headline"]
     assert headline == {
-        "OMP_NUM_THREADS": str(runs.psutil.cpu_count(logical=False) or os.cpu_count()),
+        "OMP_NUM_THREADS": str(psutil.cpu_count(logical=False) or os.cpu_count()),
         "MKL_NUM_THREADS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "KATLAB_ROOT": str(project),

@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from conftest import CHECKOUT
 
-from katlab.lab import launch, runs
+from katlab.lab import launch, runs, stages
 from katlab.lab.runs import StageRun
 
 STAGE = "04_cold_start"
@@ -24,16 +25,39 @@ CLOCK = ("runtime", "per_second")
 )
 def test_a_mistake_is_one_sentence(tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KATLAB_ROOT", os.path.dirname(os.path.dirname(__file__)))
+    monkeypatch.setenv("KATLAB_ROOT", str(CHECKOUT))
     assert launch.main(arguments) == 2
     assert words in capsys.readouterr().err
 
 
-def test_a_stage_without_training_says_which_train(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("KATLAB_ROOT", os.path.dirname(os.path.dirname(__file__)))
+def test_a_stage_without_a_package_says_which_have_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KATLAB_ROOT", str(CHECKOUT))
     stage = StageRun.create(tmp_path, "r", "00_start_here")
     assert launch.main(["00_start_here", "--dir", str(stage.dir)]) == 2
-    assert "trains nothing; choose one of: " in capsys.readouterr().err
+    assert "has no work but its notebook; choose one of: 01_layer" in capsys.readouterr().err
+
+
+def test_every_package_can_be_launched():
+    specs = [spec for spec in stages.discover() if spec.module]
+    assert len(specs) == 9
+    for spec in specs:
+        run = launch.work_of(spec)
+        if not spec.always:  # which must read other runs again
+            assert run.__wrapped__.__module__ == spec.module, f"{spec.name} lacks @lab.work"
+
+
+def test_a_launched_stage_records_its_work_and_does_it_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KATLAB_ROOT", str(CHECKOUT))
+    stage = StageRun.create(tmp_path, "r", "08_scaling_plan", fingerprint="x")
+    arguments = ["08_scaling_plan", "--dir", str(stage.dir)]
+    assert launch.main(arguments) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures == stage.result() and figures["layers"] == 80
+    assert figures.items() <= runs.read(stage.dir)["headline"].items()
+    (stage.dir / "scaling.csv").unlink()
+    assert launch.main(arguments) == 0
+    assert json.loads(capsys.readouterr().out) == figures
+    assert not (stage.dir / "scaling.csv").exists()
 
 
 def training(folder) -> list[dict]:
@@ -49,12 +73,13 @@ def again(smoke, tmp_path):
     folder = tmp_path / "again" / STAGE
     shutil.rmtree(folder / "checkpoints")
     (folder / "metrics.jsonl").unlink()
+    (folder / "result.json").unlink()
     return folder
 
 
 def test_in_process_training_gives_the_notebooks_metrics(smoke, again, monkeypatch):
     monkeypatch.setenv("KATLAB_ROOT", str(smoke.parents[1]))
-    launch.trainer(STAGE)(StageRun.open(again))
+    launch.work_of(stages.find(STAGE))(StageRun.open(again))
     assert training(again) == training(smoke / STAGE) != []
 
 

@@ -1,0 +1,162 @@
+"""Nothing finished is lost: what `lab.begin` keeps, continues and sets aside; what is stale."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import write_notebook
+
+from katlab import UserError, lab
+from katlab.lab import compare, records, runs
+from katlab.lab.runs import StageRun
+
+FIRST, SECOND = "01_layer_saturation", "02_dual_regime_data"
+VALUES = {"profile": "nano", "run": "demo", "seed": 0, "overrides": {}, "report_to": "none"}
+
+
+def begin(name: str = FIRST, **changes) -> StageRun:
+    return lab.begin(name, VALUES | changes)
+
+
+def finished(stage: StageRun) -> Path:
+    """Its work, its page and a file of each, as a notebook that ran to its end leaves them."""
+    stage.conclude({"loss": 0.5})
+    (stage.checkpoints / "student").mkdir()
+    (stage.dir / "report.html").write_text("the page")
+    stage.finish()
+    return stage.dir
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def test_beginning_a_finished_stage_again_loses_nothing(project):
+    """Restart & Run All on a finished stage emptied its folder."""
+    folder = finished(begin())
+    before = content(folder)
+    again = begin()
+    assert again.dir == folder and again.result() == {"loss": 0.5}
+    kept = {name: data for name, data in content(folder).items() if name != "run.json"}
+    assert kept == {name: data for name, data in before.items() if name != "run.json"}
+    again.finish()
+    after, record = json.loads(content(folder)["run.json"]), json.loads(before["run.json"])
+    assert after["seconds"] == record["seconds"] and after["headline"] == record["headline"]
+    assert [path.name for path in folder.parent.glob("0*")] == [FIRST]
+
+
+def test_other_work_sets_a_finished_attempt_aside_whole(project):
+    folder = finished(begin())
+    first = content(folder)
+    other = finished(begin(seed=1))
+    assert other == folder and (folder / "report.html").is_file()
+    kept = folder.with_name(f"{FIRST}@1")
+    assert content(kept) == first
+    assert (kept / "checkpoints/student").is_dir()
+    begin(overrides={"layer_saturation.tokens": 512})
+    assert records.read(folder.with_name(f"{FIRST}@2"))["seed"] == 1
+    assert not (folder / "report.html").exists()
+
+
+def test_numbers_of_attempts_go_on_after_one_is_removed(project):
+    for seed in range(3):
+        finished(begin(seed=seed))
+    run = project / "outputs/demo"
+    (run / f"{FIRST}@1").rename(project / "elsewhere")
+    begin(seed=3)
+    assert sorted(path.name for path in run.glob("*@*")) == [f"{FIRST}@2", f"{FIRST}@3"]
+
+
+def test_an_unfinished_attempt_is_continued_or_set_aside(project):
+    stage = begin()
+    (stage.checkpoints / "mark").touch()
+    stage.close("failed", "no towel")
+    assert (begin().checkpoints / "mark").is_file()
+    assert not (begin(seed=1).checkpoints / "mark").exists()
+    kept = stage.dir.with_name(f"{FIRST}@1")
+    assert (kept / "checkpoints/mark").is_file()
+
+
+def test_files_of_unknown_origin_are_set_aside_as_well(project):
+    folder = project / "outputs/demo" / FIRST
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{}")
+    assert begin().result() is None
+    assert (folder.with_name(f"{FIRST}@1") / "result.json").is_file()
+
+
+def test_an_earlier_attempt_is_no_stage_but_opens_like_one(project):
+    finished(begin())
+    finished(begin(seed=1))
+    run = project / "outputs/demo"
+    assert [folder.name for folder in runs.stage_folders(run)] == [FIRST]
+    assert compare.names(project / "outputs") == ["demo"]
+    assert len(compare.headline(project / "outputs", ["demo"])) == 1
+    earlier = StageRun.open(run / f"{FIRST}@1")
+    assert (earlier.name, earlier.seed, earlier.result()) == (FIRST, 0, {"loss": 0.5})
+    assert earlier.settings.tokens == 1536
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"overrides": {"layer_saturation.tokens": -1}}, "takes a whole number above 0"),
+        ({"overrides": {"layer_saturation.tokenz": 1}}, "did you mean 'tokens'"),
+        ({"profile": "nanoo"}, "did you mean 'nano'"),
+        ({"seed": "one"}, "takes a whole number"),
+        ({"run": ""}, "'' is no name for a run"),
+        ({"run": "a/b"}, "'a/b' is no name for a run"),
+        ({"run": "../esc"}, "is no name for a run"),
+        ({"run": "a@1"}, "is no name for a run"),
+    ],
+)
+def test_a_mistake_touches_no_folder(project, changes, words):
+    folder = finished(begin())
+    before = content(project / "outputs")
+    with pytest.raises(UserError, match=words):
+        begin(**changes)
+    assert content(project / "outputs") == before
+    assert [path.name for path in (project / "outputs").iterdir()] == ["demo"]
+    assert [path.name for path in folder.parent.glob("0*")] == [FIRST]
+
+
+def test_a_missing_upstream_stage_touches_no_folder(project):
+    with pytest.raises(UserError, match=f"{SECOND} needs {FIRST}, which is not run in run 'demo'"):
+        begin(SECOND)
+    assert not (project / "outputs").exists()
+
+
+def test_a_stage_is_stale_once_its_upstream_was_run_anew(project):
+    write_notebook(project / "notebooks/03_mtp_distillation.ipynb", "03_mtp_distillation")
+    first = finished(begin())
+    second = finished(begin(SECOND))
+    third = finished(begin("03_mtp_distillation"))
+    assert records.stale(first) == records.stale(second) == records.stale(third) == []
+    finished(begin(seed=1))
+    assert records.stale(second) == [FIRST]
+    assert records.stale(third) == [FIRST, SECOND]  # itself, and through 02
+    finished(begin(SECOND))
+    assert records.stale(second) == []
+    assert records.stale(third) == [FIRST, SECOND]
+    again = finished(begin("03_mtp_distillation"))
+    assert records.stale(again) == []
+
+
+def test_figures_that_a_notebook_no_longer_draws_leave_the_index(project):
+    import matplotlib.pyplot as plt
+
+    def draw(stage: StageRun, name: str) -> None:
+        figure, axes = plt.subplots()
+        axes.set_title("Loss")
+        stage.figure(figure, name, "It falls.")
+
+    stage = begin()
+    draw(stage, "old")
+    draw(stage, "loss")
+    finished(stage)
+    again = begin()
+    draw(again, "loss")
+    again.finish()
+    assert list(json.loads((again.figures / "index.json").read_text())) == ["loss"]
+    assert (again.figures / "old.png").is_file()
