@@ -45,7 +45,7 @@ class MTPLayer(nn.Module):
         self.final_layernorm = norm(width, eps=config.rms_norm_eps)
 
     def forward(self, hidden: Tensor, ahead: Tensor, **attention) -> Tensor:
-        """States (B, S, d) and embeddings of the tokens ahead (B, S, d) -> states (B, S, d)."""
+        """States and embeddings of the tokens ahead, both (B, S, d) -> states (B, S, d)."""
         mixed = [self.hidden_layernorm(hidden), self.token_layernorm(ahead)]
         return self.block(self.input_proj(torch.cat(mixed, -1)), **attention)
 
@@ -63,9 +63,12 @@ class MTP(nn.Module):
     ) -> list[Tensor]:
         """hidden (B, T, d) before the final norm -> [(B, T-k, d) for k = 1..D], ready for the head.
 
-        Position i of result k predicts token i+k+1. Rows are padded on the right.
+        Position i of result k predicts token i+k+1. Rows are padded on the right. Inside, the dtype
+        is the modules' own; the results have that of `hidden`.
         """
-        embedded = causal.get_input_embeddings()(input_ids)  # (B, T, d)
+        given, dtype = hidden.dtype, self.layers[0].input_proj.weight.dtype
+        embedded = causal.get_input_embeddings()(input_ids).to(hidden.device, dtype)  # (B, T, d)
+        hidden, attention_mask = hidden.to(dtype), attention_mask.to(hidden.device)
         ready = []
         for k, layer in enumerate(self.layers, start=1):
             hidden, ahead = hidden[:, :-1], embedded[:, k:]  # both (B, T-k, d)
@@ -85,17 +88,20 @@ class MTP(nn.Module):
                 position_ids=positions,
                 position_embeddings=causal.get_decoder().rotary_emb(hidden, positions),
             )
-            ready.append(layer.final_layernorm(hidden))
+            ready.append(layer.final_layernorm(hidden).to(given))
         return ready
 
 
 def attach(model: PreTrainedModel | PeftModel, depth: int) -> MTP:
-    """Put `depth` fresh modules on the model as `model.mtp`, trainable in full even under LoRA."""
+    """Put `depth` new float32 modules on the model as `model.mtp`, trained in full even under LoRA.
+
+    In bfloat16 a norm's weight of 1 stays where it is: an AdamW step of 1e-4 is rounded away.
+    """
     if depth < 1:
         raise UserError(f"mtp_depth is {depth}; use 1 or more, or train the arm without MTP.")
     causal = causal_of(model)
-    parameter = next(causal.get_decoder().norm.parameters())
-    model.mtp = MTP(causal, depth).to(parameter.device, parameter.dtype)
+    device = next(causal.get_decoder().norm.parameters()).device
+    model.mtp = MTP(causal, depth).to(device, torch.float32)
     return model.mtp
 
 
@@ -143,10 +149,10 @@ def states(
         output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     finally:
         hook.remove()
-    module = dict(model.named_children()).get("mtp")
-    if module is None:
-        return [output.last_hidden_state]
-    return [output.last_hidden_state, *module(causal, before[0], input_ids, attention_mask)]
+    found, module = [output.last_hidden_state], dict(model.named_children()).get("mtp")
+    if module is not None:
+        found += module(causal, before[0], input_ids, attention_mask)
+    return [state.to(input_ids.device) for state in found]  # a model may lie on several
 
 
 def targets(labels: Tensor, depth: int) -> tuple[Tensor, Tensor]:
@@ -167,20 +173,25 @@ def weight(progress: float, start: float, end: float) -> float:
 
 
 @torch.inference_mode()
-def acceptance(
-    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
-) -> list[Tensor]:
-    """Would the student accept the modules' drafts? One (B, T) table a depth, entry t for token t.
+def acceptance(model: PreTrainedModel, batch: dict[str, Tensor], chunk: int = 4096) -> list[Tensor]:
+    """Do the modules' drafts agree with the student? One (B, T) table per depth, by reply token.
 
-    1 where the greedy choice of depth k for reply token t is the student's own greedy choice, 0
-    where not, -1 outside the reply. Teacher-forced, which equals greedy acceptance.
+    1 where the greedy choice of depth k for the token is the student's own greedy choice, 0
+    where not, -1 outside the reply. Both read the given text (input_ids, attention_mask, labels of
+    `batch`, all (B, T)), not the student's own, and every depth is counted alone: this is one-step
+    agreement on the data. Speculative decoding accepts as much only where the text is the student's
+    greedy reply, and a draft of depth k only after those before it. At most `chunk` rows of (N, V)
+    logits are alive at once.
     """
-    head = causal_of(model).get_output_embeddings()
-    own, *ahead = [head(state).argmax(-1) for state in states(model, input_ids, attention_mask)]
-    tables = []
-    for k, choice in enumerate(ahead, start=1):
+    ids, mask, labels = (
+        batch[name].to(model.device) for name in ("input_ids", "attention_mask", "labels")
+    )
+    head, choices = causal_of(model).get_output_embeddings(), []
+    for k, hidden in enumerate(states(model, ids, mask)):
         row, at = targets(labels, k)
+        parts = hidden[row, at - 1 - k].split(chunk)  # (n, d)
         table = torch.full_like(labels, -1)
-        table[row, at] = (choice[row, at - 1 - k] == own[row, at - 1]).to(labels.dtype)
-        tables.append(table)
-    return tables
+        table[row, at] = torch.cat([head(part).argmax(-1).to(labels.device) for part in parts])
+        choices.append(table)
+    own, *ahead = choices  # token ids; -1 where there is no prediction
+    return [torch.where(draft < 0, -1, (draft == own).to(labels.dtype)) for draft in ahead]

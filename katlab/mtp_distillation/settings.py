@@ -13,19 +13,12 @@ class Settings(Section):
     """Rows, training, the two distances to the teachers, MTP, and the comparison at the end."""
 
     max_rows: int = Field(gt=0)
-    held_out: int = Field(ge=0)
+    held_out: int = Field(gt=0)
     max_length: int = Field(gt=0)
     """Corpus rows trained on, rows kept for draft acceptance, tokens of the longest row."""
 
     steps: int = Field(gt=0)
     batch_size: int = Field(gt=0)
-    gradient_accumulation: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    warmup: int = Field(ge=0)
-    weight_decay: float = Field(ge=0)
-    adam_beta2: float = Field(ge=0, lt=1)
-    logging_steps: int = Field(gt=0)
-    save_steps: int = Field(gt=0)
     """Training; batch_size counts rows per optimizer step over all ranks and accumulations."""
 
     uld_weight: float = Field(ge=0)
@@ -34,7 +27,8 @@ class Settings(Section):
     temperature: float = Field(gt=0)
     head_chunk: int = Field(gt=0)
     capture_batch_size: int = Field(gt=0)
-    """ULD (arXiv 2402.12030): weights, tokens kept per position, rows a teacher reads at once."""
+    """ULD (arXiv 2402.12030): weights, probabilities kept per token, temperature; rows of logits
+    and rows of the corpus in memory at once."""
 
     mtp_depth: int = Field(ge=1)
     mtp_weight_start: float = Field(ge=0)
@@ -51,7 +45,7 @@ class Settings(Section):
     """Forced think-on and think-off on held-out queries."""
 
     trainer: dict[str, Any]
-    """Further arguments of the trainer, under TRL's own names."""
+    """Arguments of the trainer, under TRL's own names."""
 
     @model_validator(mode="after")
     def _voters(self) -> "Settings":

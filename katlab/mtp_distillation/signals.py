@@ -7,19 +7,20 @@ the teacher's own chat template. Thought and answer, which both say, are aligned
 
 Deviation: (1) tags and the end of turn, which no teacher says as the student does, get no signal.
 
-    dataset, tables = signals.examples(rows, tokenizer, signals, max_length=512)
+    columns, tables, left_out = signals.examples(rows, tokenizer, signals, max_length=512)
 """
 
 import random
+import time
+from collections import Counter
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from katlab import UserError, lab, models, template
-from katlab.lab.rows import read_jsonl
 from katlab.mtp_distillation import uld
 
 OPEN_THOUGHT, CLOSE_THOUGHT, CLOSE_ANSWER = "<think>\n", "\n</think>\n\n", "\n</answer>"
@@ -36,7 +37,7 @@ class Tables(NamedTuple):
 def split(stage: lab.StageRun) -> tuple[list[dict], list[dict]]:
     """Rows to train on and `held_out` rows for the acceptance figure, drawn from 02's corpus."""
     path = stage.upstream("02_dual_regime_data") / "corpus.jsonl"
-    corpus = read_jsonl(path)
+    corpus = lab.read_jsonl(path)
     random.Random(stage.seed).shuffle(corpus)
     held = stage.settings.held_out
     rows = corpus[held : held + stage.settings.max_rows]
@@ -47,124 +48,146 @@ def split(stage: lab.StageRun) -> tuple[list[dict], list[dict]]:
     return rows, corpus[:held]
 
 
-def reply_of(row: dict) -> str:
-    """What the row's teacher says: thought and answer in R1's layout, or the answer alone."""
+def prompt_of(row: dict, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The row's query in the teacher's own chat template, up to where its reply begins."""
+    return tokenizer.apply_chat_template(
+        row["messages"], tools=row["tools"], tokenize=False, add_generation_prompt=True
+    )
+
+
+def reply_of(row: dict, prompt: str) -> str:
+    """What the row's teacher says: thought and answer in R1's layout, or the answer alone.
+
+    Some templates (R1's distils) open the thought at the end of `prompt`; it is not opened twice.
+    """
     if row["mode"] == "off":
         return row["answer"]
-    return f"{OPEN_THOUGHT}{row['thought']}{CLOSE_THOUGHT}{row['answer']}"
+    opened = next(
+        n for n in (len(OPEN_THOUGHT), len("<think>"), 0) if prompt.endswith(OPEN_THOUGHT[:n])
+    )
+    return f"{OPEN_THOUGHT[opened:]}{row['thought']}{CLOSE_THOUGHT}{row['answer']}"
 
 
-def teacher_signals(stage: lab.StageRun, rows: list[dict]) -> list[uld.Signal]:
-    """What teacher_on says of the think-on rows and teacher_off of the others, from disk if there.
+def teacher_signals(stage: lab.StageRun, rows: list[dict]) -> list[uld.Signal | None]:
+    """What teacher_on says of the think-on rows and teacher_off of the others; rank 0 asks, once.
 
-    The prompt is the teacher's own chat template. The file teacher_signal.safetensors keeps top-K
-    probabilities of every reply token, 2K + 10 bytes each.
+    The file teacher_signal.safetensors keeps top-K probabilities of every reply token, 2K + 10
+    bytes each; None for a row that the teacher's tokenizer changes.
     """
     path = stage.dir / "teacher_signal.safetensors"
-    if path.is_file():
-        return uld.load(path)
-    signals: list[uld.Signal | None] = [None] * len(rows)
-    for mode in template.MODES:
-        chosen = [i for i, row in enumerate(rows) if row["mode"] == mode]
-        folder = vars(stage.config.model)[f"teacher_{mode}"]
-        model, tokenizer = models.load_from(folder, stage.config.model)
-        if torch.cuda.is_available() and stage.config.model.quantize == "none":
-            model.to("cuda")
-        prompts = [
-            tokenizer.apply_chat_template(
-                rows[i]["messages"],
-                tools=rows[i]["tools"],
-                tokenize=False,
-                add_generation_prompt=True,
-            )
-            for i in chosen
-        ]
-        bar = stage.bar(len(chosen), f"reading with the think-{mode} teacher")
-        found = uld.capture(
-            model,
-            tokenizer,
-            prompts,
-            [reply_of(rows[i]) for i in chosen],
-            top_k=stage.settings.uld_top_k,
-            temperature=stage.settings.temperature,
-            batch_size=stage.settings.capture_batch_size,
-            on_batch=lambda done, total, bar=bar: bar.to(done),
-        )
-        bar.close()
-        for i, signal in zip(chosen, found, strict=True):
-            signals[i] = signal
-    if stage.writes:
-        uld.save(signals, path)
+    if stage.writes and not path.is_file():
+        found = {mode: iter(_read(stage, rows, mode)) for mode in template.MODES}
+        uld.save([next(found[row["mode"]]) for row in rows], path)
+    while not path.is_file():  # other ranks wait here; a collective would time out
+        time.sleep(0.2)
+    return uld.load(path)
+
+
+def _read(stage: lab.StageRun, rows: list[dict], mode: str) -> list[uld.Signal | None]:
+    """The signals of one mode's rows; its teacher is in memory only here."""
+    chosen = [row for row in rows if row["mode"] == mode]
+    if not chosen:
+        return []
+    model, tokenizer = models.load_teacher(stage.config.model, mode)
+    prompts = [prompt_of(row, tokenizer) for row in chosen]
+    bar = stage.bar(len(chosen), f"reading with the think-{mode} teacher")
+    signals = uld.capture(
+        model,
+        tokenizer,
+        prompts,
+        [reply_of(row, prompt) for row, prompt in zip(chosen, prompts, strict=True)],
+        top_k=stage.settings.uld_top_k,
+        temperature=stage.settings.temperature,
+        batch_size=stage.settings.capture_batch_size,
+        chunk=stage.settings.head_chunk,
+        on_batch=bar.to,
+    )
+    bar.close()
     return signals
 
 
 def examples(
     rows: list[dict],
     tokenizer: PreTrainedTokenizerBase,
-    signals: list[uld.Signal] | None,
+    signals: list[uld.Signal | None] | None,
     max_length: int,
-) -> tuple[Dataset, Tables]:
+) -> tuple[list[dict], Tables, Counter]:
     """Tokens, labels and the teacher's word on each token, as columns and tables.
 
     Columns (T,): input_ids; labels, -100 on the prompt (the trigger is its end); signal, row of
     `Tables.top` about this token or -1; chunk, row of `Tables.chunk_logp` or -1. Without `signals`
-    both are -1 throughout. Rows longer than `max_length` tokens are left out.
+    both are -1 throughout. The Counter says how many rows are left out: `rows_too_long` for
+    `max_length` tokens, `rows_respelled` by the student's tokenizer or the teacher's. Raises
+    UserError if no row is left.
     """
-    columns, chunk_logp, start = [], [], 0
-    for index, row in enumerate(rows):
+    columns, used, start = [], [], 0
+    chunk_logp: list[float] = []
+    left_out: Counter[str] = Counter()
+    for row, teacher in zip(rows, signals or repeat(None, len(rows)), strict=True):
         prompt = template.prompt(tokenizer, row["messages"], row["tools"], mode=row["mode"])
         body = template.body(row["mode"], row["answer"], row["thought"])
         head = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         tail = tokenizer(body, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        ours = uld.byte_ends(tokenizer, body) if signals else None
+        if len(head + tail) > max_length:
+            left_out["rows_too_long"] += 1
+            continue
+        if signals and (teacher is None or ours is None):
+            left_out["rows_respelled"] += 1
+            continue
         signal, chunk = [-1] * len(head + tail), [-1] * len(head + tail)
-        if signals is not None:
-            teacher = signals[index]
-            for group in paired(row, uld.byte_ends(tokenizer, body), teacher.ends.tolist()):
-                ours, theirs = slice(*group.student), slice(*group.teacher)
-                if group.one_to_one:
-                    signal[len(head) + ours.start] = start + theirs.start
-                else:
-                    for at in range(len(head) + ours.start, len(head) + ours.stop):
-                        chunk[at] = len(chunk_logp)
-                    chunk_logp.append(float(teacher.logp[theirs].sum()))
+        for group in paired(row, ours, teacher.ends.tolist()) if signals else []:
+            first, last = (len(head) + at for at in group.student)
+            if group.one_to_one:
+                signal[first] = start + group.teacher[0]
+            else:
+                chunk[first:last] = [len(chunk_logp)] * (last - first)
+                chunk_logp.append(float(teacher.logp[slice(*group.teacher)].sum()))
+        if signals:
+            used.append(teacher)
             start += len(teacher.ends)
         labels = [-100] * len(head) + tail
-        if len(labels) <= max_length:
-            ids = head + tail
-            columns.append({"input_ids": ids, "labels": labels, "signal": signal, "chunk": chunk})
+        columns.append(
+            {"input_ids": head + tail, "labels": labels, "signal": signal, "chunk": chunk}
+        )
     if not columns:
-        raise UserError(f"Every row is longer than {max_length} tokens; raise max_length.")
-    top = torch.cat([s.top for s in signals]) if signals else torch.empty(0, 1)
-    tail = torch.cat([s.tail for s in signals]) if signals else torch.empty(0)
-    return Dataset.from_list(columns), Tables(top, tail, torch.tensor(chunk_logp))
+        raise UserError(
+            f"No row is left: {left_out['rows_too_long']} are longer than {max_length} tokens and"
+            f" {left_out['rows_respelled']} are changed by a tokenizer; raise max_length."
+        )
+    top = torch.cat([s.top for s in used]) if used else torch.empty(0, 1)
+    tail = torch.cat([s.tail for s in used]) if used else torch.empty(0)
+    return columns, Tables(top, tail, torch.tensor(chunk_logp)), left_out
 
 
 def paired(row: dict, ours: list[int], theirs: list[int]) -> list[uld.Group]:
     """Groups of student and teacher tokens in the thought and in the answer, aligned apart.
 
-    `ours` are byte ends of `template.body(...)`, `theirs` of `reply_of(row)`.
+    `ours` are byte ends of `template.body(...)`, `theirs` of `reply_of(row, prompt)`.
     """
     answer = len(row["answer"].encode())
-    at_answer = (ours[-1] - len(CLOSE_ANSWER) - answer, theirs[-1] - answer, answer)
-    spans = [at_answer]
+    spans = [(ours[-1] - len(CLOSE_ANSWER) - answer, theirs[-1] - answer, answer)]
     if row["mode"] == "on":
-        spans.insert(0, (len(OPEN_THOUGHT), len(OPEN_THOUGHT), len(row["thought"].encode())))
+        thought = len(row["thought"].encode())
+        at = theirs[-1] - answer - len(CLOSE_THOUGHT) - thought
+        spans.insert(0, (len(OPEN_THOUGHT), at, thought))
     return [group for span in spans for group in uld.align(ours, theirs, *span)]
 
 
 class Collator:
     """Pad on the right and fetch the teachers' rows that the batch points to."""
 
-    def __init__(self, tables: Tables, pad_token_id: int):
+    FILL = {"input_ids": 0, "labels": -100, "signal": -1, "chunk": -1}
+
+    def __init__(self, tables: Tables):
         self.tables = tables
-        self.fill = {"input_ids": pad_token_id, "labels": -100, "signal": -1, "chunk": -1}
 
     def __call__(self, rows: list[dict]) -> dict[str, Tensor]:
         batch = {
             name: nn.utils.rnn.pad_sequence(
                 [torch.tensor(row[name]) for row in rows], batch_first=True, padding_value=value
             )
-            for name, value in self.fill.items()
+            for name, value in self.FILL.items()
         }  # all (B, T)
         lengths = torch.tensor([len(row["input_ids"]) for row in rows])
         width = batch["input_ids"].shape[1]

@@ -6,7 +6,6 @@ trains in `mtp_distillation.stage`.
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from trl import SFTTrainer
 from trl.models.utils import _ForwardRedirection
 
 from katlab.mtp_distillation import mtp, uld
+from katlab.mtp_distillation.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -29,75 +29,68 @@ class Arm:
 class DistillationTrainer(SFTTrainer):
     """TRL's SFTTrainer with another loss; the dataset and the collator bring the teachers' word."""
 
-    def __init__(self, *args, arm: Arm, settings: SimpleNamespace, **kwargs):
+    def __init__(self, *args, arm: Arm, settings: Settings, **kwargs):
         super().__init__(*args, **kwargs)
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:  # TRL rounds what is trained on a quantised model to bf16
+                parameter.data = parameter.data.float()
         self.arm, self.settings = arm, settings
+        self.depth = settings.mtp_depth if arm.mtp else 0
+        self._since: dict[str, Tensor] = {}  # sums since the last log, by name
         self._through = _ForwardRedirection()  # the loss runs inside DDP's or FSDP's forward
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Sum of the losses of this micro-batch over the reply tokens of the whole batch."""
-        plain = self.accelerator.unwrap_model(model)
-        sums = self._through(model, plain, self._sums, plain, inputs)
-        if num_items_in_batch is None:
-            num_items_in_batch = sums["tokens"]
-        settings, depth = self.settings, settings_depth(self.settings, self.arm)
+        plain, settings = self.accelerator.unwrap_model(model), self.settings
+        with self.accelerator.autocast():  # the redirected forward passes by accelerate's own
+            sums = self._through(model, plain, self._sums, plain, inputs)
         scale = mtp.weight(
             self.state.global_step / self.state.max_steps,
             settings.mtp_weight_start,
             settings.mtp_weight_end,
         )
         total = 0.0
-        for k in range(depth + 1):
+        for k in range(self.depth + 1):
             part = sums[f"ce_{k}"] + settings.uld_weight * sums[f"uld_{k}"]
-            total = total + (scale / depth * part if k else part)
+            total = total + (scale / self.depth * part if k else part)
         total = total + settings.chunk_weight * sums["chunk"]
-        self._note(sums, depth)
-        loss = total / num_items_in_batch
+        for name, value in sums.items():
+            self._since[name] = self._since.get(name, 0) + value.detach().float()
         # num_items_in_batch counts the tokens of every rank, and DDP averages the gradients
-        return loss * self.accelerator.num_processes
+        return total / num_items_in_batch * self.accelerator.num_processes
 
     def _sums(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Every term summed over the reply tokens of this micro-batch, by depth."""
-        labels = batch["labels"]  # (B, T)
-        signal = batch["signal"] if self.arm.uld else torch.full_like(batch["signal"], -1)
-        head = mtp.causal_of(model).get_output_embeddings()
-        sums = {}
-        for k, states in enumerate(mtp.states(model, batch["input_ids"], batch["attention_mask"])):
-            row, at = mtp.targets(labels, k)  # (N,), (N,)
-            found = uld.token_losses(
-                states[row, at - 1 - k],
-                head,
-                labels[row, at],
-                signal[row, at],
-                batch["top"],
-                batch["tail"],
-                temperature=self.settings.temperature,
-                chunk=self.settings.head_chunk,
-            )
+        if not self.arm.uld:
+            batch = batch | {"signal": torch.full_like(batch["signal"], -1)}
+        labels, sums = batch["labels"], {}  # (B, T)
+        for k, (row, at, found) in enumerate(losses(model, batch, self.settings)):
             sums[f"ce_{k}"], sums[f"uld_{k}"] = -found.logp.sum(), found.uld.sum()
             sums[f"right_{k}"] = (found.best == labels[row, at]).sum()
             if k == 0:
-                sums["tokens"], sums["paired"] = (labels != -100).sum(), (signal >= 0).sum()
+                sums["tokens"], sums["paired"] = (
+                    (labels != -100).sum(),
+                    (batch["signal"] >= 0).sum(),
+                )
                 sums["gap"] = found.gap.abs().sum()
                 chunks = uld.chunk_losses(found.logp, batch["chunk"][row, at], batch["chunk_logp"])
                 sums["chunk"] = chunks.sum() if self.arm.uld else chunks.sum() * 0.0
         return sums
 
-    def _note(self, sums: dict[str, Tensor], depth: int) -> None:
-        """Means over all ranks into the metrics that SFTTrainer logs."""
-        values = torch.stack([value.detach().float() for value in sums.values()])
-        values = self.accelerator.reduce(values, "sum").tolist()
-        total = dict(zip(sums, values, strict=True))
-        tokens, pairs = max(total["tokens"], 1.0), max(total["paired"], 1.0)
-        figures = {"ce": total["ce_0"] / tokens, "token_accuracy": total["right_0"] / tokens}
-        if self.arm.uld:
-            figures["uld"] = total["uld_0"] / pairs
-            figures["rank1_gap"] = total["gap"] / pairs
-        for k in range(1, depth + 1):
-            figures |= {f"mtp_ce_{k}": total[f"ce_{k}"] / tokens}
-            figures |= {f"mtp_uld_{k}": total[f"uld_{k}"] / pairs}
-        for name, value in figures.items():
-            self._metrics["train"][name].append(value)
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the means per token since the last log, over all micro-batches and ranks."""
+        if self._since:
+            values = self.accelerator.reduce(torch.stack([*self._since.values()]), "sum").tolist()
+            total = dict(zip(self._since, values, strict=True))
+            tokens, pairs = max(total["tokens"], 1.0), max(total["paired"], 1.0)
+            logs |= {"ce": total["ce_0"] / tokens, "token_accuracy": total["right_0"] / tokens}
+            if self.arm.uld:
+                logs |= {"uld": total["uld_0"] / pairs, "rank1_gap": total["gap"] / pairs}
+            for k in range(1, self.depth + 1):
+                logs[f"mtp_ce_{k}"] = total[f"ce_{k}"] / tokens
+                logs[f"mtp_uld_{k}"] = total[f"uld_{k}"] / pairs
+            self._since = {}
+        super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """A checkpoint is the plain student; the MTP modules lie beside it in their own file."""
@@ -111,6 +104,23 @@ class DistillationTrainer(SFTTrainer):
             mtp.load(self.model.mtp, Path(resume_from_checkpoint))
 
 
-def settings_depth(settings: SimpleNamespace, arm: Arm) -> int:
-    """How many MTP modules an arm trains."""
-    return settings.mtp_depth if arm.mtp else 0
+def losses(
+    model: nn.Module, batch: dict[str, Tensor], settings: Settings
+) -> list[tuple[Tensor, Tensor, uld.TokenLosses]]:
+    """Row (N,), position (N,) and losses of a batch's reply tokens, by depth; 0 is the student."""
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    head, found = mtp.causal_of(model).get_output_embeddings(), []
+    for k, states in enumerate(mtp.states(model, batch["input_ids"], batch["attention_mask"])):
+        row, at = mtp.targets(batch["labels"], k)
+        of_tokens = uld.token_losses(
+            states[row, at - 1 - k],
+            head,
+            batch["labels"][row, at],
+            batch["signal"][row, at],
+            batch["top"],
+            batch["tail"],
+            temperature=settings.temperature,
+            chunk=settings.head_chunk,
+        )
+        found.append((row, at, of_tokens))
+    return found

@@ -16,7 +16,7 @@ arXiv 2503.20083); (3) beyond rank K all mass is one bucket: the error is at mos
 """
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,24 +58,17 @@ class TokenLosses(NamedTuple):
     best: Tensor  # (N,) the student's own choice
 
 
-def byte_ends(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """UTF-8 byte offset at which each token of `text` ends.
+def byte_ends(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int] | None:
+    """UTF-8 byte offset at which each token of `text` ends; None if the tokens spell another text.
 
-    A byte-level token has one symbol a byte, an added token is its own text. Raises UserError if
-    the tokens do not spell `text` byte for byte (SentencePiece, normalisation, a prefix space).
+    A byte-level token has one symbol per byte, an added token is its own text. Another text comes
+    of normalisation (NFC), a prefix space or SentencePiece.
     """
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     added = tokenizer.get_added_vocab()
-    ends, total = [], 0
-    for token in tokenizer.convert_ids_to_tokens(ids):
-        total += len(token.encode()) if token in added else len(token)
-        ends.append(total)
-    if total != len(text.encode()):
-        raise UserError(
-            "ULD pairs tokens by bytes, and this tokenizer's tokens do not spell its text;"
-            f" use a byte-level BPE tokenizer for student and teacher (text: {text[:40]!r})."
-        )
-    return ends
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    ends = list(accumulate(len(t.encode()) if t in added else len(t) for t in tokens))
+    return ends if (ends or [0])[-1] == len(text.encode()) else None
 
 
 def align(
@@ -100,17 +93,19 @@ def _borders(ends: list[int], start: int, length: int) -> dict[int, int]:
 def pieces(
     student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, text: str
 ) -> list[tuple[list[str], list[str]]]:
-    """The tokens of both sides in each group of `text`, as readable strings."""
-    ours, theirs = byte_ends(student, text), byte_ends(teacher, text)
-    spans = [list(pairwise([0, *ends])) for ends in (ours, theirs)]
+    """The tokens of both sides in each group of `text`, as readable strings.
+
+    No groups where a tokenizer changes the text (`byte_ends`).
+    """
+    ours, theirs = byte_ends(student, text) or [], byte_ends(teacher, text) or []
     raw = text.encode()
-    return [
-        tuple(
-            [raw[a:b].decode(errors="replace") for a, b in side[slice(*part)]]
-            for side, part in zip(spans, group, strict=True)
-        )
-        for group in align(ours, theirs, 0, 0, len(raw))
-    ]
+
+    def cut(ends: list[int], part: tuple[int, int]) -> list[str]:
+        spans = list(pairwise([0, *ends]))[slice(*part)]
+        return [raw[a:b].decode(errors="replace") for a, b in spans]
+
+    groups = align(ours, theirs, 0, 0, len(raw))
+    return [(cut(ours, group.student), cut(theirs, group.teacher)) for group in groups]
 
 
 @torch.inference_mode()
@@ -123,53 +118,77 @@ def capture(
     top_k: int,
     temperature: float = 1.0,
     batch_size: int = 64,
-    on_batch: Callable[[int, int], None] | None = None,
-) -> list[Signal]:
+    chunk: int = 4096,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> list[Signal | None]:
     """Run the teacher over `prompts` + `replies` once (teacher forcing), keep what ULD needs.
 
     Prompts are already in the teacher's own chat layout. The logits at position t-1 predict token
     t, so the first reply token is scored by the prompt's last position. Rows of like length share a
-    batch; `on_batch(done, total)` is called after each.
+    batch, `chunk` rows of (T, V) float32 logits are alive at once, and `on_batch(done)` is called
+    after each batch. A reply that is empty or that the tokenizer changes (`byte_ends`) is not read:
+    its entry is None. Raises UserError if that is every reply.
     """
-    heads = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    tails = tokenizer(replies, add_special_tokens=False)["input_ids"]
-    order = sorted(range(len(heads)), key=lambda i: len(heads[i]) + len(tails[i]))
+    ends = [byte_ends(tokenizer, reply) for reply in replies]
+    if replies and not any(ends):
+        raise UserError(
+            "ULD pairs tokens by bytes, and this tokenizer's tokens do not spell its text;"
+            f" use a byte-level BPE tokenizer for student and teacher (text: {replies[0][:40]!r})."
+        )
+    heads, tails = (tokenizer(x, add_special_tokens=False)["input_ids"] for x in (prompts, replies))
+    order = [i for i in range(len(replies)) if ends[i]]
+    order.sort(key=lambda i: len(heads[i]) + len(tails[i]))
     decoder, head = teacher.get_decoder(), teacher.get_output_embeddings()
-    signals: dict[int, Signal] = {}
+    signals: list[Signal | None] = [None] * len(replies)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         rows = [torch.tensor(heads[i] + tails[i]) for i in chosen]
         ids = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(teacher.device)  # (B, T)
         mask = nn.utils.rnn.pad_sequence([torch.ones_like(r) for r in rows], batch_first=True)
-        hidden = decoder(input_ids=ids, attention_mask=mask.to(ids.device)).last_hidden_state
-        for row, i in enumerate(chosen):
-            first, last = len(heads[i]), len(heads[i]) + len(tails[i])
-            logits = head(hidden[row, first - 1 : last - 1]).float()  # (T, V)
-            logp = logits.log_softmax(-1).gather(-1, ids[row, first:last, None])[:, 0]
-            top, tail = sorted_top((logits / temperature).softmax(-1), top_k)
-            ends = torch.tensor(byte_ends(tokenizer, replies[i]), dtype=torch.int32)
-            signals[i] = Signal(ends, top.half().cpu(), tail.half().cpu(), logp.cpu())
-        if on_batch is not None:
-            on_batch(min(start + batch_size, len(order)), len(order))
-    return [signals[i] for i in range(len(order))]
+        hidden = decoder(
+            input_ids=ids, attention_mask=mask.to(ids.device), use_cache=False
+        ).last_hidden_state
+        for row, i in zip(hidden, chosen, strict=True):
+            states = row[len(heads[i]) - 1 : len(heads[i]) + len(tails[i]) - 1]  # (T, d)
+            parts = []
+            for part, tokens in zip(
+                states.split(chunk), torch.tensor(tails[i]).split(chunk), strict=True
+            ):
+                logits = head(part).float()  # (t, V)
+                top, tail = sorted_top((logits / temperature).softmax(-1), top_k)
+                logp = logits.log_softmax(-1).gather(-1, tokens[:, None].to(logits.device))[:, 0]
+                parts.append((top.half().cpu(), tail.half().cpu(), logp.cpu()))
+            columns = (torch.cat(column) for column in zip(*parts, strict=True))
+            signals[i] = Signal(torch.tensor(ends[i], dtype=torch.int32), *columns)
+        on_batch(start + len(chosen))
+    return signals
 
 
-def save(signals: list[Signal], path: Path) -> None:
-    """Write signals as one safetensors file: the four tables end to end, and the row lengths."""
-    columns = zip(*signals, strict=True)
+def save(signals: list[Signal | None], path: Path) -> None:
+    """Write signals as one safetensors file: the four tables end to end, and the row lengths.
+
+    A row that was not read has length 0.
+    """
+    columns = zip(*filter(None, signals), strict=True)
     table = {name: torch.cat(c) for name, c in zip(Signal._fields, columns, strict=True)}
-    table["lengths"] = torch.tensor([len(signal.ends) for signal in signals])
+    table["lengths"] = torch.tensor([len(signal.ends) if signal else 0 for signal in signals])
     part = path.with_suffix(".part")
     save_file(table, part)
     part.replace(path)
 
 
-def load(path: Path) -> list[Signal]:
+def load(path: Path) -> list[Signal | None]:
     """Read what `save` wrote."""
     table = load_file(path)
     lengths = table.pop("lengths").tolist()
     split = [table[name].split(lengths) for name in Signal._fields]
-    return [Signal(*parts) for parts in zip(*split, strict=True)]
+    return [Signal(*parts) if len(parts[0]) else None for parts in zip(*split, strict=True)]
+
+
+def shorter(signal: Signal, top_k: int) -> Signal:
+    """The same signal with the `top_k` largest probabilities alone; the others join the tail."""
+    rest = signal.top[:, top_k:].float().sum(-1)
+    return signal._replace(top=signal.top[:, :top_k], tail=signal.tail + rest.half())
 
 
 def sorted_top(probabilities: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -207,7 +226,7 @@ def token_losses(
     """
 
     def part(hidden, labels, signal):  # (n, d), (n,), (n,)
-        logits = head(hidden).float()  # (n, V)
+        logits = head(hidden).float().to(hidden.device)  # (n, V)
         logp = logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]
         paired = signal >= 0
         p = top[signal[paired]].to(logits.dtype)  # (m, K)
@@ -228,7 +247,7 @@ def token_losses(
 def chunk_losses(logp: Tensor, group: Tensor, teacher_logp: Tensor) -> Tensor:
     """2|P_S - P_T| of each n-to-m chunk: the ULD of "this chunk" against "anything else".
 
-    logp (N,), group (N,) chunk of each token or -1, teacher_logp (G,) -> (G,).
+    logp (N,), group (N,) chunk per token or -1, teacher_logp (G,) -> (G,).
     """
     inside = group >= 0
     ours = torch.zeros_like(teacher_logp).index_add(0, group[inside], logp[inside])

@@ -150,8 +150,32 @@ def test_acceptance_by_hand(monkeypatch):
     monkeypatch.setattr(mtp, "states", lambda *_: [own, ahead])
     ids = torch.tensor([[9, 9, 1, 1]])
     labels = torch.tensor([[-100, -100, 1, 1]])
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
     # token 2: own says 1, draft (position 0) says 1; token 3: own says 2, draft says 0
-    assert mtp.acceptance(model, ids, torch.ones_like(ids), labels)[0].tolist() == [[-1, -1, 1, 0]]
+    for chunk in (1, 4096):
+        assert mtp.acceptance(model, batch, chunk)[0].tolist() == [[-1, -1, 1, 0]]
+
+
+def test_acceptance_asks_the_head_for_few_reply_positions_at_once():
+    model = tiny()
+    mtp.attach(model, 2)
+    ids, mask = inputs(rows=3, length=12)
+    labels = ids.masked_fill(torch.arange(12) < 7, -100)
+    seen = []
+    model.lm_head.register_forward_hook(lambda _, inputs, output: seen.append(output.shape))
+    mtp.acceptance(model, {"input_ids": ids, "attention_mask": mask, "labels": labels}, chunk=4)
+    assert max(shape[0] for shape in seen) <= 4
+    assert sum(shape[0] for shape in seen) == 3 * 3 * 5  # depths x rows x reply tokens
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_modules_are_float32_and_fit_a_student_of_any_dtype(dtype):
+    model = tiny().to(dtype)
+    module = mtp.attach(model, 2)
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+    found = mtp.states(model, *inputs())
+    assert {state.dtype for state in found} == {dtype}
+    assert all(model.lm_head(state).isfinite().all() for state in found)
 
 
 def test_no_module_is_no_depth():

@@ -28,6 +28,8 @@ teacher_off = "{root}/teacher"
 teacher_on = "{root}/teacher"
 dtype = "float32"
 quantize = "none"
+teacher_quantize = "none"
+device_map = ""
 bf16 = false
 gradient_checkpointing = false
 sample_batch = 8
@@ -42,11 +44,6 @@ max_rows = 24
 held_out = 4
 steps = 4
 batch_size = 4
-gradient_accumulation = 1
-learning_rate = 1e-2
-warmup = 1
-weight_decay = 0.0
-adam_beta2 = 0.98
 max_length = 400
 uld_weight = 1.0
 chunk_weight = 0.5
@@ -59,11 +56,16 @@ mtp_weight_end = 0.1
 voter_steps = [3]
 ce_control = false
 capture_batch_size = 8
-logging_steps = 1
-save_steps = 2
 eval_prompts = 2
 eval_temperature = 0.0
 max_new_tokens = 2
+[mtp_distillation.trainer]
+per_device_train_batch_size = 2
+learning_rate = 1e-2
+warmup_steps = 1
+weight_decay = 0.0
+logging_steps = 1
+save_steps = 2
 """
 
 
@@ -113,7 +115,7 @@ def root(tmp_path_factory) -> Path:
 def make(root, tmp_path):
     """make("run", steps=2, ...): stage 03 of a run whose upstream is done."""
 
-    def made(run: str = "run", lora: bool = False, **settings) -> StageRun:
+    def made(run: str = "run", lora: bool = False, model: dict | None = None, **settings):
         for name in ("01_layer_saturation", "02_dual_regime_data"):
             (tmp_path / run / name / "checkpoints").mkdir(parents=True)
             (tmp_path / run / name / "run.json").write_text('{"state": "done"}')
@@ -123,6 +125,7 @@ def make(root, tmp_path):
         shutil.copy(root / "corpus.jsonl", tmp_path / run / "02_dual_regime_data")
         overrides = {f"mtp_distillation.{key}": value for key, value in settings.items()}
         overrides["lora.enabled"] = lora
+        overrides |= {f"model.{key}": value for key, value in (model or {}).items()}
         profile = str(root / "mine.toml")
         return StageRun.create(tmp_path, run, "03_mtp_distillation", profile, overrides=overrides)
 
@@ -155,7 +158,7 @@ def fake_signals(rows, teacher) -> list[uld.Signal]:
     torch.manual_seed(0)
     signals = []
     for row in rows:
-        ends = uld.byte_ends(teacher, data.reply_of(row))
+        ends = uld.byte_ends(teacher, data.reply_of(row, ""))
         top = torch.rand(len(ends), 1)
         signals.append(uld.Signal(torch.tensor(ends), top, 1 - top[:, 0], top[:, 0].log()))
     return signals
@@ -164,7 +167,7 @@ def fake_signals(rows, teacher) -> list[uld.Signal]:
 def test_loss_begins_after_the_trigger_token(tokenizers):
     student, _ = tokenizers
     rows = corpus(12)
-    dataset, _ = data.examples(rows, student, None, 400)
+    dataset, _, _ = data.examples(rows, student, None, 400)
     for row, example in zip(rows, dataset, strict=True):
         cut = example["labels"].count(-100)
         prompt, reply = example["input_ids"][:cut], example["labels"][cut:]
@@ -175,11 +178,12 @@ def test_loss_begins_after_the_trigger_token(tokenizers):
         assert reply == example["input_ids"][cut:]
 
 
-def test_paired_groups_spell_the_same_thought_and_answer(tokenizers):
+@pytest.mark.parametrize("opened", ["<assistant>", "<assistant><think>\n", "<assistant><think>"])
+def test_paired_groups_spell_the_same_thought_and_answer(tokenizers, opened):
     student, teacher = tokenizers
     for row in corpus(30):
         body = template.body(row["mode"], row["answer"], row["thought"]).encode()
-        reply = data.reply_of(row).encode()
+        reply = data.reply_of(row, opened).encode()
         ours = uld.byte_ends(student, body.decode())
         theirs = uld.byte_ends(teacher, reply.decode())
         spelled = b""
@@ -190,11 +194,49 @@ def test_paired_groups_spell_the_same_thought_and_answer(tokenizers):
         assert spelled.decode() == (row["thought"] or "") + row["answer"]
 
 
+def test_a_thought_that_the_teachers_template_opens_is_not_opened_twice(tokenizers):
+    _, teacher = tokenizers
+    plain = teacher.chat_template
+    on, off = (next(row for row in corpus(6) if row["mode"] == mode) for mode in ("on", "off"))
+    for prefill in ("", "<think>", "<think>\n"):
+        teacher.chat_template = plain + "{% if add_generation_prompt %}" + prefill + "{% endif %}"
+        prompt = data.prompt_of(on, teacher)
+        whole = prompt + data.reply_of(on, prompt)
+        assert whole.endswith(f"<think>\n{on['thought']}\n</think>\n\n{on['answer']}")
+        assert whole.count("<think>") == 1
+        assert data.reply_of(off, data.prompt_of(off, teacher)) == off["answer"]
+    teacher.chat_template = plain
+
+
+def test_rows_that_cannot_be_used_are_left_out_and_counted(tokenizers):
+    student, teacher = tokenizers
+    rows = corpus(6)
+    found = fake_signals(rows, teacher)
+    whole, tables, none = data.examples(rows, student, found, 400)
+    assert not none
+    lengths = sorted(len(row["input_ids"]) for row in whole)
+    gone = found.copy()
+    gone[0] = None  # the teacher's tokenizer changes it
+    left, shorter, counts = data.examples(rows, student, gone, lengths[-2])
+    assert counts == {"rows_too_long": 1, "rows_respelled": 1}
+    assert len(left) == 4 and shorter.top.shape[0] < tables.top.shape[0]
+    kept = [row for row in whole[1:] if len(row["input_ids"]) <= lengths[-2]]
+    assert [row["input_ids"] for row in left] == [row["input_ids"] for row in kept]
+    for ours, theirs in zip(left, kept, strict=True):  # the same words of the teacher
+        pairs = zip(ours["signal"], theirs["signal"], strict=True)
+        assert all((a < 0) == (b < 0) for a, b in pairs)
+        mine, before = (
+            t.top[[at for at in row["signal"] if at >= 0]]
+            for t, row in ((shorter, ours), (tables, theirs))
+        )
+        assert torch.equal(mine, before)
+
+
 def test_one_teacher_position_moves_the_one_state_that_predicts_its_token(tokenizers):
     """The off-by-one test: the token at t is predicted by the state at t-1, at depth k by t-1-k."""
     student, teacher = tokenizers
     rows = [row for row in corpus(12) if row["mode"] == "on"][:2]
-    dataset, tables = data.examples(rows, student, fake_signals(rows, teacher), 400)
+    dataset, tables, _ = data.examples(rows, student, fake_signals(rows, teacher), 400)
     hit = next(at for at, row in enumerate(dataset[1]["signal"]) if row >= 0)
     head = torch.nn.Linear(8, len(student), bias=False)
     moved = data.Tables(tables.top.clone(), tables.tail.clone(), tables.chunk_logp)
@@ -203,7 +245,7 @@ def test_one_teacher_position_moves_the_one_state_that_predicts_its_token(tokeni
     for depth in (0, 1, 2):
         gradients = []
         for table in (tables, moved):
-            batch = data.Collator(table, student.pad_token_id)(list(dataset))
+            batch = data.Collator(table)(dataset)
             width = batch["labels"].shape[1] - depth
             states = torch.randn(2, width, 8, generator=torch.Generator().manual_seed(0))
             states.requires_grad_()
@@ -225,9 +267,9 @@ def test_one_teacher_position_moves_the_one_state_that_predicts_its_token(tokeni
 def test_collator_fetches_what_the_rows_point_to(tokenizers):
     student, teacher = tokenizers
     rows = corpus(9)
-    dataset, tables = data.examples(rows, student, fake_signals(rows, teacher), 400)
+    dataset, tables, _ = data.examples(rows, student, fake_signals(rows, teacher), 400)
     chosen = [dataset[7], dataset[2]]
-    batch = data.Collator(tables, student.pad_token_id)(chosen)
+    batch = data.Collator(tables)(chosen)
     for i, example in enumerate(chosen):
         for at, (signal, chunk) in enumerate(zip(example["signal"], example["chunk"], strict=True)):
             near, group = batch["signal"][i, at], batch["chunk"][i, at]
@@ -240,11 +282,15 @@ def test_collator_fetches_what_the_rows_point_to(tokenizers):
         ]
 
 
+@pytest.mark.slow
 def test_stage_writes_students_that_load_by_themselves(make):
     stage = make(voter_steps=[4], ce_control=True)
     metrics = distillation.run(stage)
     json.dumps(metrics, allow_nan=False)
     assert {"kd_on", "student_off_1", "ce_on", "mtp_gain", "acceptance_2"} <= metrics.keys()
+    counts = {"rows_trained": 24, "rows_too_long": 0, "rows_respelled": 0}
+    assert counts.items() <= metrics.items()
+    assert [logged(stage, "rows", key) for key in counts] == [[n] for n in counts.values()]
     left = weights(stage)
     folders = {name.partition("/")[0] for name in left}
     assert folders == {"kd", "student", "voters", "mtp", "ce"}
@@ -263,6 +309,7 @@ def test_stage_writes_students_that_load_by_themselves(make):
     assert logged(stage, "kd", "ce")[0] == logged(stage, "student", "ce")[0]
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_in_the_same_weights(make, monkeypatch):
     whole = make("whole")
     figures = distillation.run(whole)
@@ -289,23 +336,26 @@ def test_killed_and_started_again_it_ends_in_the_same_weights(make, monkeypatch)
     assert logged(whole, "student", "ce") == logged(cut, "student", "ce")
 
 
+@pytest.mark.slow
 def test_accumulation_splits_the_batch_without_changing_the_loss(make):
-    runs = [make(f"ga{n}", steps=1, voter_steps=[1], gradient_accumulation=n) for n in (1, 4)]
+    rows = "trainer.per_device_train_batch_size"
+    runs = [make(f"rows{n}", steps=1, voter_steps=[1], **{rows: n}) for n in (4, 1)]
     for stage in runs:
         distillation.run(stage)
-    for key in ("loss", "grad_norm"):
+    for key in ("loss", "grad_norm", "ce", "uld", "token_accuracy", "mtp_uld_2"):
         one, four = (logged(stage, "student", key)[0] for stage in runs)
         assert one == pytest.approx(four, rel=1e-4)
 
 
-def test_two_ranks_compute_what_one_does(make):
-    one, two = make("one", steps=2, voter_steps=[2]), make("two", steps=2, voter_steps=[2])
+@pytest.mark.slow
+def test_two_ranks_compute_what_one_does(make, root):
+    one, two = make("one", steps=3, voter_steps=[2]), make("two", steps=3, voter_steps=[2])
     distillation.run(one)
     script = two.dir / "rank.py"
     script.write_text(
-        "import json, sys\nfrom katlab.lab import StageRun\n"
-        "from katlab.mtp_distillation import stage as distillation\n"
-        "print(json.dumps(distillation.run(StageRun.open(sys.argv[1]))))\n"
+        "import sys\nfrom katlab.lab import StageRun\n"
+        "from katlab.mtp_distillation import stage\n"
+        "stage.run(StageRun.open(sys.argv[1]))\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",
@@ -317,8 +367,48 @@ def test_two_ranks_compute_what_one_does(make):
     assert done.returncode == 0, done.stderr[-2000:]
     for key in ("ce", "uld", "mtp_ce_1", "grad_norm"):
         assert logged(one, "student", key) == pytest.approx(logged(two, "student", key), rel=1e-3)
+    ours, theirs = weights(one), weights(two)
+    assert ours.keys() == theirs.keys()
+    start = load_file(root / "student" / "model.safetensors")
+    for name, tensor in ours.items():
+        # three AdamW steps of 1e-2 move weights by up to 3e-2; sums in another order by far less
+        torch.testing.assert_close(tensor, theirs[name], atol=3e-4, rtol=0, msg=name)
+    moved = ours["student/model.norm.weight"] - start["model.norm.weight"]
+    assert moved.abs().mean() > 3e-3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("lora", "quantize"), [(False, "none"), (True, "none"), (True, "4bit")])
+def test_in_bf16_what_is_trained_in_full_moves_by_small_steps(make, monkeypatch, lora, quantize):
+    model = {"dtype": "bfloat16", "bf16": True, "quantize": quantize}
+    small = {"trainer.learning_rate": 1e-4, "trainer.warmup_steps": 0}
+    stage = make(lora=lora, model=model, **small)
+    for name in ("compare", "draft_acceptance"):
+        monkeypatch.setattr(distillation, name, lambda *_: {})
+    distillation.run(stage)
+    left = weights(stage)
+    norms = [w for name, w in left.items() if name.startswith("mtp/") and w.dim() == 1]
+    moved = torch.cat([norm != 1.0 for norm in norms])
+    assert norms[0].dtype == torch.float32 and moved.float().mean() >= 0.99
+    if quantize == "none":
+        assert left["student/model.norm.weight"].dtype == torch.bfloat16  # as the profile says
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 3])
+def test_batch_size_changes_no_acceptance(make, size):
+    stage = make()
+    distillation.run(stage)
+    table = (stage.dir / "acceptance.jsonl").read_text()
+    _, held = data.split(stage)
+    stage.settings.capture_batch_size, stage.settings.head_chunk = size, 5
+    distillation.draft_acceptance(stage, held)
+    assert (stage.dir / "acceptance.jsonl").read_text() == table
+    rows = [json.loads(line) for line in table.splitlines()]
+    assert len(rows) == 4 and sum(row["tokens"] for row in rows) > 100
+
+
+@pytest.mark.slow
 def test_lora_trains_adapters_tag_rows_and_modules_and_saves_a_plain_student(make, root):
     stage = make(lora=True)
     distillation.run(stage)
@@ -347,16 +437,37 @@ def test_new_rows_lie_around_the_mean_of_what_spelled_the_tag(make, root):
     assert (on - off).std() > 0.5 * before.std()
 
 
+def test_only_a_tag_that_the_tokenizer_lacks_gets_a_new_row(make, root):
+    stage = make()
+    folder = stage.upstream("01_layer_saturation") / "checkpoints" / "student"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    known = ["<think>", "</think>"]  # as Qwen3 and R1's distils have them
+    tokenizer.add_tokens(known)
+    plain = tiny(len(tokenizer))
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    model, tagged = distillation.student(stage)
+    before, after = (m.get_input_embeddings().weight for m in (plain, model))
+    assert torch.equal(after[: len(tokenizer)], before)
+    spread = before.std(0)
+    for tag in template.TAGS:
+        row = tagged.convert_tokens_to_ids(tag)
+        assert (row < len(tokenizer)) == (tag in known)
+        if tag not in known:
+            noise = after[row] - before[tokenizer(tag)["input_ids"]].mean(0)
+            assert 0.3 < (noise / spread).std() < 3
+
+
 @pytest.mark.parametrize(
-    ("settings", "mend"),
+    ("settings", "remedy"),
     [
         ({"voter_steps": [9]}, "voter_steps"),
         ({"voter_steps": []}, "voter_steps"),
-        ({"gradient_accumulation": 3}, "multiple"),
+        ({"trainer.per_device_train_batch_size": 3}, "does not divide"),
         ({"held_out": 99}, "held out"),
         ({"max_length": 10}, "max_length"),
     ],
 )
-def test_mistakes_are_named(make, settings, mend):
-    with pytest.raises(UserError, match=mend):
+def test_mistakes_are_named(make, settings, remedy):
+    with pytest.raises(UserError, match=remedy):
         distillation.run(make(**settings))

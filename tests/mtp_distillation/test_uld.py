@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -68,8 +68,52 @@ def test_byte_ends_count_bytes_and_not_characters():
 def test_a_tokenizer_that_is_not_byte_level_is_refused():
     words = Tokenizer(models.WordLevel({"two": 0, "words": 1, "?": 2}, unk_token="?"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tok = PreTrainedTokenizerFast(tokenizer_object=words)
+    assert uld.byte_ends(tok, "two  words") is None
     with pytest.raises(UserError, match="byte-level"):
-        uld.byte_ends(PreTrainedTokenizerFast(tokenizer_object=words), "two  words")
+        uld.capture(teacher(), tok, ["two"], ["two  words"], top_k=3)
+
+
+def test_a_reply_that_the_tokenizer_normalises_is_left_out_and_the_others_are_read(tmp_path):
+    tok = byte_tokenizer([])
+    tok.backend_tokenizer.normalizer = normalizers.NFC()
+    replies = ["cafe\u0301", "caf\u00e9", ""]  # two characters for one, the one, and nothing
+    found = uld.capture(teacher(), tok, ["a", "b", "c"], replies, top_k=3)
+    assert [signal is None for signal in found] == [True, False, True]
+    [alone] = uld.capture(teacher(), tok, ["b"], replies[1:2], top_k=3)
+    for ours, theirs in zip(found[1], alone, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    uld.save(found, tmp_path / "signal.safetensors")
+    read = uld.load(tmp_path / "signal.safetensors")
+    assert [signal is None for signal in read] == [True, False, True]
+    assert torch.equal(read[1].top, found[1].top)
+
+
+def test_capture_keeps_no_cache():
+    model, calls = teacher(), []
+    assert model.config.use_cache
+    model.get_decoder().register_forward_hook(
+        lambda _, args, kwargs, output: calls.append((kwargs["use_cache"], output.past_key_values)),
+        with_kwargs=True,
+    )
+    uld.capture(model, byte_tokenizer([]), ["a", "b"], ["yes", "no"], top_k=3, batch_size=1)
+    assert calls == [(False, None)] * 2
+
+
+def test_capture_in_parts_is_capture_in_one():
+    whole, parts = (
+        uld.capture(teacher(), byte_tokenizer([]), ["ask"], ["a reply"], top_k=3, chunk=chunk)[0]
+        for chunk in (4096, 2)
+    )
+    for ours, theirs in zip(whole, parts, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_shorter_signal_is_what_a_smaller_k_captures():
+    asked = (teacher(), byte_tokenizer([]), ["a"], ["three \u00e9"])
+    [long], [short] = uld.capture(*asked, top_k=8), uld.capture(*asked, top_k=2)
+    for ours, theirs in zip(uld.shorter(long, 2), short, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)
 
 
 def test_align_by_hand():
