@@ -44,9 +44,9 @@ def packages() -> list[Finding]:
     """The libraries that decide results against constraints.txt; the kernel; SmolLM2's weights."""
     lines = (stages.root() / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines if "==" in line)
-    found = runs.versions()
+    found = provenance.versions()
     rows = []
-    for name in runs.LIBRARIES:
+    for name in provenance.LIBRARIES:
         version = found.get(name, "missing")
         well = version.partition("+")[0] == pinned[name]
         detail = version if well else f"{version}, tested with {pinned[name]}"

@@ -65,8 +65,7 @@ def arguments(
         if key in SET_BY or key in own:
             origin = SET_BY.get(key, f"the stage, from [{section}]").format(section=section)
             raise UserError(f"Leave out {section}.trainer.{key}: it is set by {origin}.")
-    # Without torchrun a Trainer spreads each batch over the visible GPUs itself.
-    ranks = int(os.environ.get("WORLD_SIZE", "0")) or max(1, torch.cuda.device_count())
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
     per_device = table.pop("per_device_train_batch_size", batch_size // ranks)
     if per_device < 1 or batch_size % (per_device * ranks):
         raise UserError(
@@ -86,12 +85,15 @@ def arguments(
         "gradient_accumulation_steps": batch_size // (per_device * ranks),
     }
     try:
-        return config_class(**{**shared, **table, **own})
+        made = config_class(**{**shared, **table, **own})
     except (ValueError, TypeError) as error:
         told = str(error).splitlines()[0].rstrip(".")
         raise UserError(
             f"The trainer refuses its arguments ({told}); correct [{section}]."
         ) from error
+    if made.n_gpu > 1:  # DataParallel would split batches that are laid out; torchrun takes more
+        made._n_gpu = 1
+    return made
 
 
 def train(trainer: Trainer) -> TrainOutput:
