@@ -1,19 +1,17 @@
 """Which queries Step-SRPO learns from, and in which order (report section 4.2.3)."""
 
 import random
-from itertools import islice
+from itertools import chain, islice
 
-from katlab import arms, batching
+from katlab import UserError, arms, batching
 from katlab.lab import StageRun
-from katlab.rewards import backends
 from katlab.tasks import queries
 
 
-def choose_queries(stage: StageRun, model, tokenizer) -> list[dict]:
-    """Pick the RL queries by what the model can do now without thinking (section 4.2.3).
+def ask(stage: StageRun, model, tokenizer) -> list[dict]:
+    """The candidates, each answered once with thinking forced off: query rows with `correct`.
 
-    Each candidate is answered once with thinking forced off; `lay_out` draws from those it misses
-    and those it gets right, which teach when not to think.
+    `correct` is True, False, or None where no verifier could say.
     """
     s = stage.settings
     candidates = queries.load(stage.config, s.candidates, stage.seed, "rl")
@@ -23,35 +21,47 @@ def choose_queries(stage: StageRun, model, tokenizer) -> list[dict]:
         tokenizer,
         candidates,
         "off",
-        max_new_tokens=s.max_completion_length,
-        temperature=s.temperature,
+        max_new_tokens=s.trainer.max_completion_length,
+        temperature=s.trainer.temperature,
         top_p=1.0,
         title="what the model misses",
     )
-    right = frame["correct"].eq(True).tolist()
-    stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})
-    stage.record(missed_without_thinking=right.count(False) / len(right))
-    missed = [row for row, ok in zip(candidates, right, strict=True) if not ok]
-    known = [row for row, ok in zip(candidates, right, strict=True) if ok]
-    return lay_out(missed, known, s.hard_share, s.steps, s.prompts_per_step, stage.seed)
+    rows = zip(candidates, frame["correct"], strict=True)
+    return [row | {"correct": None if ok is None else bool(ok)} for row, ok in rows]
+
+
+def counts(candidates: list[dict]) -> dict[str, float]:
+    """How many candidates no verifier could grade, and the share missed of the others.
+
+    Raises UserError if none could be graded.
+    """
+    scored = [row["correct"] for row in candidates if row["correct"] is not None]
+    if not scored:
+        raise UserError(
+            f"None of the {len(candidates)} RL candidates could be graded; `katlab doctor` says "
+            "which verifier is missing here."
+        )
+    return {
+        "unscorable": len(candidates) - len(scored),
+        "missed_without_thinking": scored.count(False) / len(scored),
+    }
 
 
 def lay_out(
-    missed: list[dict], known: list[dict], hard_share: float, steps: int, size: int, seed: int
+    candidates: list[dict], hard_share: float, steps: int, size: int, seed: int
 ) -> list[dict]:
     """`steps * size` queries in order; every step has the same share of missed ones.
 
     A step of hard queries alone pushes every decision to think-on, one of easy ones to think-off:
     with few queries a step that swing is larger than what is learned. No query comes again before
-    all of its kind have.
+    all of its kind have. Candidates that could not be graded are left out.
     """
+    by_kind = [[row for row in candidates if row["correct"] is ok] for ok in (False, True)]
     rng = random.Random(seed)
     hard = round(hard_share * size)
-    if not (missed and known):  # one kind fills the places of both
-        hard = size if missed else 0
-    missed, known = batching.passes(missed, rng), batching.passes(known, rng)
-    rows = []
-    for _ in range(steps):
-        rows += islice(missed, hard)
-        rows += islice(known, size - hard)
-    return rows
+    if not all(by_kind):  # one kind fills the places of both
+        hard = size if by_kind[0] else 0
+    missed, known = (batching.passes(rows, rng) for rows in by_kind)
+    return [
+        row for _ in range(steps) for row in chain(islice(missed, hard), islice(known, size - hard))
+    ]

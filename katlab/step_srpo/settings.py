@@ -1,6 +1,6 @@
 """Profile section [step_srpo] (stage 05)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -9,22 +9,18 @@ from katlab.lab.settings import Section
 NEEDS = ("cold_start",)
 
 
-class Settings(Section):
-    """Queries and rollouts, training, the advantages, and the check on held-out queries."""
+class Trainer(Section, extra="allow"):
+    """[step_srpo.trainer]: arguments of TRL's GRPOConfig under their own names; others may join."""
 
-    candidates: int = Field(gt=0)
-    prompts_per_step: int = Field(gt=0)
     num_generations: int = Field(ge=2)
-    hard_share: float = Field(ge=0, le=1)
     max_completion_length: int = Field(gt=0)
     temperature: float = Field(gt=0)
     use_vllm: bool
-    """Queries tried, queries per step, rollouts per query, the share that the model misses."""
+    """Rollouts per query; how they are sampled."""
 
-    steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
-    warmup: int = Field(ge=0)
+    lr_scheduler_type: str
+    warmup_steps: int = Field(ge=0)
     adam_beta2: float = Field(ge=0, lt=1)
     beta: float = Field(ge=0)
     epsilon: float = Field(gt=0)
@@ -32,15 +28,25 @@ class Settings(Section):
     save_steps: int = Field(gt=0)
     """Training; beta weighs the KL term, epsilon is the clip range, the losses sum over tokens."""
 
+
+class Settings(Section):
+    """Queries, the advantages, training, and the check on held-out queries."""
+
+    candidates: int = Field(gt=0)
+    prompts_per_step: int = Field(gt=0)
+    hard_share: float = Field(ge=0, le=1)
+    steps: int = Field(gt=0)
+    """Queries tried, queries per step, the share of them that the model misses, steps."""
+
+    advantages: str
     omega: float = Field(ge=0)
     gamma: float = Field(ge=0)
     std_floor: float = Field(ge=0)
     judge_weight: float = Field(ge=0)
     format_mode: Literal["gate", "additive", "off"]
-    """Advantages (`step_srpo.advantages`): HiPO's boost and share, the floor of the normaliser."""
+    """The estimator, HiPO's numbers, a decision's weight, the reward: see `StepSRPOConfig`."""
+
+    trainer: Trainer
 
     eval_prompts: int = Field(gt=0)
     """Held-out queries, before and after."""
-
-    trainer: dict[str, Any]
-    """Further arguments of the trainer, under TRL's own names."""

@@ -1,102 +1,90 @@
-"""Stage 05: Step-SRPO on TRL's GRPOTrainer (report section 4.2).
+"""Stage 05: Step-SRPO on TRL's GRPOTrainer (report section 4.2), and what it changed.
 
-`StepSRPOTrainer` overrides two methods: the rewards, already gathered over ranks, are kept, and the
-(B,) advantages are replaced by (B, T) ones built from the judge's and the answer's token spans
-(`katlab.segment_advantages` has the formulas and our deviations). The loss is TRL's.
-
-    metrics = stage.run(stage)
+figures = stage.run(stage)
 """
 
 import json
-import os
 from pathlib import Path
 
+import pandas as pd
 from datasets import Dataset
-from transformers import PrinterCallback
-from trl import GRPOConfig
 
-from katlab import UserError, models, template
-from katlab.lab import StageRun, latest_checkpoint, work
-from katlab.lab.rows import read_jsonl, write_jsonl
-from katlab.step_srpo.queries import choose_queries
-from katlab.step_srpo.trainer import StepSRPOTrainer, rewards_for
+from katlab import arms, models, template
+from katlab.intervals import paired_difference
+from katlab.lab import StageRun, latest_checkpoint, read_jsonl, training, work, write_jsonl
+from katlab.rewards import backends
+from katlab.step_srpo.config import OWN, StepSRPOConfig
+from katlab.step_srpo.queries import ask, counts, lay_out
+from katlab.step_srpo.trainer import StepSRPOTrainer
+from katlab.tasks import queries
+
+SHOWN = ("reward", "rewards/think_on/mean", "completions/mean_length")
 
 
 @work
 def run(stage: StageRun) -> dict[str, float]:
-    """Run Step-SRPO from the cold-start student; saves checkpoints/student and rollouts.jsonl.
+    """Train from the cold-start student, then sample both students on held-out queries.
 
-    All queries fit one epoch and checkpoints fall on generation boundaries, so a run that was cut
-    off continues bitwise from its last complete checkpoint.
+    Makes candidates.jsonl (what the cold start gets right without thinking), rollouts.jsonl,
+    checkpoints/student and evaluation.jsonl (`arms.run_arm`'s columns and `student`: before or
+    after). Returns the headline figures.
     """
-    s, config = stage.settings, stage.config.model
     source = stage.upstream("04_cold_start") / "checkpoints" / "student"
-    model, tokenizer = models.load_from(source, config)
-    tokenizer.padding_side = "left"
-    queries = stage.dir / "queries.json"
-    if not queries.is_file():
-        queries.write_text(json.dumps(choose_queries(stage, model, tokenizer)))
+    trained = train(stage, source)
+    samples = stage.kept("evaluation.jsonl", lambda: evaluate(stage, source))
+    stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})
+    return trained | changes(pd.DataFrame(samples))
+
+
+def train(stage: StageRun, source: Path) -> dict[str, float]:
+    """Run Step-SRPO; saves checkpoints/student and every rollout.
+
+    An optimizer step takes prompts_per_step x num_generations rollouts over all ranks. All queries
+    fit one epoch and checkpoints fall on generation boundaries, so a run that was cut off continues
+    bitwise from its last complete checkpoint.
+    """
+    s, settings = stage.settings, arguments(stage)  # mistakes show before anything is sampled
+    model, tokenizer = models.load_for_training(source, stage.config.model, stage.config.lora)
+    candidates = stage.kept("candidates.jsonl", lambda: ask(stage, model, tokenizer))
+    chosen = lay_out(candidates, s.hard_share, s.steps, s.prompts_per_step, stage.seed)
     rows = [
         {
             "prompt": template.prompt(tokenizer, row["messages"], row["tools"]),
             "reference": json.dumps(row["reference"]),
             **{key: row[key] for key in ("id", "category", "difficulty", "verifier")},
         }
-        for row in json.loads(queries.read_text())
+        for row in chosen
     ]
-    rollouts = s.prompts_per_step * s.num_generations
-    together = s.batch_size * int(os.environ.get("WORLD_SIZE", "1"))
-    if rollouts % together:
-        raise UserError(
-            f"{rollouts} rollouts a step do not divide into batches of {together} over all ranks; "
-            "change step_srpo.batch_size"
-        )
-    arguments = GRPOConfig(
-        output_dir=str(stage.checkpoints / "rl"),
-        max_steps=s.steps,
-        per_device_train_batch_size=s.batch_size,
-        gradient_accumulation_steps=rollouts // together,
-        num_generations=s.num_generations,
-        shuffle_dataset=False,  # `lay_out` has ordered the queries
-        max_completion_length=s.max_completion_length,
-        temperature=s.temperature,
-        learning_rate=s.learning_rate,
-        lr_scheduler_type="constant_with_warmup",
-        warmup_steps=s.warmup,
-        adam_beta2=s.adam_beta2,
-        beta=s.beta,
-        epsilon=s.epsilon,
-        loss_type=s.loss_type,
-        reward_weights=[1.0, 0.2, 0.0],
-        use_vllm=s.use_vllm,
-        gradient_checkpointing=config.gradient_checkpointing,
-        bf16=config.bf16,
-        logging_steps=1,
-        save_steps=s.save_steps,
-        save_total_limit=1,
-        report_to=stage.report_to,
-        seed=stage.seed,
-        disable_tqdm=True,
-    )
     trainer = StepSRPOTrainer(
-        model=models.attach_lora(model, stage.config.lora),
-        args=arguments,
-        reward_funcs=rewards_for(tokenizer),
+        models.attach_lora(model, stage.config.lora),
+        settings,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[stage.callback("Step-SRPO", show=SHOWN)],
-        settings=s,
         rollouts=stage.dir / "rollouts.jsonl",
     )
-    trainer.remove_callback(PrinterCallback)  # the stage's own callback shows the progress
-    checkpoint = latest_checkpoint(stage.checkpoints / "rl")
+    checkpoint = latest_checkpoint(settings.output_dir)
     if trainer.is_world_process_zero():
         forget_rollouts(trainer.rollouts, int(checkpoint.rpartition("-")[2]) if checkpoint else 0)
     trainer.accelerator.wait_for_everyone()
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    steps = training.train(trainer).global_step
     if trainer.is_world_process_zero():
-        models.save(trainer.model, tokenizer, stage.checkpoints / "student", config)
-    return {"steps": result.global_step, "train_loss": result.training_loss}
+        models.save(trainer.model, tokenizer, stage.checkpoints / "student", stage.config.model)
+    return {"steps": steps, **counts(candidates)}
+
+
+def arguments(stage: StageRun) -> StepSRPOConfig:
+    """The trainer's arguments: ours from [step_srpo], TRL's own from [step_srpo.trainer]."""
+    s = stage.settings
+    return training.arguments(
+        stage,
+        StepSRPOConfig,
+        batch_size=s.prompts_per_step * s.trainer.num_generations,
+        output_dir=str(stage.checkpoints / "rl"),
+        shuffle_dataset=False,  # `lay_out` has ordered the queries
+        logging_steps=1,
+        **{name: value for name, value in vars(s).items() if name in OWN},
+    )
 
 
 def forget_rollouts(path: Path, step: int) -> None:
@@ -105,4 +93,42 @@ def forget_rollouts(path: Path, step: int) -> None:
         write_jsonl(path, [row for row in read_jsonl(path) if row["step"] < step])
 
 
-SHOWN = ("rewards/accuracy/mean", "rewards/think_on/mean", "completions/mean_length")
+def evaluate(stage: StageRun, source: Path) -> list[dict]:
+    """Both students' samples on held-out queries, in the arm where the model decides."""
+    s, config = stage.settings, stage.config.model
+    held_out = queries.load(stage.config, s.eval_prompts, stage.seed, "eval")
+    frames = []
+    for student, folder in (("before", source), ("after", stage.checkpoints / "student")):
+        model, tokenizer = models.load_from(folder, config)
+        frame = arms.run_arm(
+            stage,
+            model,
+            tokenizer,
+            held_out,
+            "auto",
+            max_new_tokens=s.trainer.max_completion_length,
+            title=f"{student}, on held-out queries",
+        )
+        frames.append(frame.assign(student=student))
+    return json.loads(pd.concat(frames).to_json(orient="records"))
+
+
+def changes(evaluation: pd.DataFrame) -> dict[str, float]:
+    """What training changed on the held-out queries; the last figures are the ones to look at."""
+    before, after = students(evaluation)
+    by_difficulty = after.groupby("difficulty")["thinks"].mean()
+    return {
+        "well_formed": after["well_formed"].mean(),
+        "think_on_easiest": by_difficulty.iloc[0],
+        "think_on_hardest": by_difficulty.iloc[-1],
+        "accuracy": after["correct"].astype(float).mean(),
+        "accuracy_change": paired_difference(after, before, "correct")[0],
+        "think_on_rate": after["thinks"].mean(),
+        "tokens_saved": 1 - after["tokens"].mean() / before["tokens"].mean(),
+    }
+
+
+def students(evaluation: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The samples before and after, with the columns of `arms.with_flags`."""
+    rows = arms.with_flags(evaluation)
+    return rows[rows["student"] == "before"], rows[rows["student"] == "after"]

@@ -165,7 +165,7 @@ def test_a_copy_that_a_kill_cut_off_is_no_stage(project, capfd):
         (["run", "-o", "step_srpo.stepz=1"], "did you mean 'steps'"),
         (["run", "-o", "step_srpo.steps=many"], "takes a whole number"),
         (["run", "-o", "step_srpo.steps=-1"], "takes a whole number above 0"),
-        (["run", "-o", "step_srpo.loss_type=foo"], "takes 'dapo'"),
+        (["run", "-o", "step_srpo.trainer.loss_type=foo"], "takes 'dapo'"),
         (["run", "--run", "../esc"], "'../esc' is no name for a run"),
         (["run", "--only", "5"], "There is no stage '5'"),
         (["run", "--from", "dual_regime_dat_"], "did you mean '02_dual_regime_data'"),

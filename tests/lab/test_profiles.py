@@ -22,7 +22,7 @@ def test_extends_merges_key_by_key(folder):
     (folder / "smaller.toml").write_text('extends = "small"\n[model]\nsample_batch = 7\n')
     profile = profiles.load("smaller")
     assert profile.step_srpo.steps == 5
-    assert profile.step_srpo.epsilon == 0.2
+    assert profile.step_srpo.trainer.epsilon == 0.2
     assert profile.model.sample_batch == 7
     assert profile.step_srpo.omega == 1.0 and type(profile.step_srpo.omega) is float
 
@@ -37,12 +37,12 @@ def test_a_profile_may_be_a_path_and_open_tables_are_free(folder, tmp_path):
     assert profile.model.architecture == {"rope": "yarn"}
     assert profile.rewards.model_extra == {"mine": "mine.py"}
     trainer = {"mask_truncated_completions": True, "scale_rewards": "none"}
-    assert profile.step_srpo.trainer == trainer
+    assert profile.step_srpo.trainer.model_extra == trainer
 
 
 def test_overrides_reach_one_value_and_leave_the_profile_as_it_is():
-    profile = profiles.load("nano", {"step_srpo.learning_rate": 1, "step_srpo.steps": 7})
-    assert (profile.step_srpo.learning_rate, profile.step_srpo.steps) == (1.0, 7)
+    profile = profiles.load("nano", {"step_srpo.omega": 1, "step_srpo.steps": 7})
+    assert (profile.step_srpo.omega, profile.step_srpo.steps) == (1.0, 7)
     assert profiles.load("nano").step_srpo.steps == 30
 
 
@@ -57,9 +57,9 @@ def test_overrides_reach_one_value_and_leave_the_profile_as_it_is():
         ({"step_srpo.omega": -5}, "takes a number at least 0, not -5"),
         ({"step_srpo.omega": True}, "takes a number at least 0, not True"),
         ({"step_srpo.omega": float("nan")}, "takes a number at least 0, not nan"),
-        ({"step_srpo.learning_rate": float("inf")}, "takes a number above 0, not inf"),
-        ({"step_srpo.use_vllm": 1}, "takes true or false, not 1"),
-        ({"step_srpo.loss_type": "foo"}, "takes 'dapo', .*, not 'foo'"),
+        ({"step_srpo.trainer.learning_rate": float("inf")}, "takes a number above 0, not inf"),
+        ({"step_srpo.trainer.use_vllm": 1}, "takes true or false, not 1"),
+        ({"step_srpo.trainer.loss_type": "foo"}, "takes 'dapo', .*, not 'foo'"),
         ({"mtp_distillation.voter_steps": "9"}, "takes a list, each a whole number, not '9'"),
         ({"mtp_distillation.steps": 3}, "voter_steps within 1..3"),
         ({"layer_saturation.choice": "list"}, "go together"),

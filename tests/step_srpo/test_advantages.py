@@ -1,24 +1,33 @@
-"""Step-SRPO: hand-computed advantages, token spans, and the trainer on two ranks."""
+"""Advantages by hand: HiPO's formulas, GRPO, truncated and unscorable rollouts, token spans."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from katlab import template
-from katlab.step_srpo import queries
-from katlab.step_srpo.advantages import hipo
+from katlab import UserError, template
+from katlab.step_srpo import advantages
+from katlab.step_srpo.advantages import Rollouts, estimate, spread
 
 NAN = float("nan")
 
 
-def compute(rewards, modes, size=4, omega=0.1, gamma=0.5, floor=0.1):
-    judge, answer = hipo.advantages(
-        torch.tensor(rewards), torch.tensor(modes), size, omega, gamma, floor
-    )
-    return judge.tolist(), answer.tolist()
+def rollouts(rewards, modes, size=4, truncated=None) -> Rollouts:
+    cut = torch.tensor(truncated or [False] * len(rewards))
+    return Rollouts(torch.tensor(rewards), torch.tensor(modes), cut, size)
+
+
+def compute(rewards, modes, size=4, omega=0.1, gamma=0.5, floor=0.1, truncated=None):
+    settings = SimpleNamespace(advantages="hipo", omega=omega, gamma=gamma, std_floor=floor)
+    return estimate(rollouts(rewards, modes, size, truncated), settings).T.tolist()
+
+
+def grpo(rewards, size=4, truncated=None):
+    given = rollouts(rewards, [1.0] * len(rewards), size, truncated)
+    return estimate(given, SimpleNamespace(advantages="grpo")).tolist()
 
 
 def test_thinking_that_pays_is_preferred():
@@ -85,15 +94,43 @@ def test_undecided_is_worse_than_the_dearer_mode():
     assert judge[15] < judge[0] < 0 < judge[7]
 
 
-def test_format_modes():
-    accuracy, form = torch.tensor([1.0, 1.0, 0.0, NAN]), torch.tensor([1.0, 0.0, 1.0, 1.0])
-    assert hipo.combine(accuracy, form, "gate")[:3].tolist() == [1.0, 0.0, 0.0]
-    additive = hipo.combine(accuracy, form, "additive")
-    assert additive[:3].tolist() == pytest.approx([1.2, 1.0, 0.2])
-    assert hipo.combine(accuracy, form, "off")[:3].tolist() == [1.0, 1.0, 0.0]
-    assert hipo.combine(accuracy, form, "gate")[3].isnan()
-    with pytest.raises(ValueError):
-        hipo.combine(accuracy, form, "bonus")
+@pytest.mark.parametrize("cut_mode", [1.0, 0.0, NAN])
+def test_a_truncated_rollout_gets_nothing_and_stays_in_the_means(cut_mode):
+    """SRPO zeroes the advantage alone: the reward of 0 stays in the mean of the group."""
+    modes = [1.0, 1.0, 1.0, cut_mode]
+    judge, answer = compute([1.0, 1.0, 1.0, 0.0], modes, truncated=[False, False, False, True])
+    assert judge[3] == answer[3] == 0.0
+    whole = compute([1.0, 1.0, 1.0, 0.0], modes)
+    assert judge[:3] == whole[0][:3] and answer[:3] == whole[1][:3]
+    if cut_mode == 1.0:  # mean .75, std .4330: gamma .25 / .4330 and .25 / .4330
+        assert judge[:3] == pytest.approx([0.28868] * 3, abs=1e-4)
+        assert answer[:3] == pytest.approx([0.57735] * 3, abs=1e-4)
+
+
+def test_grpo_gives_the_whole_completion_one_advantage():
+    # mean .75, std .5 (three below the line)
+    assert grpo([1.0, 1.0, 1.0, 0.0]) == pytest.approx([0.5, 0.5, 0.5, -1.5], abs=1e-3)
+    cut = grpo([1.0, 1.0, 1.0, 0.0], truncated=[False, False, False, True])
+    assert cut == pytest.approx([0.5, 0.5, 0.5, 0.0], abs=1e-3)
+    # NaN is left out: mean .5 and std .7071 of (1, 0)
+    assert grpo([1.0, NAN, 0.0], size=3) == pytest.approx([0.7070, 0.0, -0.7070], abs=1e-3)
+    assert grpo([1.0, NAN, NAN], size=3) == [0.0] * 3  # nothing to compare with
+    assert grpo([1.0, 1.0, 0.0, 0.0], size=2) == [0.0] * 4  # groups agree in themselves
+
+
+def test_a_new_file_is_a_new_estimator(tmp_path, monkeypatch):
+    code = "def advantages(rollouts, settings):\n    return rollouts.rewards * settings.factor\n"
+    (tmp_path / "scaled.py").write_text(code)
+    monkeypatch.setattr(advantages, "__path__", [*advantages.__path__, str(tmp_path)])
+    assert advantages.names() == ["grpo", "hipo", "scaled"]
+    settings = SimpleNamespace(advantages="scaled", factor=2.0)
+    assert estimate(rollouts([1.0, NAN], [1.0, 1.0], 2), settings).tolist() == [2.0, 0.0]
+
+
+@pytest.mark.parametrize(("name", "hint"), [("hippo", "mean 'hipo'"), ("xyz", "one of: grpo, hi")])
+def test_an_unknown_estimator_is_one_sentence(name, hint):
+    with pytest.raises(UserError, match=hint):
+        advantages.estimator(name)
 
 
 def test_spread_puts_each_advantage_on_its_tokens():
@@ -101,24 +138,11 @@ def test_spread_puts_each_advantage_on_its_tokens():
         template.Parsed("on", None, (0, 2), 1, (3, 4), (5, 6), 6),
         template.Parsed(None, "missing decision", (0, 4), None, None, None, 4),
     ]
-    tokens = hipo.spread(torch.tensor([1.0, -1.0]), torch.tensor([5.0, 7.0]), parsed, 6, 8.0)
+    tokens = spread(torch.tensor([[1.0, 5.0], [-1.0, 7.0]]), parsed, 6, 8.0)
     assert tokens[0].tolist() == [4.0, 4.0, 5.0, 5.0, 5.0, 5.0]  # 8 tokens' worth over 2
     assert tokens[1].tolist() == [-2.0, -2.0, -2.0, -2.0, 7.0, 7.0]  # the tail is padding
-
-
-def test_every_step_has_the_same_share_of_missed_queries():
-    missed, known = ([{"id": f"{kind}{i}"} for i in range(6)] for kind in "mk")
-    rows = queries.lay_out(missed, known, 0.375, steps=4, size=8, seed=0)
-    steps = [[row["id"] for row in rows[i : i + 8]] for i in range(0, 32, 8)]
-    assert [sum(name[0] == "m" for name in step) for step in steps] == [3, 3, 3, 3]
-    assert len(set(steps[0][:3] + steps[1][:3])) == 6  # no missed one again before all have come
-    assert rows == queries.lay_out(missed, known, 0.375, 4, 8, seed=0)
-
-
-@pytest.mark.parametrize(("missed", "known"), [(0, 3), (3, 0)])
-def test_one_kind_alone_fills_the_steps(missed, known):
-    kinds = [{"id": "m"}] * missed, [{"id": "k"}] * known
-    assert len(queries.lay_out(*kinds, 0.5, steps=2, size=4, seed=0)) == 8
+    flat = spread(torch.tensor([2.0, -1.0]), parsed, 6, 8.0)  # one advantage: the same for all
+    assert flat.tolist() == [[2.0] * 6, [-1.0] * 6]
 
 
 groups = st.lists(

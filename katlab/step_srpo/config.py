@@ -1,0 +1,60 @@
+"""The settings of Step-SRPO beside TRL's own: `StepSRPOConfig(output_dir="rl", omega=0.35)`."""
+
+from dataclasses import dataclass, field, fields
+
+from trl import GRPOConfig
+
+from katlab import UserError
+from katlab.step_srpo.advantages import estimator
+from katlab.step_srpo.reward import FORMAT_MODES, WEIGHTS
+
+
+@dataclass
+class StepSRPOConfig(GRPOConfig):
+    """TRL's `GRPOConfig` and what the advantages take; the profile's [step_srpo] has the sources.
+
+    Raises UserError for an unknown estimator or format mode.
+    """
+
+    advantages: str = field(
+        default="hipo",
+        metadata={"help": "The estimator: a file of katlab/step_srpo/advantages, by its name."},
+    )
+    omega: float = field(
+        default=0.35,
+        metadata={
+            "help": "hipo: how far think-off may be behind, as a share of think-on's mean reward, "
+            "and still be preferred. HiPO publishes no value."
+        },
+    )
+    gamma: float = field(
+        default=0.3,
+        metadata={"help": "hipo: weight of a rollout's own reward in its judge's advantage."},
+    )
+    std_floor: float = field(
+        default=0.25,
+        metadata={"help": "hipo: least standard deviation that the judge's part is divided by."},
+    )
+    judge_weight: float = field(
+        default=80.0,
+        metadata={"help": "Tokens of an answer that a decision weighs as much as (`spread`)."},
+    )
+    format_mode: str = field(
+        default="gate",
+        metadata={"help": "How the format joins the accuracy: 'gate', 'additive' or 'off'."},
+    )
+    reward_weights: list[float] | None = field(
+        default_factory=lambda: list(WEIGHTS),
+        metadata={"help": "Of `reward_functions`: what is trained counts, its parts are logged."},
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        estimator(self.advantages)
+        if self.format_mode not in FORMAT_MODES:
+            raise UserError(
+                f"step_srpo.format_mode is '{self.format_mode}'; use {', '.join(FORMAT_MODES)}."
+            )
+
+
+OWN = {one.name for one in fields(StepSRPOConfig)} - {one.name for one in fields(GRPOConfig)}

@@ -1,0 +1,64 @@
+"""What a completion earns: accuracy and format as one trained reward (report section 4.2.2).
+
+Deviation: accuracy is gated by the format (`format_mode = "gate"`), HiPO (arXiv 2509.23967) adds
+0.2 x format ("additive"): under group normalisation the bonus rewards well-formed wrong answers.
+"""
+
+import json
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from katlab import arms, template
+
+FORMAT_MODES = ("gate", "additive", "off")
+PARTS = ("accuracy", "well_formed", "think_on", "ended")
+WEIGHTS = (1.0, 0.0, 0.0, 0.0, 0.0)  # of the reward and its PARTS
+
+
+def combine(accuracy: Tensor, form: Tensor, format_mode: str) -> Tensor:
+    """One reward per completion from accuracy and format, both (N,) in {0, 1}; NaN stays NaN."""
+    if format_mode == "additive":
+        return accuracy + 0.2 * form
+    return accuracy * form if format_mode == "gate" else accuracy
+
+
+def reward_functions(tokenizer: PreTrainedTokenizerBase, format_mode: str) -> list:
+    """TRL's reward functions: what is trained (weight 1), then its parts (weight 0).
+
+    The parts are no rewards: as columns they are gathered over ranks and logged beside it. Accuracy
+    is 1, 0 or None (unscorable); an answer that is absent or never closed is wrong, as in
+    evaluation. `think_on` is None where no mode was chosen, `ended` 0 where the end token is
+    missing. TRL calls the functions in order, so the first one makes what the others read.
+    """
+    tags = template.Tags.of(tokenizer)
+    parts: dict[str, list] = {}
+
+    def reward(completion_ids, verifier, reference, difficulty, log_metric, **_):
+        parsed = [template.parse(ids, tags) for ids in completion_ids]
+        rows = [
+            {"verifier": kind, "reference": json.loads(text)}
+            for kind, text in zip(verifier, reference, strict=True)
+        ]
+        correct = arms.graded(rows, arms.answers(tokenizer, completion_ids))
+        parts.update(
+            accuracy=[None if one is None else float(one) for one in correct],
+            well_formed=[float(one.problem is None) for one in parsed],
+            think_on=[None if one.mode is None else float(one.mode == "on") for one in parsed],
+            ended=[float(not tags.eos.isdisjoint(ids)) for ids in completion_ids],
+        )
+        for level in dict.fromkeys(difficulty):
+            here = [one for one, d in zip(parsed, difficulty, strict=True) if d == level]
+            log_metric(f"think_on/level_{level}", sum(p.mode == "on" for p in here) / len(here))
+        accuracy = torch.tensor([torch.nan if x is None else x for x in parts["accuracy"]])
+        return combine(accuracy, torch.tensor(parts["well_formed"]), format_mode).tolist()
+
+    def part(name: str):
+        def read(**_):
+            return parts[name]
+
+        read.__name__ = name  # TRL logs rewards/<name>/mean
+        return read
+
+    return [reward, *map(part, PARTS)]
