@@ -4,9 +4,10 @@ The work: the stage's package, the seed, the profile values it may read (its own
 that belong to no stage), the source of its stage.py and of every katlab module reached from there
 by imports, the files that such a module names by a plain string (a file beside it, with or without
 ".py", a file of the project, a shipped profile other than nano), the files and folders that
-profile values name (files over 16 MiB inside a folder by name and size), and the work of the
-stages it needs. The page: the work, the notebook's code without its parameters cell, the katlab
-modules that code imports, and the notebook's further parameters.
+profile values name (files over 16 MiB inside a folder by name and size; `key = "name"` also names
+the stage's own key/name.py), and the work of the stages it needs. The page: the work, the
+notebook's code without its parameters cell, the katlab modules that code imports, and the
+notebook's further parameters.
 
 Outside on purpose: prose, the defaults in the parameters cell, the run's name, katlab.lab (it runs
 and draws; the values it passes on are covered) and library versions (run.json records them). A
@@ -47,7 +48,9 @@ def work(name: str, parameters: dict, upstream: dict[str, str]) -> str:
     for text in _texts(values):
         digest.update(_content(stages.root() / text).encode() + b"\0")
     code = "" if module else notebook_code(name)
-    _update(digest, code, [module] if module else [])
+    named = values.get(own, {}).items()  # a setting may choose a file of a folder of its own name
+    chosen = [f"katlab.{own}.{key}.{text}" for key, text in named if isinstance(text, str)]
+    _update(digest, code, [module, *chosen] if module else [])
     return digest.hexdigest()[:16]
 
 

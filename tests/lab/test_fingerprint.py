@@ -113,6 +113,16 @@ def test_an_edit_of_one_stage_reaches_that_stage_alone(copy):
     assert changed(before, works()) == {"06_evaluation"}
 
 
+def test_the_file_that_a_setting_chooses_counts_and_no_other(copy):
+    before, other = works(), works(overrides={"step_srpo.advantages": "grpo"})
+    assert changed(before, other) == {"05_step_srpo"}
+    append(copy / "katlab/step_srpo/advantages/grpo.py")
+    assert works() == before
+    assert changed(other, works(overrides={"step_srpo.advantages": "grpo"})) == {"05_step_srpo"}
+    append(copy / "katlab/step_srpo/advantages/hipo.py")
+    assert changed(before, works()) == {"05_step_srpo"}
+
+
 def test_figures_that_only_a_notebook_imports_change_its_page(copy):
     before = works(), pages()
     append(copy / "katlab/scaling_plan/figures.py")
