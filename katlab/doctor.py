@@ -11,7 +11,7 @@ from importlib import util
 import psutil
 
 from katlab import UserError
-from katlab.lab import profiles, runs, stages
+from katlab.lab import profiles, provenance, runs, stages
 
 Finding = tuple[str, bool, str, str]  # name, whether it is well, detail, command that mends it
 DISK_GIB = 5  # a demo run and its packages

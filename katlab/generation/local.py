@@ -58,7 +58,7 @@ def sample(
         chosen = order[start : start + size]
         what = [str(model.name_or_path), settings, stops, seed, start, [prompts[i] for i in chosen]]
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
-        rows: list[list[int]] = journal.get(key) if journal else None
+        rows = journal.get(key) if journal else None
         if rows is None:
             torch.manual_seed(seed * 1_000_003 + start)
             rows = _generate(model, tokenizer, [encoded[i] for i in chosen], own)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from katlab.lab.runs import StageRun
@@ -19,7 +19,7 @@ TELLING = ("think_on", "accuracy", "reward", "format", "length", "tokens", "kl",
 QUIET = ("runtime", "per_second", "flos", "epoch", "learning_rate", "grad_norm", "step", "elapsed")
 
 
-def telling(metrics: Mapping[str, object], show: tuple[str, ...] = (), most: int = 4) -> dict:
+def telling(metrics: Mapping[str, Any], show: tuple[str, ...] = (), most: int = 4) -> dict:
     """The few numbers worth a line: those named in `show`, else the most telling ones."""
     numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
     if show:
@@ -48,13 +48,13 @@ def number(value: object) -> str:
     return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def headline(record: Mapping[str, object], most: int = 6) -> str:
+def headline(record: Mapping[str, Any], most: int = 6) -> str:
     """The last headline figures of a run.json as text: a stage ends with what it concludes."""
     plain = [(k, v) for k, v in record["headline"].items() if isinstance(v, int | float)]
     return " · ".join(f"{key} {number(value)}" for key, value in plain[-most:])
 
 
-def line(record: Mapping[str, object]) -> str:
+def line(record: Mapping[str, Any]) -> str:
     """One progress record as text: what, step k/n, time left, the stage's own metrics."""
     parts = [str(record["what"])]
     if record["total"]:
@@ -85,7 +85,7 @@ class Bar:
         if time.monotonic() - self.written > 0.5:
             self._write()
 
-    def metrics(self, values: Mapping[str, object]) -> None:
+    def metrics(self, values: Mapping[str, Any]) -> None:
         """Figures to show beside the step; shown with the next write."""
         self.values = telling(self.values | dict(values), self.show)
 

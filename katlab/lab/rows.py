@@ -64,7 +64,7 @@ class Journal:
     def __contains__(self, key: object) -> bool:
         return _key(key) in self._values
 
-    def get(self, key: object, default: object = None) -> object:
+    def get(self, key: object, default: Any = None) -> Any:
         """The value last put under `key`, else `default`."""
         return self._values.get(_key(key), default)
 
