@@ -1,7 +1,10 @@
 """Means with 95 % intervals: the percentile bootstrap over prompts, which are clusters of samples.
 
 accuracy, low, high = intervals.bootstrap(frame, "correct")
+intervals.percent((0.9, 0.85, 0.95))  # "90.0% [85.0%, 95.0%]"
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -51,6 +54,18 @@ def paired_difference(
     drawn = (mean_a - mean_b) / (mean_b if relative else 1)
     low, high = np.quantile(drawn[1:], [0.025, 0.975])
     return float(drawn[0]), float(low), float(high)
+
+
+def percent(interval: Sequence[float], form: str = ".1%") -> str:
+    """A share or a relative change, (mean, low, high), as per cent in a format like "+.0%"."""
+    mean, low, high = (format(x, form) for x in interval)
+    return f"{mean} [{low}, {high}]"
+
+
+def points(interval: Sequence[float]) -> str:
+    """A difference of two shares, (mean, low, high), as percentage points with their sign."""
+    mean, low, high = (f"{100 * x:+.1f}" for x in interval)
+    return f"{mean} points [{low}, {high}]"
 
 
 def _scored(frame: pd.DataFrame, column: str, by: str) -> set:

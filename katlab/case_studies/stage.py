@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from katlab import teachers
+from katlab import teachers, template
 from katlab.arms import run_arm, teacher_arm, with_flags
-from katlab.case_studies import chat
-from katlab.case_studies.agents import CHANGES, Step, agents
+from katlab.case_studies import chat, transcript
+from katlab.case_studies.agents import CHANGES, Step, agents, trajectory
 from katlab.case_studies.chat import Chat, Reply
-from katlab.lab import StageRun, work
+from katlab.lab import StageRun, read_jsonl, work
 from katlab.tasks import queries
+
+STEP = ["id", "step", "changes", "mode", "thinks", "reached", "tokens", "problem"]
 
 
 def showcases(stage: StageRun, talk: Chat, rows: list[dict]) -> dict[str, tuple[dict, Reply]]:
@@ -53,7 +55,7 @@ def run(stage: StageRun) -> dict[str, float]:
     """Measure section 6's claims over many queries; writes cases.jsonl and steps.jsonl.
 
     Settings [case_studies]: prompts, agents, memory, temperature, max_new_tokens. Returns headline
-    figures.
+    figures; without `agent_steps_reached` where no agent was run (`no_agents` says why).
     """
     s, talk = stage.settings, chat.load(stage)
     rows = queries.load(stage.config, s.prompts, stage.seed + 1, "eval")
@@ -70,30 +72,54 @@ def run(stage: StageRun) -> dict[str, float]:
         frame = run_arm(stage, talk.model, talk.tokenizer, asked, arm, title=name, **limits)
         frames.append(with_flags(frame.assign(case=name)))
         stage.log(case=name, think_on=frames[-1]["thinks"].mean(), tokens=frame["tokens"].mean())
-    bar = stage.bar(len(CHANGES) * s.agents, "agents at work")
-    walked = agents(talk, s.agents, seed=stage.seed, memory=s.memory, on_step=bar.to, **limits)
-    bar.close()
+    walked = [] if no_agents(stage) else _walk(stage, talk, s.agents, **limits)
     frames.append(teacher_arm(stage, rows, "on", talk.tokenizer).assign(case="teacher"))
     cases, steps = pd.concat(frames, ignore_index=True), step_frame(walked)
     if stage.writes:
         cases.to_json(stage.dir / "cases.jsonl", orient="records", lines=True)
         steps.to_json(stage.dir / "steps.jsonl", orient="records", lines=True)
-    return {
-        "obeys_on": cases.loc[cases["case"] == "told on", "mode"].eq("on").mean().item(),
-        "obeys_off": cases.loc[cases["case"] == "told off", "mode"].eq("off").mean().item(),
-        "agent_steps_reached": steps["reached"].mean().item(),
+    obeys = {
+        f"obeys_{mode}": cases.loc[cases["case"] == f"told {mode}", "mode"].eq(mode).mean().item()
+        for mode in template.MODES
     }
+    return obeys | ({"agent_steps_reached": steps["reached"].mean().item()} if walked else {})
+
+
+def no_agents(stage: StageRun) -> str:
+    """Why this profile's model is given no agent's task, in one sentence; empty where it is."""
+    if stage.config.model.queries == "nano":
+        return ""
+    return (
+        "No agent is run: its house speaks like the nano world's tool-use queries, and "
+        f"model.queries is {stage.config.model.queries}."
+    )
+
+
+def one_agent(stage: StageRun, talk: Chat) -> str:
+    """An agent's four steps, greedily, as HTML; or why there is none."""
+    if reason := no_agents(stage):
+        return reason
+    (steps,) = _walk(stage, talk, 1, max_new_tokens=stage.settings.max_new_tokens)
+    return transcript.html(trajectory(steps), "An agent's four steps")
+
+
+def _walk(stage: StageRun, talk: Chat, n: int, **limits) -> list[list[Step]]:
+    bar = stage.bar(len(CHANGES) * n, "agents at work")
+    memory = stage.settings.memory
+    walked = agents(talk, n, seed=stage.seed, memory=memory, on_step=bar.to, **limits)
+    bar.close()
+    return walked
 
 
 def results(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The graded replies of every case and the agents' steps that `run` left in a folder."""
-    cases = pd.read_json(folder / "cases.jsonl", lines=True, dtype=False)
-    return cases, pd.read_json(folder / "steps.jsonl", lines=True, dtype=False)
+    cases = pd.DataFrame(read_jsonl(folder / "cases.jsonl"))
+    return cases, pd.DataFrame(read_jsonl(folder / "steps.jsonl"), columns=STEP)
 
 
 def step_frame(walked: list[list[Step]]) -> pd.DataFrame:
-    """One row a step: id (the agent), step, changes, mode, thinks, reached, tokens, problem."""
-    return pd.DataFrame(
+    """One row per step: id (the agent), step, changes, mode, thinks, reached, tokens, problem."""
+    rows = [
         {
             "id": agent,
             "step": number,
@@ -106,4 +132,5 @@ def step_frame(walked: list[list[Step]]) -> pd.DataFrame:
         }
         for agent, steps in enumerate(walked)
         for number, step in enumerate(steps, start=1)
-    )
+    ]
+    return pd.DataFrame(rows, columns=STEP)

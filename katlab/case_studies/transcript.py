@@ -10,14 +10,9 @@ import html as escaping
 import re
 
 from katlab.case_studies.chat import Reply
+from katlab.plots import JUDGE, OFF, ON, TOOL
 
-BOXES = {  # of a transcript: border, background
-    "User": ("#64748b", "#f8fafc"),
-    "Judge": ("#d97706", "#fffbeb"),
-    "Thought": ("#2563eb", "#eff6ff"),
-    "Answer": ("#16a34a", "#f0fdf4"),
-    "Tool": ("#7c3aed", "#f5f3ff"),
-}
+EDGES = {"User": "#64748b", "Judge": JUDGE, "Thought": ON, "Answer": OFF, "Tool": TOOL}  # of a box
 
 
 def boxes(turns: list[dict | Reply]) -> list[tuple[str, str, str]]:
@@ -47,9 +42,9 @@ def html(turns: list[dict | Reply], title: str = "") -> str:
     )
     body = ""
     for kind, note, text in boxes(turns):
-        edge, ground = BOXES[kind]
+        edge = EDGES[kind]
         body += (
-            f'<div style="border-left:4px solid {edge};background:{ground};padding:6px 12px;'
+            f'<div style="border-left:4px solid {edge};background:{edge}12;padding:6px 12px;'
             f'margin:4px 0"><div style="font-size:12px;color:{edge}"><b>{kind}</b> '
             f'<span style="color:#64748b">{escaping.escape(note)}</span></div>'
             f'<pre style="margin:2px 0;white-space:pre-wrap;background:none;color:#0f172a;'

@@ -9,8 +9,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from katlab.lab.display import COLOURS, HELD
+from katlab.plots import FINAL, GREY
 
-DECIDED = {"cold start": "#94a3b8", "final": "#2563eb"}
+DECIDED = {"cold start": GREY, "final": FINAL}
 
 
 def claim_grid(frame: pd.DataFrame) -> Figure:
@@ -76,7 +77,7 @@ def moved_figure(ratios: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(8, 3.4))
     for run, values in ratios.items():
         axes.plot(values, range(len(ratios)), "o", label=run)
-    axes.axvline(1, color="#94a3b8", lw=1)
+    axes.axvline(1, color=GREY, lw=1)
     labels = [f"{stage[:2]}  {metric}" for stage, metric in ratios.index]
     axes.set_yticks(range(len(ratios)), labels)
     axes.set(title="Headline figures against the first run", xlabel=f"ratio to {ratios.columns[0]}")

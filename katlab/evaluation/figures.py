@@ -4,22 +4,20 @@ Report sections 4.3.2 and 5. Deviations: (1) the report's Figures 7 and 8 follow
 training; here six categories, before and after Step-SRPO, and five difficulties; (2) means over
 difficulties and routers carry 95 % bootstrap intervals over prompts.
 
-    stage.figure(evaluation_figures.think_on(arms), "figure_7", "Easy queries lose their thoughts.")
+    stage.figure(figures.think_on(arms), "figure_7", "Easy queries lose their thoughts.")
 """
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from katlab.evaluation.routing import pick
 from katlab.evaluation.tables import AFTER, BEFORE
-from katlab.intervals import bootstrap
+from katlab.plots import FINAL, GREY, JUDGE, OFF, ON, by_difficulty
 
-ON, OFF, GREY = "#2563eb", "#16a34a", "#94a3b8"  # the report draws think-on blue, think-off green
-PARTS = {"judge": "#f59e0b", "thought": ON, "answer": OFF, "tags": "#cbd5e1"}
+PARTS = {"judge": JUDGE, "thought": ON, "answer": OFF, "tags": "#cbd5e1"}
 
 
 def think_on(arms: pd.DataFrame) -> Figure:
@@ -46,7 +44,9 @@ def think_on(arms: pd.DataFrame) -> Figure:
         ylim=(-0.03, 1.05),
         title="by category",
     )
-    _by_difficulty(right, {BEFORE: before, AFTER: after}, "thinks")
+    for system, frame, colour in ((BEFORE, before, GREY), (AFTER, after, FINAL)):
+        by_difficulty(right, frame, "thinks", color=colour, label=system)
+    right.legend(frameon=False, loc="lower right")
     right.set(ylabel="", title="by difficulty (95 % intervals)")
     figure.suptitle("Think-on rate before and after Step-SRPO")
     return figure
@@ -72,13 +72,13 @@ def think_on_map(arms: pd.DataFrame) -> Figure:
         )
         axis.grid(False)
         axis.tick_params(axis="y", rotation=0)
-        axis.set(title=f"{system} ({_cell_size(auto)} samples a cell)", ylabel="")
+        axis.set(title=f"{system} ({_cell_size(auto)} samples per cell)", ylabel="")
     figure.suptitle("Where the model thinks")
     return figure
 
 
 def tokens(arms: pd.DataFrame) -> Figure:
-    """Mean tokens a response by category and part, before and after (after Figure 8)."""
+    """Mean tokens per response by category and part, before and after (after Figure 8)."""
     figure, axis = plt.subplots(figsize=(9, 4.2), layout="constrained")
     categories = sorted(arms["category"].unique())
     for offset, system in ((-0.2, BEFORE), (0.2, AFTER)):
@@ -105,10 +105,10 @@ def tokens(arms: pd.DataFrame) -> Figure:
     axis.set(
         xticks=range(len(categories) + 1),
         xticklabels=[*categories, "all"],
-        ylabel="tokens a response",
+        ylabel="tokens per response",
         xlabel="category (left, pale: cold start; right: final)",
     )
-    axis.set_title("Tokens a response before and after Step-SRPO, by part")
+    axis.set_title("Tokens per response before and after Step-SRPO, by part")
     axis.legend(frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(0, -0.2))
     axis.margins(y=0.12)
     return figure
@@ -125,19 +125,19 @@ def teacher_tokens(arms: pd.DataFrame) -> Figure:
         }
     )
     at = np.arange(len(means))
-    for offset, (name, colour) in ((-0.19, ("final, auto", ON)), (0.19, ("teacher on", GREY))):
+    for offset, (name, colour) in ((-0.19, ("final, auto", FINAL)), (0.19, ("teacher on", GREY))):
         axis.bar(at + offset, means[name], 0.36, color=colour, label=name)
     for x, (own, other) in zip(at, means.to_numpy(), strict=True):
         axis.text(x, max(own, other) + 2, f"{own / other - 1:+.0%}", ha="center", fontsize=9)
-    axis.set(xticks=at, xticklabels=means.index, ylabel="tokens a response", xlabel="category")
-    axis.set_title("Tokens a response: the final model and the reasoning teacher")
+    axis.set(xticks=at, xticklabels=means.index, ylabel="tokens per response", xlabel="category")
+    axis.set_title("Tokens per response: the final model and the reasoning teacher")
     axis.legend(frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.2))
     axis.margins(y=0.15)
     return figure
 
 
 def routers(table: pd.DataFrame) -> Figure:
-    """Accuracy against tokens of every way to choose a mode (`evaluation_tables.routers`)."""
+    """Accuracy against tokens of every way to choose a mode (`tables.routers`)."""
     figure, axis = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
     ends = table.loc[["always off", "always on"]]
     axis.plot(
@@ -149,7 +149,7 @@ def routers(table: pd.DataFrame) -> Figure:
         zorder=0,
         label="a coin of any rate",
     )
-    colours = {"auto": ON, "oracle": "#7c3aed", "always off": OFF, "always on": "#475569"}
+    colours = {"auto": FINAL, "oracle": JUDGE, "always off": OFF, "always on": ON}
     for name, row in table.iterrows():
         spread = [[row["accuracy"] - row["accuracy low"]], [row["accuracy high"] - row["accuracy"]]]
         axis.errorbar(
@@ -158,30 +158,13 @@ def routers(table: pd.DataFrame) -> Figure:
             yerr=spread,
             fmt="o",
             capsize=3,
-            color=colours.get(name, "#f59e0b"),
+            color=colours.get(name, GREY),
             label=name,
         )
-    axis.set(xlabel="tokens a response", ylabel="accuracy (95 % interval over prompts)")
+    axis.set(xlabel="tokens per response", ylabel="accuracy (95 % interval over prompts)")
     axis.set_title(f"When to think: the gate among its controls ({table['prompts'].min()} prompts)")
     axis.legend(frameon=False, loc="upper left")
     return figure
-
-
-def _by_difficulty(axis: Axes, frames: dict[str, pd.DataFrame], column: str) -> None:
-    for (name, frame), colour in zip(frames.items(), (GREY, ON), strict=True):
-        points = {d: bootstrap(part, column) for d, part in frame.groupby("difficulty")}
-        mean, low, high = np.array(list(points.values())).T
-        axis.errorbar(
-            list(points),
-            mean,
-            yerr=[mean - low, high - mean],
-            marker="o",
-            capsize=3,
-            color=colour,
-            label=name,
-        )
-    axis.set(xlabel="difficulty", xticks=sorted(points))
-    axis.legend(frameon=False, loc="lower right")
 
 
 def _apart(heights: np.ndarray, gap: float) -> np.ndarray:

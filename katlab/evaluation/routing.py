@@ -1,12 +1,13 @@
 """What the three arms say about the gate: intervals, routers, regret, leakage, alarms.
 
 Report section 4.3.2 gives think-on rates and token counts as points; the rest here is ours, in the
-terms of the adaptive-thinking papers named at each function. A frame is `arms.run_arm`'s: one
-row a sample, in arm auto (the model decides), on or off (forced). p_on, p_off are the pass rates of
+terms of the adaptive-thinking papers named at each function. A frame is `arms.run_arm`'s: one row
+per sample, in arm auto (the model decides), on or off (forced). p_on, p_off are the pass rates of
 the forced arms; m*, the better mode, is decided for each cell of category x difficulty.
 
-    accuracy, low, high = bootstrap(frame, "correct")
-    figures = summarize(arms, "final")
+An unscorable sample (correct is None) counts in no accuracy; `summarize` gives their share.
+
+    figures = summarize(arms, "final", names_mode="think (on|off)")
 """
 
 import re
@@ -20,7 +21,6 @@ from katlab.intervals import bootstrap, paired_difference
 CELL = ["category", "difficulty"]
 MEASURES = ["correct", "tokens"]  # what a router changes
 LEAK_TOKENS, LEAK_SHARE = 5.0, 0.02  # above either, forced-off answers are said to leak
-NAMES_MODE = re.compile(r"think[ _-](on|off)")
 MARKERS = re.compile(r"(?i)\b(?:wait|hmm|let me|check|alternatively|actually|on second thought)\b")
 
 
@@ -62,7 +62,7 @@ def decisions(auto: pd.DataFrame, best: pd.Series) -> dict[str, float]:
 
 
 def random_router(on: pd.DataFrame, off: pd.DataFrame, rate: float) -> pd.DataFrame:
-    """What a coin that thinks with probability `rate` would reach: one expected row a prompt.
+    """What a coin that thinks with probability `rate` would reach: one expected row per prompt.
 
     correct = rate p_on + (1 - rate) p_off, and likewise tokens. A gate that does not beat it has
     learned how often to think, not when.
@@ -75,13 +75,15 @@ def random_router(on: pd.DataFrame, off: pd.DataFrame, rate: float) -> pd.DataFr
 def oracle_router(
     on: pd.DataFrame, off: pd.DataFrame, delta: float = 0.0, per: list[str] = CELL
 ) -> pd.DataFrame:
-    """What choosing m* for each prompt would reach: two rows a prompt, one for each half.
+    """What choosing m* for each prompt would reach: two rows per prompt, one for each half.
 
     m* is chosen on one half of the samples and scored on the other, then the other way round:
     max(p_on, p_off) over the same few samples would be biased upwards.
     """
     if min(on["sample"].max(), off["sample"].max()) < 1:
-        raise UserError("An oracle needs two samples a prompt; set evaluation.forced_samples to 2.")
+        raise UserError(
+            "An oracle needs two samples per prompt; set evaluation.forced_samples to 2."
+        )
     scored = []
     for half in (0, 1):
         sides = {"on": on[on["sample"] % 2 != half], "off": off[off["sample"] % 2 != half]}
@@ -115,12 +117,15 @@ def leakage(on: pd.DataFrame, off: pd.DataFrame) -> dict[str, float | None]:
     return {"answer_tokens_off_minus_on": excess, **shares}
 
 
-def judge_agreement(auto: pd.DataFrame) -> float:
-    """Share of decided samples whose judge names the mode decided on ("think on", "THINK-OFF") and
-    no other; a judge that names none does not agree."""
+def judge_agreement(auto: pd.DataFrame, names_mode: str) -> float:
+    """Share of decided samples whose judge names the mode decided on and no other.
+
+    `names_mode` is the profile's prompts.rationale_pattern, whose one group is "on" or "off"; a
+    judge that names no mode does not agree.
+    """
     decided = auto[auto["mode"].notna()]
     judges = [text.partition("</judge>")[0] for text in decided["completion"]]
-    named = [set(NAMES_MODE.findall(text.lower())) for text in judges]
+    named = [set(re.findall(names_mode, judge)) for judge in judges]
     agrees = [modes == {mode} for modes, mode in zip(named, decided["mode"], strict=True)]
     return sum(agrees) / max(1, len(agrees))
 
@@ -130,8 +135,11 @@ def failures(frame: pd.DataFrame) -> pd.Series:
     return frame["problem"].value_counts().reindex(template.PROBLEMS, fill_value=0) / len(frame)
 
 
-def summarize(arms: pd.DataFrame, system: str, delta: float = 0.0) -> dict:
-    """All figures of one system that has the three arms; [mean, low, high] where n allows it."""
+def summarize(arms: pd.DataFrame, system: str, delta: float = 0.0, *, names_mode: str) -> dict:
+    """All figures of one system that has the three arms; [mean, low, high] where n allows it.
+
+    `unscorable` is the share of samples of all three arms; `names_mode` as in `judge_agreement`.
+    """
     auto, on, off = (pick(arms, system, arm) for arm in ARMS)
     coin = random_router(on, off, auto["thinks"].mean())
     oracle = oracle_router(on, off, delta)
@@ -148,8 +156,8 @@ def summarize(arms: pd.DataFrame, system: str, delta: float = 0.0) -> dict:
         "regret_accuracy": paired_difference(oracle, auto, "correct"),
         "regret_tokens": paired_difference(auto, oracle, "tokens"),
         "judge_share": auto["judge_tokens"].sum() / auto["tokens"].sum(),
-        "judge_agreement": judge_agreement(auto),
-        "unscorable": auto["correct"].isna().mean(),
+        "judge_agreement": judge_agreement(auto, names_mode),
+        "unscorable": pd.concat([auto, on, off])["correct"].isna().mean(),
         "prompts": auto["id"].nunique(),
         "samples": len(auto),
     }

@@ -7,8 +7,7 @@ Deviations: (1) the report gives points, this gives 95 % bootstrap intervals ove
 random router, an oracle router, regret, leakage and failures by kind are added (definitions at the
 functions); (3) tokens are counted by part (judge, thought, answer) and include the judge.
 
-    frame = evaluation.run_arm(model, tokenizer, rows, "auto", max_new_tokens=160)
-    accuracy, low, high = evaluation.bootstrap(frame, "correct")
+    headline = evaluation.run(stage);  arms, summary = evaluation.load(stage.dir)
 """
 
 import json
@@ -82,7 +81,8 @@ def run(stage: StageRun) -> dict[str, float]:
         arms.drop(columns=["thinks", "well_formed"]).to_json(
             stage.dir / "arms.jsonl", orient="records", lines=True
         )
-    judged = {name: summarize(arms, name, s.delta) for name in JUDGED}
+    names_mode = config.prompts.rationale_pattern
+    judged = {name: summarize(arms, name, s.delta, names_mode=names_mode) for name in JUDGED}
     stage.write("summary.json", judged)
     return {
         f"{name.replace(' ', '_')}_{key}": np.atleast_1d(judged[name][key])[0].item()

@@ -1,10 +1,9 @@
-"""Tables and verdict of stage 06: Table 4, the routers, outcomes of decisions, format failures.
+"""Tables of stage 06: headline, Table 4, routers, outcomes of decisions, what was not scored.
 
-Report section 5 and Table 4. Deviations: (1) the rows are the nano world's six categories in the
-report's three groups, the columns are this run's own systems; (2) the claims of the verdict are
-those of section 4.3.2 with the numbers this workbench asks of them.
+Report section 5 and Table 4. Deviation: the rows are the six categories in the report's three
+groups, the columns are this run's own systems. Unscorable samples are in no accuracy.
 
-    stage.verdict(evaluation_tables.verdict(arms, summary))
+    tables.headline(evaluation.run(stage))
 """
 
 import pandas as pd
@@ -20,13 +19,23 @@ from katlab.evaluation.routing import (
     pick,
     random_router,
 )
-from katlab.intervals import bootstrap, paired_difference
+from katlab.intervals import bootstrap, paired_difference, points
 
 BEFORE, AFTER = "cold start", "final"
 GROUPS = {  # the report's groups of Table 4
     "General Tasks": ("general", "multi_turn"),
     "Math & Text Reasoning": ("math", "science"),
     "Agent & Coding Tasks": ("code", "tool_use"),
+}
+HEADLINE = {  # of the headline's figures: name, unit, factor
+    "auto_accuracy": ("accuracy", "%", 100),
+    "auto_tokens": ("tokens", "per response", 1),
+    "think_on": ("think-on rate", "%", 100),
+    "well_formed": ("well formed", "%", 100),
+    "hybrid_accuracy": ("hybrid accuracy", "%", 100),
+    "decision_f1": ("decision F1", "0 to 1", 1),
+    "gain_over_random": ("accuracy gained over a coin", "points", 100),
+    "regret_accuracy": ("accuracy lost to the oracle", "points", 100),
 }
 COLUMNS = (  # of Table 4: system, arm, heading
     ("final", "auto", "final, auto"),
@@ -40,9 +49,27 @@ COLUMNS = (  # of Table 4: system, arm, heading
 )
 
 
+def headline(figures: dict[str, float]) -> pd.DataFrame:
+    """What `run` returns as a table: measure and unit x system, the model deciding."""
+    rows = {
+        (name, unit): {
+            system: round(factor * figures[f"{system.replace(' ', '_')}_{key}"], 2)
+            for system in (BEFORE, AFTER)
+        }
+        for key, (name, unit, factor) in HEADLINE.items()
+    }
+    index = pd.MultiIndex.from_tuples(rows, names=["measure", "unit"])
+    return pd.DataFrame(list(rows.values()), index=index)
+
+
 def routers(arms: pd.DataFrame, system: str = AFTER, delta: float = 0.0) -> pd.DataFrame:
-    """Ways to choose the mode, on the same prompts: accuracy with interval, tokens, think-on, n."""
+    """Ways to choose the mode, on the same prompts: accuracy with interval, tokens, think-on, n.
+
+    A prompt that could not be scored in both forced arms is in none of them.
+    """
     auto, on, off = (pick(arms, system, arm) for arm in ARMS)
+    scored = better_mode(on, off, delta).index
+    auto, on, off = (frame[frame["id"].isin(scored)] for frame in (auto, on, off))
     rate = auto["thinks"].mean()
     oracle = oracle_router(on, off, delta)
     ways = {
@@ -141,16 +168,17 @@ def ranked(table: pd.DataFrame) -> Styler:
 
 
 def gate(summary: dict) -> pd.DataFrame:
-    """The gate's own figures, one column a system; a triple is a mean with its 95 % interval."""
+    """The gate's own figures, one column per system; a triple is a mean with its 95 % interval."""
     rows = {
         "hybrid accuracy": lambda x: f"{x['hybrid_accuracy']:.1%}",
         "decision F1": lambda x: f"{x['decision_f1']:.3f}",
         "queries that should think": lambda x: f"{x['should_think']:.1%}",
-        "regret, accuracy": lambda x: _points(x["regret_accuracy"]),
+        "regret, accuracy": lambda x: points(x["regret_accuracy"]),
         "regret, tokens": lambda x: "{:+.1f} [{:+.1f}, {:+.1f}]".format(*x["regret_tokens"]),
-        "gain over a coin of its rate": lambda x: _points(x["gain_over_random"]),
+        "gain over a coin of its rate": lambda x: points(x["gain_over_random"]),
         "share of tokens in the judge": lambda x: f"{x['judge_share']:.1%}",
         "judge names the mode decided on": lambda x: f"{x['judge_agreement']:.1%}",
+        "unscorable samples, three arms": lambda x: f"{x['unscorable']:.1%}",
         "prompts": lambda x: x["prompts"],
         "samples": lambda x: x["samples"],
     }
@@ -178,9 +206,16 @@ def cells(arms: pd.DataFrame, system: str = AFTER) -> pd.DataFrame:
     parts = {}
     for name, column, digits in (("accuracy", "correct", 2), ("tokens", "tokens", 1)):
         means = auto.pivot_table(column, "category", "difficulty", aggfunc="mean").round(digits)
-        means.insert(0, "prompts a cell", size)
+        means.insert(0, "prompts per cell", size)
         parts[name] = means
     return pd.concat(parts, names=["measure", "category"])
+
+
+def unscorable(arms: pd.DataFrame) -> pd.DataFrame:
+    """Samples that no verifier could grade, by system and arm: samples, how many, which share."""
+    missing = arms["correct"].isna().groupby([arms["system"], arms["arm"]])
+    table = missing.agg(samples="size", unscorable="sum")
+    return table.assign(share=(table["unscorable"] / table["samples"]).map("{:.1%}".format))
 
 
 def failure_table(arms: pd.DataFrame) -> pd.DataFrame:
@@ -196,83 +231,3 @@ def difference(arms: pd.DataFrame, column: str, relative: bool = False) -> tuple
     """Final minus cold start in the auto arm: mean, low, high over their shared prompts."""
     after, before = (pick(arms, system, "auto") for system in (AFTER, BEFORE))
     return paired_difference(after, before, column, relative=relative)
-
-
-def verdict(arms: pd.DataFrame, summary: dict) -> list[tuple[str, object, object, bool | None]]:
-    """The rows of stage 06's verdict: claim, reported, measured with its interval, held."""
-    accuracy = difference(arms, "correct")
-    saved = [-x for x in difference(arms, "tokens", relative=True)]
-    rates = [summary[system]["think_on"] for system in (BEFORE, AFTER)]
-    final = pick(arms, AFTER, "auto")
-    hardest, easiest = (
-        bootstrap(final[final["difficulty"] == d], "thinks")
-        for d in (final["difficulty"].max(), final["difficulty"].min())
-    )
-    formed = min(summary[system]["well_formed"] for system in (BEFORE, AFTER))
-    gain = summary[AFTER]["gain_over_random"]
-    n = final["id"].nunique()
-    rows = [
-        (
-            f"Accuracy is no lower than the cold start's (paired over {n} prompts; held unless the "
-            "whole interval lies below 0)",
-            "improves",
-            _points(accuracy),
-            accuracy[2] >= 0,
-        ),
-        (
-            "Generated tokens fall by at least 19 %",
-            "9,887 to 8,037 (-19 %)",
-            f"{-saved[0]:+.1%} [{-saved[1]:+.1%}, {-saved[2]:+.1%}]",
-            saved[0] >= 0.19,
-        ),
-        (
-            "The think-on rate falls",
-            "90 % to 66 %",
-            f"{_percent(rates[0])} to {_percent(rates[1])}",
-            difference(arms, "thinks")[2] < 0,
-        ),
-        (
-            "Think-on at the hardest difficulty is at least 90 %",
-            "> 80 % on AIME, GPQA, LCB",
-            _percent(hardest),
-            hardest[0] >= 0.90,
-        ),
-        (
-            "Think-on at the easiest difficulty is at most 20 %",
-            "falls on GSM8K, MBPP, IFEval",
-            _percent(easiest),
-            easiest[0] <= 0.20,
-        ),
-        (
-            "At least 98 % of the outputs are well formed, before and after",
-            "not reported",
-            _percent(formed),
-            formed[0] >= 0.98,
-        ),
-        (
-            "The gate beats a coin with its own think-on rate",
-            "not reported",
-            _points(gain),
-            gain[1] > 0,
-        ),
-    ]
-    less = paired_difference(final, pick(arms, "teacher on", "on"), "tokens", relative=True)
-    rows.append(
-        (
-            "Fewer tokens than the reasoning teacher (Figure 9)",
-            "fewer on each benchmark",
-            f"{less[0]:+.1%} [{less[1]:+.1%}, {less[2]:+.1%}]",
-            less[2] < 0,
-        )
-    )
-    return rows
-
-
-def _percent(interval: tuple | list) -> str:
-    mean, low, high = interval
-    return f"{mean:.1%} [{low:.1%}, {high:.1%}]"
-
-
-def _points(interval: tuple | list) -> str:
-    mean, low, high = (100 * x for x in interval)
-    return f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}]"

@@ -4,23 +4,23 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-CHOSEN, PLAIN = "#c2410c", "#2563eb"
+from katlab.plots import FINAL, GREY
 
 
 def by_depth(table: pd.DataFrame, reported: int = 80) -> Figure:
     """Parameters, FLOPs and memory by number of layers; the report's depth is marked."""
     shown = {
         "parameters": ("parameters", "billions", 1e9),
-        "training_flops_per_token": ("training FLOPs a token", "GFLOP", 1e9),
-        "states_gib": ("training states a GPU", "GiB", 1),
-        "sequences": ("sequences a GPU holds beside them", "count", 1),
+        "training_flops_per_token": ("training FLOPs per token", "GFLOP", 1e9),
+        "states_gib": ("training states per GPU", "GiB", 1),
+        "sequences": ("sequences that fit beside them", "count", 1),
     }
     figure, axes = plt.subplots(1, len(shown), figsize=(13.2, 3.2), layout="constrained")
     figure.suptitle("The same width, deeper")
     for axis, (column, (title, unit, scale)) in zip(axes, shown.items(), strict=True):
-        axis.plot(table.layers, table[column] / scale, marker="o", color=PLAIN)
+        axis.plot(table.layers, table[column] / scale, marker="o", color=GREY)
         at = table[table.layers == reported]
-        axis.plot(at.layers, at[column] / scale, "D", color=CHOSEN, ms=8)
+        axis.plot(at.layers, at[column] / scale, "D", color=FINAL, ms=8)
         axis.set(title=title, xlabel="layers", ylabel=unit)
         axis.title.set_fontsize(9)
     return figure

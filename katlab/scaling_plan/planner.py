@@ -20,14 +20,14 @@ GIB = 2**30
 PROFILES = ("nano", "smol-135m", "proxy-1.5b", "target-40b")
 
 ASSUMPTIONS = (
-    "FLOPs: 2 a weight and token forward, attention over the full sequence (PaLM, appendix B);"
+    "FLOPs: 2 per weight and token forward, attention over the full sequence (PaLM, appendix B);"
     " training costs 3 times that, with LoRA 2 times (no gradients of frozen weights).",
     "States are sharded evenly over the GPUs; QLoRA holds the whole model on each.",
-    "Activations: one checkpointed input a layer, plus one layer's working set of 9 hidden + 4"
-    " intermediate values a token, in bfloat16; plus two gathered layers when sharded.",
+    "Activations: one checkpointed input per layer, plus one layer's working set of 9 hidden + 4"
+    " intermediate values per token, in bfloat16; plus two gathered layers when sharded.",
     "The output head is fused with the loss, so logits are not held (full_logits=True: two fp32"
     " copies).",
-    "Nothing here predicts the MFU: it is given, and hours follow. 2 GiB a GPU are left for CUDA"
+    "Nothing here predicts the MFU: it is given, and hours follow. 2 GiB per GPU are left for CUDA"
     " and NCCL.",
 )
 RESERVED = 2.0  # GiB
@@ -101,7 +101,7 @@ def training_gib(
 def tokens_per_second(
     config: Mapping, scheme: Scheme, gpu: Gpu, sequence: int, mfu: float
 ) -> float:
-    """Training tokens a second on one GPU at a given share of its peak."""
+    """Training tokens per second on one GPU at a given share of its peak."""
     return mfu * gpu.peak / (scheme.backward * flops_per_token(config, sequence))
 
 
@@ -147,22 +147,22 @@ def row(name: str, config: Mapping, plan) -> dict[str, float]:
         "model": name,
         "layers": config["num_hidden_layers"],
         "parameters": parameters(config)["total"],
-        "parameters a layer": parameters(config)["layer"],
-        "forward FLOPs a token": flops_per_token(config, plan.sequence),
-        "KV bytes a token": kv_bytes_per_token(config),
+        "parameters per layer": parameters(config)["layer"],
+        "forward FLOPs per token": flops_per_token(config, plan.sequence),
+        "KV bytes per token": kv_bytes_per_token(config),
         f"activations GiB, {plan.sequence} tokens": activation_gib(config, plan.sequence),
     }
     for scheme in SCHEMES:
-        figures[f"{scheme.name}, GiB a GPU"] = training_gib(
+        figures[f"{scheme.name}, GiB per GPU"] = training_gib(
             config, scheme, plan.gpus, plan.sequence
         )
-    figures["tokens a second and GPU"] = rate
+    figures["tokens per second and GPU"] = rate
     figures["GPU hours"] = plan.tokens / rate / 3600
     return figures
 
 
 def rows(profiles: Iterable[str] = PROFILES) -> pd.DataFrame:
-    """Figures of each profile's upscaled student, a row a profile, on its own [scaling_plan]."""
+    """Figures of each profile's upscaled student on its own [scaling_plan], one row per profile."""
     return pd.DataFrame(
         [row(p, architecture(p)[1], lab.load_profile(p).scaling_plan) for p in profiles]
     ).set_index("model")

@@ -4,7 +4,7 @@ import random
 import pandas as pd
 import pytest
 
-from katlab import UserError, arms, template
+from katlab import UserError, lab, template
 from katlab.case_studies import agents, chat, figures, transcript
 from katlab.case_studies import stage as case_studies
 from katlab.generation import local
@@ -13,6 +13,7 @@ from katlab.tasks.nano import world
 from katlab.tasks.nano.house import House
 
 ROWS = world.queries(30, seed=0, split="eval")
+WORDS = lab.load_profile("nano").prompts
 ASKED = [{"role": "user", "content": "Compute 3+4."}]
 HEAT = '<tool_call>\n{{"name": "set_heat", "arguments": {{"level": {}}}}}\n</tool_call>'
 
@@ -29,6 +30,11 @@ def scripted(monkeypatch, tokenizer, speak) -> list[str]:
     return seen
 
 
+def quiet(tokenizer) -> chat.Chat:
+    """Somebody to talk to whose replies are scripted, so it needs no weights."""
+    return chat.Chat(None, tokenizer, WORDS)
+
+
 def said(mode: str, answer: str, thought: str | None = None, judge: str = "so") -> str:
     return template.judged(mode, judge) + template.body(mode, answer, thought) + "<|im_end|>"
 
@@ -39,7 +45,7 @@ def said(mode: str, answer: str, thought: str | None = None, judge: str = "so") 
 def test_reply_has_its_parts_apart(monkeypatch, tokenizer):
     text = said("on", "7", "3+4=7", "math, think on.")
     seen = scripted(monkeypatch, tokenizer, lambda prompt: text)
-    got = chat.reply(None, tokenizer, ASKED)
+    got = quiet(tokenizer).reply(ASKED)
     assert seen == [template.prompt(tokenizer, ASKED)]
     assert (got.judge, got.thought, got.answer) == ("math, think on.", "3+4=7", "7")
     assert (got.mode, got.forced, got.problem) == ("on", "auto", None)
@@ -49,27 +55,27 @@ def test_reply_has_its_parts_apart(monkeypatch, tokenizer):
 
 @pytest.mark.parametrize("mode", template.MODES)
 def test_a_forced_mode_is_prefilled_and_cannot_be_refused(model, tokenizer, mode):
-    got = chat.reply(model, tokenizer, ASKED, mode, max_new_tokens=5)
+    got = chat.Chat(model, tokenizer, WORDS).reply(ASKED, mode, max_new_tokens=5)
     assert got.mode == mode == got.forced
-    assert got.judge == arms.FORCED[mode]
+    assert got.judge == vars(WORDS)[f"forced_{mode}"]
     assert got.tokens["all"] >= got.tokens["judge"] > 0
 
 
 def test_forced_prompt_ends_after_the_decision(monkeypatch, tokenizer):
     seen = scripted(monkeypatch, tokenizer, lambda prompt: "<answer>\n7\n</answer><|im_end|>")
-    got = chat.reply(None, tokenizer, ASKED, "off")
-    assert seen[0].endswith(f"<judge>\n{arms.FORCED['off']}\n</judge>\n\n<think_off>\n")
+    got = quiet(tokenizer).reply(ASKED, "off")
+    assert seen[0].endswith(f"<judge>\n{WORDS.forced_off}\n</judge>\n\n<think_off>\n")
     assert (got.answer, got.problem) == ("7", None)
 
 
-def test_unknown_mode_names_the_mend(tokenizer):
+def test_unknown_mode_names_the_remedy(tokenizer):
     with pytest.raises(UserError, match="auto, on or off"):
-        chat.reply(None, tokenizer, ASKED, "fast")
+        quiet(tokenizer).reply(ASKED, "fast")
 
 
 def test_tools_reach_the_prompt(monkeypatch, tokenizer):
     seen = scripted(monkeypatch, tokenizer, lambda prompt: said("off", "7"))
-    chat.reply(None, tokenizer, ASKED, tools=[House({"heat": 3}).tool("heat")])
+    quiet(tokenizer).reply(ASKED, tools=[House({"heat": 3}).tool("heat")])
     assert "<tools>" in seen[0] and '"set_heat"' in seen[0]
 
 
@@ -114,7 +120,7 @@ def solver(prompt: str) -> str:
 
 def test_a_perfect_agent_reaches_every_step_and_remembers(monkeypatch, tokenizer):
     seen = scripted(monkeypatch, tokenizer, solver)
-    walked = agents.agents(None, tokenizer, 3, seed=1, memory=1)
+    walked = agents.agents(quiet(tokenizer), 3, seed=1, memory=1)
     assert [len(steps) for steps in walked] == [len(agents.CHANGES)] * 3
     frame = case_studies.step_frame(walked)
     assert frame["reached"].all()
@@ -130,7 +136,7 @@ def test_a_perfect_agent_reaches_every_step_and_remembers(monkeypatch, tokenizer
 
 def test_an_agent_that_never_calls_reaches_nothing(monkeypatch, tokenizer):
     scripted(monkeypatch, tokenizer, lambda prompt: said("off", "no"))
-    walked = agents.agents(None, tokenizer, 2, memory=0)
+    walked = agents.agents(quiet(tokenizer), 2, memory=0)
     assert not case_studies.step_frame(walked)["reached"].any()
     assert all(len(step.reply.messages) == 1 for steps in walked for step in steps)
     assert walked[0][0].result == {"error": "0 tool calls where one is right"}
@@ -180,7 +186,7 @@ def test_markdown_fences_outlast_their_text():
 
 def test_a_trajectory_alternates_request_reply_and_result(monkeypatch, tokenizer):
     scripted(monkeypatch, tokenizer, solver)
-    ((*steps,),) = [agents.agents(None, tokenizer, 1)[0]]
+    ((*steps,),) = [agents.agents(quiet(tokenizer), 1)[0]]
     kinds = [kind for kind, _, _ in transcript.boxes(agents.trajectory(steps))]
     assert (
         kinds
@@ -192,9 +198,22 @@ def test_a_trajectory_alternates_request_reply_and_result(monkeypatch, tokenizer
 # ---- the stage
 
 
-def test_showcases_take_the_first_fitting_rows(monkeypatch, tokenizer):
+def begun(tmp_path, student=None, **overrides) -> StageRun:
+    """Stage 07 with a few replies of few tokens; `student` (model, tokenizer) comes from 05."""
+    small = dict(prompts=12, agents=2, memory=1, temperature=1.0, max_new_tokens=4)
+    overrides |= {f"case_studies.{key}": value for key, value in small.items()}
+    if student:
+        final = StageRun.create(tmp_path, "r", "05_step_srpo")
+        for part in student:
+            part.save_pretrained(final.checkpoints / "student")
+        final.finish()
+        overrides["model.teacher_on"] = str(final.checkpoints / "student")
+    return StageRun.create(tmp_path, "r", "07_case_studies", overrides=overrides)
+
+
+def test_showcases_take_the_first_fitting_rows(tmp_path, monkeypatch, tokenizer):
     scripted(monkeypatch, tokenizer, lambda prompt: said("off", "7"))
-    cases = case_studies.showcases(None, tokenizer, ROWS)
+    cases = case_studies.showcases(begun(tmp_path), quiet(tokenizer), ROWS)
     (simple, _), (hard, _), (told_off, _), (told_on, _) = cases.values()
     assert simple == next(r for r in ROWS if r["difficulty"] == 1)
     assert hard == next(r for r in ROWS if r["difficulty"] == 5)
@@ -249,7 +268,7 @@ STEPS = pd.DataFrame(
 def test_a_model_that_obeys_holds_every_claim():
     rows = figures.verdict(cases_of(CASES), STEPS)
     assert [held for *_, held in rows] == [True] * 8
-    assert rows[1][2] == "-67% [-67%, -67%]"
+    assert rows[1][2] == "-67% [-67%, -67%], n = 6"
 
 
 @pytest.mark.parametrize(
@@ -257,8 +276,8 @@ def test_a_model_that_obeys_holds_every_claim():
     [
         ({"plain": "on"}, ["simple query", "fewer tokens"]),
         ({"plain": "off"}, ["hard query"]),
-        ({"told off": "on"}, ["Do not think"]),
-        ({"told on": "gate"}, ["Think deeper"]),
+        ({"told off": "on"}, ["no thought"]),
+        ({"told on": "gate"}, ["deeper thought"]),
     ],
 )
 def test_a_model_that_does_not_fails_just_there(change, failing):
@@ -274,25 +293,50 @@ def test_agents_that_never_switch_or_miss_their_goal_fail():
     assert len(failed) == 2 and "switches" in failed[0] and "tool calls" in failed[1]
 
 
-def test_by_case_counts_prompts():
-    table = figures.by_case(cases_of(CASES))
+def test_a_model_that_writes_no_format_holds_nothing():
+    broken = cases_of(dict.fromkeys(CASES, None)).assign(correct=False, well_formed=False)
+    rows = figures.verdict(broken, STEPS.assign(thinks=False, reached=False))
+    assert [held for *_, held in rows] == [None] * 7 + [False]
+
+
+def test_without_agents_their_claims_are_not_applicable():
+    rows = figures.verdict(cases_of(CASES), case_studies.step_frame([]))
+    assert [held for *_, held in rows] == [True] * 3 + [None] * 2 + [True] * 3
+    figures.control_figure(cases_of(CASES), case_studies.step_frame([]))
+    assert figures.takeaway({"obeys_on": 1.0, "obeys_off": 0.5}) == (
+        "Words set the mode in 100% (on) and 50% (off) of the queries."
+    )
+
+
+def test_by_case_counts_prompts_and_what_was_not_scored():
+    cases = cases_of(CASES)
+    cases["correct"] = cases["correct"].astype(object)
+    cases.loc[cases["case"].eq("plain") & cases["difficulty"].eq(5), "correct"] = None
+    table = figures.by_case(cases)
     assert table["prompts"].tolist() == [30] * 6
+    assert table["unscorable"].tolist() == [6, 0, 0, 0, 0, 0]
     assert table.loc["plain", "think-on rate"].startswith("80.0%")
+    assert table.loc["plain", "accuracy"].startswith("100.0%")
 
 
 def test_run_writes_what_results_reads(tmp_path, model, tokenizer):
-    final = StageRun.create(tmp_path, "r", "05_step_srpo")
-    model.save_pretrained(final.checkpoints / "student")
-    tokenizer.save_pretrained(final.checkpoints / "student")
-    final.finish()
-    settings = dict(prompts=12, agents=2, memory=1, temperature=1.0, max_new_tokens=4)
-    overrides = {f"case_studies.{key}": value for key, value in settings.items()}
-    overrides["model.teacher_on"] = str(final.checkpoints / "student")
-    stage = StageRun.create(tmp_path, "r", "07_case_studies", overrides=overrides)
+    stage = begun(tmp_path, (model, tokenizer))
     headline = case_studies.run(stage)
     cases, steps = case_studies.results(stage.dir)
     assert len(cases) == 6 * 12 and len(steps) == 2 * len(agents.CHANGES)
     assert steps["reached"].mean() == headline["agent_steps_reached"]
     assert len(figures.verdict(cases, steps)) == 8
     assert isinstance(case_studies.teacher_reply(stage, ROWS[0]), str)
+    assert case_studies.one_agent(stage, chat.load(stage)).count("<b>User</b>") == 4
     assert case_studies.run(stage) == headline
+
+
+def test_another_tasks_model_is_asked_to_turn_no_dials(tmp_path, model, tokenizer):
+    lab.write_jsonl(tmp_path / "own.jsonl", [row | {"split": "eval"} for row in ROWS])
+    stage = begun(tmp_path, (model, tokenizer), **{"model.queries": str(tmp_path / "own.jsonl")})
+    headline = case_studies.run(stage)
+    cases, steps = case_studies.results(stage.dir)
+    assert list(headline) == ["obeys_on", "obeys_off"]
+    assert len(cases) == 6 * 12 and steps.empty
+    assert "own.jsonl" in case_studies.one_agent(stage, None)
+    assert len(figures.verdict(cases, steps)) == 8

@@ -1,19 +1,18 @@
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from katlab import UserError, arms, intervals, template
-from katlab.evaluation import figures, tables
+from katlab import UserError, arms, intervals, lab, template
+from katlab.evaluation import figures, tables, verdict
 from katlab.evaluation import routing as metrics
 from katlab.evaluation import stage as evaluation
 from katlab.generation import local
 from katlab.lab import StageRun
 from katlab.tasks.nano import world
 
+NAMES_MODE = lab.load_profile("nano").prompts.rationale_pattern
 ROWS = world.queries(30, seed=0, split="eval")
 
 
@@ -309,12 +308,18 @@ def test_judge_agreement_wants_the_mode_named_and_no_other():
     auto = samples("abcde", "auto", "nfff-", [1] * 5, [1] * 5)
     auto["completion"] = [
         answered("7", "hard, think on."),
-        answered("7", "use THINK-OFF mode"),
+        answered("7", "think off it is"),
         answered("7", "think on or think off"),
         answered("7", "no mode"),
         "think on",
     ]
-    assert metrics.judge_agreement(auto) == 0.5
+    assert metrics.judge_agreement(auto, NAMES_MODE) == 0.5
+
+
+def test_judge_agreement_reads_the_profiles_words():
+    auto = samples("ab", "auto", "nf", [1] * 2, [1] * 2)
+    auto["completion"] = [answered("7", "mode: on"), answered("7", "think off")]
+    assert metrics.judge_agreement(auto, "mode: (on|off)") == 0.5
 
 
 def test_failures_name_every_problem():
@@ -351,9 +356,13 @@ def population(prompts: int = 120) -> pd.DataFrame:
     return arms.with_flags(frame)
 
 
+def summarized(arms: pd.DataFrame, system: str = "final") -> dict:
+    return metrics.summarize(arms, system, names_mode=NAMES_MODE)
+
+
 def test_a_gate_that_knows_when_beats_a_coin_and_one_that_does_not_does_not():
     arms = population()
-    figures_ = metrics.summarize(arms, "final")
+    figures_ = summarized(arms)
     assert figures_["gain_over_random"][1] > 0
     assert figures_["hybrid_accuracy"] > 0.85
     assert metrics.alarms(figures_) == []
@@ -365,24 +374,67 @@ def test_a_gate_that_knows_when_beats_a_coin_and_one_that_does_not_does_not():
         blind.loc[auto, "mode"] == "on", 0.9, 0.26
     )
     blind["thinks"] = blind["mode"].eq("on")
-    alarms = metrics.alarms(metrics.summarize(blind, "final"))
+    alarms = metrics.alarms(summarized(blind))
     assert any("coin" in sentence for sentence in alarms)
 
 
 def test_a_collapsed_gate_rings():
     arms = population()
     arms.loc[arms["arm"] == "auto", ["mode", "thinks"]] = ["on", True]
-    assert "collapsed" in metrics.alarms(metrics.summarize(arms, "final"))[0]
+    assert "collapsed" in metrics.alarms(summarized(arms))[0]
 
 
 def test_verdict_rows_hold_or_not():
     arms = population()
-    summary = {name: metrics.summarize(arms, name) for name in evaluation.JUDGED}
-    held = {claim: ok for claim, _, _, ok in tables.verdict(arms, summary)}
+    summary = {name: summarized(arms, name) for name in evaluation.JUDGED}
+    held = {claim: ok for claim, _, _, ok in verdict.rows(arms, summary)}
     tokens = next(ok for claim, ok in held.items() if "19 %" in claim)
     change = tables.difference(arms, "tokens", relative=True)[0]
     assert tokens == (change <= -0.19) and not tokens  # 8 tokens of 88 are not 19 %
     assert sum(ok is False for ok in held.values()) == 1
+
+
+def test_a_model_that_writes_no_format_holds_nothing():
+    arms = population().assign(problem="missing decision", mode=None, correct=False)
+    arms = arms.assign(thinks=False, well_formed=False)
+    summary = {name: summarized(arms, name) for name in evaluation.JUDGED}
+    rows = verdict.rows(arms, summary)
+    assert [held for *_, held in rows] == [None] * 7 + [False]
+
+
+def test_unscorable_samples_are_counted_and_are_in_no_accuracy():
+    arms = population()
+    arms["correct"] = arms["correct"].astype(object)
+    final, code = arms["system"].eq("final"), arms["category"].eq("code")
+    was = arms[final & ~code & arms["arm"].eq("auto")]["correct"].astype(float).mean()
+    arms.loc[final & code, "correct"] = None
+    figures_ = summarized(arms)
+    assert figures_["unscorable"] == pytest.approx(1 / 6)
+    assert figures_["auto_accuracy"][0] == pytest.approx(was)
+    assert any("could not be scored" in sentence for sentence in metrics.alarms(figures_))
+    table = tables.unscorable(arms)
+    assert table.loc[("final", "auto")].tolist() == [120, 20, "16.7%"]
+    assert table.loc[("cold start", "auto")].tolist() == [120, 0, "0.0%"]
+    assert (
+        tables.gate({"final": figures_}).loc["unscorable samples, three arms", "final"] == "16.7%"
+    )
+    routers = tables.routers(arms)
+    assert (routers["prompts"] == 100).all()
+    assert routers.loc["auto", "accuracy"] == pytest.approx(was)
+    assert tables.table_4(arms)["final, auto"].iloc[-1] == pytest.approx(100 * was)
+    table = tables.outcomes(arms)
+    right = (table["accuracy"] * table["samples"]).sum() / table["samples"].sum()
+    assert right == pytest.approx(was) and table["samples"].sum() == 100
+
+
+def test_the_headline_is_a_table_with_units():
+    stems = [
+        f"{name.replace(' ', '_')}_{key}" for name in evaluation.JUDGED for key in tables.HEADLINE
+    ]
+    assert set(tables.HEADLINE) == set(evaluation.HEADLINE)
+    table = tables.headline(dict.fromkeys(stems, 0.25) | {"final_auto_tokens": 36.0})
+    assert table.loc[("tokens", "per response"), "final"] == 36
+    assert table.loc[("think-on rate", "%"), "cold start"] == 25
 
 
 def test_tables_name_their_prompts():
@@ -393,7 +445,7 @@ def test_tables_name_their_prompts():
     auto = metrics.pick(arms, "final", "auto")
     assert table["final, auto"].iloc[-1] == 100 * auto["correct"].mean()
     assert "font-weight:700" in tables.ranked(table).to_html().replace(" ", "")
-    gate = tables.gate({"final": metrics.summarize(arms, "final")})
+    gate = tables.gate({"final": summarized(arms)})
     assert gate.loc["prompts", "final"] == 120
     routers = tables.routers(arms)
     assert routers.loc["always on", "tokens"] == 90 and routers.loc["always off", "tokens"] == 30
@@ -403,8 +455,8 @@ def test_tables_name_their_prompts():
     assert direct.loc[0, "think_on"] > direct.loc[1, "think_on"]
     assert tables.outcomes(arms)["samples"].sum() == 120
     assert tables.failure_table(arms)["samples"].sum() == 2 * 600 + 2 * 120
-    assert (tables.cells(arms)["prompts a cell"] == 4).all()
-    summary = {"final": metrics.summarize(arms, "final")}
+    assert (tables.cells(arms)["prompts per cell"] == 4).all()
+    summary = {"final": summarized(arms)}
     assert tables.leaks(summary).loc["alarms", "final"] == "none"
 
 
@@ -435,16 +487,18 @@ def test_run_writes_what_load_reads(tmp_path, model, tokenizer, monkeypatch):
         tokenizer.save_pretrained(made.checkpoints / "student")
         made.finish()
     teacher = str(tmp_path / "r" / "05_step_srpo" / "checkpoints" / "student")
-    settings = dict(prompts=30, forced_samples=2, temperature=1.0, max_new_tokens=4, delta=0.0)
-    overrides = {f"evaluation.{key}": value for key, value in settings.items()}
+    small = dict(prompts=30, forced_samples=2, temperature=1.0, max_new_tokens=4, delta=0.0)
+    overrides = {f"evaluation.{key}": value for key, value in small.items()}
     overrides |= {"model.teacher_on": teacher, "model.teacher_off": teacher}
     stage = StageRun.create(tmp_path, "r", "06_evaluation", overrides=overrides)
     headline = evaluation.run(stage)
     arms, summary = evaluation.load(stage.dir)
     assert len(arms) == 30 * (1 + 1 + 5 + 5 + 2)
     assert summary["final"]["think_on"][0] == headline["final_think_on"]
-    record = json.loads((stage.dir / "run.json").read_text())
-    assert record["headline"]["cold_start_well_formed"] == headline["cold_start_well_formed"]
+    assert summary["cold start"]["well_formed"][0] == headline["cold_start_well_formed"]
+    assert tables.headline(headline).loc[("think-on rate", "%"), "final"] == pytest.approx(
+        100 * headline["final_think_on"], abs=0.01
+    )
     pd.testing.assert_series_equal(
         tables.table_4(arms)["final, auto"],
         tables.table_4(arms)["cold start, auto"],

@@ -95,14 +95,14 @@ def test_quantised_adapters_of_40b_need_what_is_published():
 @pytest.mark.parametrize(
     ("config", "scheme", "sequence", "flops", "published"),
     [
-        # NeMo Automodel: Qwen2.5-32B LoRA, 8 x H100, 301 TFLOP/s and 2,250 tokens/s a GPU
+        # NeMo Automodel: Qwen2.5-32B LoRA, 8 x H100, 301 TFLOP/s and 2,250 tokens/s per GPU
         (QWEN32B, LORA, 4096, 301e12, 2250),
-        # llm-foundry: MPT-30B, 8 x H100, MFU 38.1 %, 2,002 tokens/s a GPU; two MLP matrices of
+        # llm-foundry: MPT-30B, 8 x H100, MFU 38.1 %, 2,002 tokens/s per GPU; two MLP matrices of
         # 4 x 7168 are counted as three of 8/3
         (dict(model_type="llama", hidden_size=7168, intermediate_size=19115, num_hidden_layers=48,
               num_attention_heads=64, num_key_value_heads=64, vocab_size=50432,
               tie_word_embeddings=True), FULL, 2048, 0.381 * 989e12, 2002),
-        # Automodel: Llama-3-70B, 64 x H100, 8k, 389 TFLOP/s and 867 tokens/s a GPU
+        # Automodel: Llama-3-70B, 64 x H100, 8k, 389 TFLOP/s and 867 tokens/s per GPU
         (dict(model_type="llama", hidden_size=8192, intermediate_size=28672, num_hidden_layers=80,
               num_attention_heads=64, num_key_value_heads=8, vocab_size=128256,
               tie_word_embeddings=False), FULL, 8192, 389e12, 867),
@@ -117,7 +117,7 @@ def test_published_throughput_within_15_percent(config, scheme, sequence, flops,
 
 def test_stage_1_takes_3600_gpu_hours():
     figures = planner.row("40B", KAT, PLAN)
-    assert figures["tokens a second and GPU"] == pytest.approx(1530, rel=0.01)
+    assert figures["tokens per second and GPU"] == pytest.approx(1530, rel=0.01)
     assert figures["GPU hours"] == pytest.approx(3630, rel=0.01)
 
 
