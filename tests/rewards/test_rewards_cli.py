@@ -7,6 +7,7 @@ from conftest import CHECKOUT
 from rewards.examples import ABCD
 
 from katlab import UserError
+from katlab import cli as command
 from katlab.rewards import cli, kinds
 
 
@@ -61,3 +62,15 @@ def test_a_missing_or_empty_file_is_one_sentence(tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(UserError, match="holds no row"):
         cli.verify_file(tmp_path / "empty.jsonl")
+
+
+def test_the_command_writes_each_verdict_with_its_reason(tmp_path, capsys):
+    file, out = tmp_path / "rows.jsonl", tmp_path / "verdicts.jsonl"
+    rows = [{"kind": "choice", "answer": a, "reference": "B"} for a in "BC"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert command.main(["verify", str(file), "--out", str(out)]) == 0
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(row["line"], row["verdict"]) for row in written] == [(1, "correct"), (2, "wrong")]
+    assert all(row["reason"] for row in written)
+    assert command.main(["verify", str(file), "--out", str(tmp_path / "none" / "v.jsonl")]) == 2
+    assert "no folder" in capsys.readouterr().err
