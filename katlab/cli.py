@@ -4,6 +4,7 @@ Usage:  katlab run --profile nano --run demo
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ EPILOG = "Every command explains itself: katlab COMMAND --help."
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     given = list(sys.argv[1:] if argv is None else argv)
-    sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ must not stop a run
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ must not stop a run
     try:
         options = _parser(given).parse_args(given)
         status = options.act(options) or 0
@@ -109,7 +111,7 @@ def _run_options(command: argparse.ArgumentParser) -> None:
 
 def _values(options: argparse.Namespace, specs: Sequence[stages.Stage]) -> dict[str, object]:
     """Notebook parameters from the command line, typed by the notebooks and by the profile."""
-    known = {}
+    known: dict[str, parameters.Parameter] = {}
     for spec in specs:
         known |= parameters.declared(stages.notebook(spec.name))
     named = {"profile": options.profile, "run": options.run, "seed": options.seed}

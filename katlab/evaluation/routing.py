@@ -144,7 +144,7 @@ def summarize(arms: pd.DataFrame, system: str, delta: float = 0.0, *, names_mode
     coin = random_router(on, off, auto["thinks"].mean())
     oracle = oracle_router(on, off, delta)
     measured = {"auto": auto, "on": on, "off": off, "random": coin, "oracle": oracle}
-    figures = {
+    figures: dict = {
         f"{name}_{measure}": bootstrap(frame, column)
         for name, frame in measured.items()
         for measure, column in (("accuracy", "correct"), ("tokens", "tokens"))
@@ -166,25 +166,31 @@ def summarize(arms: pd.DataFrame, system: str, delta: float = 0.0, *, names_mode
 
 def alarms(figures: dict) -> list[str]:
     """Sentences about what would make a system's figures misleading; empty when all is well."""
-    rate, low = figures["think_on"][0], figures["gain_over_random"][1]
-    excess, answers = figures["answer_tokens_off_minus_on"] or 0.0, figures["marked_off"]
-    found = {
-        f"The gate has collapsed: it thinks on {rate:.1%} of the samples.": not 0.02
-        <= rate
-        <= 0.98,
-        "The gate does not beat a coin with its own rate: it may know a rate, not when.": low <= 0,
-        f"Well-formed outputs are only {figures['well_formed'][0]:.1%}.": (
-            figures["well_formed"][0] < 0.98
+    rate, formed = figures["think_on"][0], figures["well_formed"][0]
+    excess, marked = figures["answer_tokens_off_minus_on"] or 0.0, figures["marked_off"]
+    named, unscorable = figures["judge_agreement"], figures["unscorable"]
+    found = (
+        (
+            not 0.02 <= rate <= 0.98,
+            f"The gate has collapsed: it thinks on {rate:.1%} of the samples.",
         ),
-        f"Forced-off answers are {excess:.1f} tokens longer than forced-on ones, or reflect "
-        f"({answers:.1%} carry a marker): thinking may leak into them.": (
-            excess > LEAK_TOKENS or answers > LEAK_SHARE
+        (
+            figures["gain_over_random"][1] <= 0,
+            "The gate does not beat a coin with its own rate: it may know a rate, not when.",
         ),
-        f"{figures['unscorable']:.1%} of the samples could not be scored.": (
-            figures["unscorable"] > 0.01
+        (formed < 0.98, f"Well-formed outputs are only {formed:.1%}."),
+        (
+            excess > LEAK_TOKENS or marked > LEAK_SHARE,
+            f"Forced-off answers are {excess:.1f} tokens longer than forced-on ones, or reflect "
+            f"({marked:.1%} carry a marker): thinking may leak into them.",
         ),
-    }
-    return [sentence for sentence, rings in found.items() if rings]
+        (
+            named < 0.95,
+            f"The judge names the mode that is taken in only {named:.1%} of the decisions.",
+        ),
+        (unscorable > 0.01, f"{unscorable:.1%} of the samples could not be scored."),
+    )
+    return [sentence for rings, sentence in found if rings]
 
 
 def pick(arms: pd.DataFrame, system: str, arm: str) -> pd.DataFrame:

@@ -384,6 +384,14 @@ def test_a_collapsed_gate_rings():
     assert "collapsed" in metrics.alarms(summarized(arms))[0]
 
 
+def test_a_judge_that_names_another_mode_rings():
+    arms = population()
+    auto = (arms["system"] == "final") & (arms["arm"] == "auto")
+    assert metrics.alarms(summarized(arms)) == []
+    arms.loc[auto, "completion"] = answered("7", "think on.")  # a sixth of them goes on with off
+    assert "names the mode that is taken in only" in " ".join(metrics.alarms(summarized(arms)))
+
+
 def test_verdict_rows_hold_or_not():
     arms = population()
     summary = {name: summarized(arms, name) for name in evaluation.JUDGED}
