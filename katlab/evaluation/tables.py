@@ -190,8 +190,9 @@ def leaks(summary: dict) -> pd.DataFrame:
     rows = {}
     for system, figures in summary.items():
         excess = figures["answer_tokens_off_minus_on"]
+        more = "no well-formed pair" if excess is None else f"{excess:+.2f}"
         rows[system] = {
-            "answer tokens, off minus on": "no well-formed pair" if excess is None else excess,
+            "answer tokens, off minus on": more,
             "answers with reflection, off": f"{figures['marked_off']:.1%}",
             "answers with reflection, on": f"{figures['marked_on']:.1%}",
             "alarms": " ".join(alarms(figures)) or "none",
