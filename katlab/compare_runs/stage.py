@@ -2,7 +2,7 @@
 
 Reads the folders of other runs and trains nothing. It belongs to no section of the report.
 
-Usage:  stage.record(**run(stage))
+Usage:  counts = run(stage)
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,20 @@ from katlab.lab.runs import StageRun
 
 
 def run(stage: StageRun) -> dict[str, float]:
-    """Counts: runs, distinct seeds, tested claims, claims held by every run that tested them."""
+    """Counts: runs, distinct seeds, tested claims, claims held by every run that tested them.
+
+    Counted anew each time, unlike a stage's work: other runs change and no fingerprint sees it.
+    """
     names = chosen(stage)
     seeds = " ".join(compare.states(stage.dir.parents[1], names)["seed"]).split()
     shares = held(claims(stage))
-    return {
+    counts = {
         "runs": len(names),
         "seeds": len(set(seeds)),
         "claims": len(shares),
         "held_everywhere": int((shares == 1).sum()),
     }
+    return stage.conclude(counts)
 
 
 def chosen(stage: StageRun) -> list[str]:

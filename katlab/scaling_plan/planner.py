@@ -139,8 +139,6 @@ def instantiate(config: Mapping):
 
 def row(name: str, config: Mapping, plan) -> dict[str, float]:
     """One model's figures under a profile's [scaling_plan]: gpu, gpus, sequence, tokens, mfu."""
-    if plan.gpu not in GPUS:
-        raise UserError(f"Unknown scaling_plan.gpu {plan.gpu!r}; use one of {', '.join(GPUS)}.")
     gpu, full = GPUS[plan.gpu], SCHEMES[0]
     rate = tokens_per_second(config, full, gpu, plan.sequence, plan.mfu)
     figures = {

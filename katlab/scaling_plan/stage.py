@@ -22,12 +22,10 @@ def run(stage: StageRun) -> dict[str, float]:
         stage.dir / "depths.csv", index=False
     )
     untied = model.get_output_embeddings().weight is not model.get_input_embeddings().weight
-    figures = {
+    return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "layers": model.config.num_hidden_layers,
         "query_heads": model.config.num_attention_heads,
         "key_value_heads": model.config.num_key_value_heads,
         "untied": int(untied),
     }
-    stage.record(**figures)
-    return figures

@@ -50,6 +50,12 @@ def test_counts_by_hand(tmp_path):
     stage.verdict([("A claim about claims.", 1, 1, False)])
     counts = {"runs": 3, "seeds": 2, "claims": 2, "held_everywhere": 1}
     assert compare_runs.run(stage) == counts
+    assert json.loads((stage.dir / "run.json").read_text())["headline"] == counts
+    run(tmp_path, "c", [("y", False)], seed=7)
+    assert compare_runs.run(stage)["held_everywhere"] == 1
+    run(tmp_path, "c", [("x", False), ("y", True)], seed=7)
+    assert compare_runs.run(stage)["held_everywhere"] == 0
+    run(tmp_path, "c", [("y", True)], seed=7)
     shares = compare_runs.held(compare_runs.claims(stage))
     assert shares.to_dict() == {("05_step_srpo", "x"): 1.0, ("05_step_srpo", "y"): 2 / 3}
     found = compare_runs.disputed(compare_runs.claims(stage))

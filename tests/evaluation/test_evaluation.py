@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -503,7 +505,8 @@ def test_run_writes_what_load_reads(tmp_path, model, tokenizer, monkeypatch):
     arms, summary = evaluation.load(stage.dir)
     assert len(arms) == 30 * (1 + 1 + 5 + 5 + 2)
     assert summary["final"]["think_on"][0] == headline["final_think_on"]
-    assert summary["cold start"]["well_formed"][0] == headline["cold_start_well_formed"]
+    record = json.loads((stage.dir / "run.json").read_text())
+    assert record["headline"]["cold_start_well_formed"] == headline["cold_start_well_formed"]
     assert tables.headline(headline).loc[("think-on rate", "%"), "final"] == pytest.approx(
         100 * headline["final_think_on"], abs=0.01
     )

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 from trl.trainer.utils import compute_flops_per_token
 
-from katlab import UserError, sizes
+from katlab import UserError, lab, sizes
 from katlab.scaling_plan import planner
 
 QWEN32B, KAT = planner.architecture("target-40b")  # 64 layers, and the child's 80
@@ -146,4 +146,6 @@ def test_mistakes():
     with pytest.raises(UserError, match="qwen2, qwen3 or llama"):
         sizes.parameters(KAT | {"model_type": "gpt2"})
     with pytest.raises(UserError, match="H100-80"):
-        planner.row("x", KAT, SimpleNamespace(**{**vars(PLAN), "gpu": "TPU"}))
+        lab.load_profile("nano", {"scaling_plan.gpu": "TPU"})
+    for name in planner.GPUS:
+        assert lab.load_profile("nano", {"scaling_plan.gpu": name}).scaling_plan.gpu == name
