@@ -173,7 +173,6 @@ def _params(options: argparse.Namespace) -> None:
 
 def _ls(options: argparse.Namespace) -> None:
     from katlab.lab.progress import seconds
-    from katlab.lab.report import stage_folders
 
     folder = stages.outputs()
     chosen = [folder / options.run] if options.run else sorted(
@@ -182,8 +181,9 @@ def _ls(options: argparse.Namespace) -> None:
     if not chosen:
         print("No runs yet; make the first with: katlab run")
     for run in chosen:
+        folders = runs.stage_folders(run)  # a mistake in the name shows before anything else
         print(run.name)
-        for stage in stage_folders(run):
+        for stage in folders:
             record = runs.read(stage)
             spent = seconds(record["seconds"]) if "seconds" in record else ""
             print(

@@ -4,8 +4,11 @@ from importlib import util
 
 import pytest
 import torch
+from conftest import CHECKOUT
 
 from katlab import cli, doctor
+from katlab.lab import provenance, runs
+from katlab.lab.runs import StageRun
 
 
 def test_every_gpu_is_shown_with_its_memory(monkeypatch):
@@ -31,6 +34,28 @@ def test_without_torch_the_rest_is_still_found(monkeypatch):
     found = util.find_spec
     monkeypatch.setattr(util, "find_spec", lambda name: None if name == "torch" else found(name))
     assert doctor.gpus() == []
+
+
+def test_packages_are_held_against_their_pins(monkeypatch):
+    rows = {name: (well, detail) for name, well, detail, _ in doctor.packages()}
+    assert rows["trl"] == (True, provenance.versions()["trl"])
+    monkeypatch.setattr(provenance, "versions", lambda: {"trl": "0.1"})
+    rows = {name: (well, detail, remedy) for name, well, detail, remedy in doctor.packages()}
+    assert not rows["trl"][0] and rows["trl"][1].startswith("0.1, tested with 1.16")
+    assert rows["trl"][2].startswith("pip install trl==1.16")
+    assert rows["torch"][1].startswith("missing")
+
+
+def test_a_run_that_died_is_found(tmp_path, monkeypatch):
+    for name in ("notebooks", "pyproject.toml"):
+        (tmp_path / name).symlink_to(CHECKOUT / name)
+    monkeypatch.setenv("KATLAB_ROOT", str(tmp_path))
+    stage = StageRun.create(tmp_path / "outputs", "r", "05_step_srpo")
+    record = runs.read(stage.dir)
+    stage.write("run.json", record | {"pid": 2**22 + 1})  # beyond what Linux gives out
+    notebooks, died = doctor.project()
+    assert notebooks[1]
+    assert died[1:] == (False, "r/05_step_srpo", "katlab run --run r")
 
 
 @pytest.mark.parametrize(("well", "status"), [(True, 0), (False, 1)])

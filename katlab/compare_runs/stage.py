@@ -22,7 +22,7 @@ def run(stage: StageRun) -> dict[str, float]:
     names = chosen(stage)
     seeds = " ".join(compare.states(stage.dir.parents[1], names)["seed"]).split()
     shares = held(claims(stage))
-    counts = {
+    counts: dict[str, float] = {
         "runs": len(names),
         "seeds": len(set(seeds)),
         "claims": len(shares),
