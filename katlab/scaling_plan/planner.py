@@ -180,7 +180,7 @@ def table(profile: str) -> str:
 def by_depth(config: Mapping, depths: Iterable[int], plan) -> pd.DataFrame:
     """Parameters, FLOPs and memory of the same width at each depth, and what fits on a GPU.
 
-    `sequences` is how many sequences a GPU holds beside its states: the room that the MFU has to
+    `sequences` is how many sequences one GPU holds beside its states: the room that the MFU has to
     come from, since larger batches keep the GPU busier.
     """
     gpu, scheme, made = GPUS[plan.gpu], SCHEMES[0], []
