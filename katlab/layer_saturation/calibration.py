@@ -10,6 +10,8 @@ import argparse
 import inspect
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import reasoning_gym
@@ -22,6 +24,16 @@ from katlab.lab import StageRun
 from katlab.tasks.nano import build, world
 
 PROSE = Path(__file__).parents[2] / "data_samples/calibration/in_the_year_2889.txt"
+
+
+@dataclass
+class Texts:
+    """Batches by use: layers measured, layers damaged, children trained, and all of it held out."""
+
+    layers: list[dict]
+    damage: list[dict]
+    train: list[dict]
+    held_out: list[dict]
 
 
 def texts() -> dict[str, list[str]]:
@@ -43,7 +55,7 @@ def batches(
     size: int = 4,
     offset: float = 0.0,
 ) -> list[dict]:
-    """About `tokens` tokens in sequences of `length`, an equal share a domain, `size` a batch.
+    """About `tokens` tokens in sequences of `length`, an equal share per domain, `size` per batch.
 
     `offset` in [0, 1) starts that far into each domain's text, to hold the text before it out.
     UserError when a domain has too little text.
@@ -101,24 +113,23 @@ def nano_batches(
     return result
 
 
-def of_stage(stage: StageRun, tokenizer: PreTrainedTokenizerBase) -> tuple[list[dict], list[dict]]:
-    """(calibration, held-out) batches of stage 01: the nano world's, or those of `texts`."""
+def of_stage(stage: StageRun, tokenizer: PreTrainedTokenizerBase) -> Texts:
+    """What stage 01 measures the profile's student on: the nano world's texts, or `texts`."""
     settings = stage.settings
     if settings.text == "nano":
-        return tuple(
+        read, held_out = (
             nano_batches(tokenizer, settings.queries, stage.seed, split)
             for split in ("train", "eval")
         )
+        train = nano_batches(tokenizer, settings.recovery_queries, stage.seed, "train")
+        return Texts(read, read, train, held_out)
     documents = texts()
     if settings.text:
         if not Path(settings.text).is_file():
             raise UserError(f"No text file {settings.text}; correct layer_saturation.text.")
         documents = {"text": [Path(settings.text).read_text(encoding="utf-8")]}
-    tokens = settings.tokens
-    return (
-        batches(tokenizer, documents, tokens, length=settings.length, size=settings.batch_size),
-        batches(
-            tokenizer, documents, tokens, length=settings.length, size=settings.batch_size,
-            offset=0.5,
-        ),
-    )  # fmt: skip
+    cut = partial(batches, tokenizer, documents, settings.tokens)
+    read, held_out = (
+        cut(length=settings.length, size=settings.batch_size, offset=at) for at in (0.0, 0.5)
+    )
+    return Texts(read, read, read, held_out)

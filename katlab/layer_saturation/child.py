@@ -1,157 +1,148 @@
-"""Depth upscaling of a model in memory: build the child, predict its loss, verify it.
+"""Depth upscaling of a model in memory: run the child, predict its loss, train it, compare it.
 
 Report section 2: the saturated quarter of the layers is duplicated and training continues. Plans
-are made in `layer_saturation.plan`, checkpoints too large for memory are written by
-`layer_saturation.writer`; both give the same child tensor by tensor.
+are made in `layer_saturation.plan`; the checkpoint that later stages continue from is written by
+`layer_saturation.writer`, from the parent's files.
 
-    chosen = plan.plan(30, preset="kat", table=similarity.measure(model, batches).overall)
-    deeper = child.apply_in_memory(model, chosen)
+    chosen = plan.plan(30, table=similarity.measure(model, batches).overall)
+    change = child.predict(model, chosen, batches)["loss_change"]
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from katlab import UserError, models
-from katlab.layer_saturation import damage as layer_damage
-from katlab.layer_saturation.plan import LayerPlan, child_config, child_tensors
+from katlab.layer_saturation import damage
+from katlab.layer_saturation.plan import RESIDUAL, LayerPlan, child_config, child_tensors
+from katlab.layer_saturation.similarity import decode, decoder_layers
 
 
-def apply_in_memory(
-    model: PreTrainedModel, plan: LayerPlan, *, share: bool = False
-) -> PreTrainedModel:
-    """The child model, in evaluation mode and in the parent's dtype.
+class _Pass(nn.Module):
+    """A parent's layer as one layer of the child: its two residual outputs times a factor."""
 
-    `share=True` lets unscaled tensors be the parent's own: no memory, but no training. Raises
-    UserError for a quantised parent, whose packed weights cannot be scaled.
+    def __init__(self, layer: nn.Module, factor: float):
+        super().__init__()
+        self.layer, self.factor = layer, factor
+
+    def forward(self, *args, **kwargs):
+        with ExitStack() as stack:
+            for name, module in self.layer.named_modules() if self.factor != 1.0 else ():
+                if name in RESIDUAL:
+                    scaled = module.register_forward_hook(lambda _, __, out: out * self.factor)
+                    stack.callback(scaled.remove)
+            return self.layer(*args, **kwargs)
+
+
+@contextmanager
+def upscaled(model: PreTrainedModel, plan: LayerPlan) -> Iterator[PreTrainedModel]:
+    """Within the block, `model` runs as the child of `plan`; no tensor is copied.
+
+    For measuring: a layer and its copies are one module. Works wherever the parent works, packed
+    by a quantisation or spread over devices too.
     """
+    config = copy.deepcopy(model.config)
+    for key, value in child_config(model.config.to_dict(), plan).items():
+        if key in ("num_hidden_layers", "layer_types", "max_window_layers"):
+            setattr(config, key, value)
+    layers = decoder_layers(model)
+    owner = next(m for m in model.modules() if getattr(m, "layers", None) is layers)
+    kept = owner.config
+    passes = zip(plan.source, plan.scale, strict=True)
+    owner.layers, owner.config = nn.ModuleList(_Pass(layers[i], f) for i, f in passes), config
+    try:
+        yield model
+    finally:
+        owner.layers, owner.config = layers, kept
+
+
+def require_trainable(model: PreTrainedModel) -> None:
+    """UserError for a parent of which no trainable child can be made in memory."""
     if getattr(model, "is_quantized", False):
-        raise UserError('A quantised model cannot be upscaled; load it with quantize = "none".')
+        raise UserError(
+            "A quantised model's children cannot be trained; load it with quantize = 'none'."
+        )
     if len({str(parameter.device) for parameter in model.parameters()}) > 1:
-        raise UserError("A model spread over devices cannot be upscaled in memory; load it on one.")
+        raise UserError(
+            "Children of a model that is spread over devices are not trained here; set"
+            " layer_saturation.recovery_steps = 0, or model.device_map = '' for one device."
+        )
+
+
+def apply_in_memory(model: PreTrainedModel, plan: LayerPlan) -> PreTrainedModel:
+    """The child as a model of its own, to be trained: float32, on the parent's device.
+
+    Raises UserError as `require_trainable`.
+    """
+    require_trainable(model)
     config = model.config.__class__.from_dict(child_config(model.config.to_dict(), plan))
-    tensors = {}
-    for name, tensor in model.state_dict().items():
-        for child_name, factor in child_tensors(name, plan):
-            own = tensor if share and factor == 1.0 else tensor.clone()
-            tensors[child_name] = own.mul_(factor) if factor != 1.0 else own
-    child = models.assemble(config, tensors, dict(model.named_buffers()), model.dtype)
+    tensors = {
+        child_name: tensor.to(torch.float32, copy=True).mul_(factor)
+        for name, tensor in model.state_dict().items()
+        for child_name, factor in child_tensors(name, plan)
+    }
+    child = models.assemble(config, tensors, dict(model.named_buffers()), torch.float32)
     child.generation_config = copy.deepcopy(model.generation_config)
     return child
 
 
 @torch.inference_mode()
-def mean_loss(model: PreTrainedModel, batches: Iterable[dict], sink_tokens: int = 4) -> float:
-    """Mean loss in nats a token over `batches`, first tokens apart as in `damage.measure`."""
+def mean_loss(model: PreTrainedModel, batches: Iterable[dict]) -> float:
+    """Mean loss in nats per token over `batches`, first tokens apart as in `damage.measure`."""
     total, tokens = 0.0, 0
     for batch in batches:
-        counted, _ = layer_damage.loss_masks(batch, sink_tokens)
-        total += float(layer_damage.token_losses(model, batch)[counted].double().sum())
+        counted, _ = damage.loss_masks(batch)
+        total += float(damage.token_losses(model, batch)[counted].double().sum())
         tokens += int(counted.sum())
     return total / tokens
 
 
 def predict(model: PreTrainedModel, plan: LayerPlan, batches: list[dict]) -> dict[str, float]:
-    """Parent's and child's loss and the change, measured on the child before a byte is written.
-
-    The child shares the parent's tensors; only scaled copies of o_proj and down_proj are added.
-    """
+    """Parent's and child's loss and the change, measured before a byte is written."""
     parent = mean_loss(model, batches)
-    child = mean_loss(apply_in_memory(model, plan, share=True), batches)
-    return {"parent_loss": parent, "child_loss": child, "loss_change": child - parent}
+    with upscaled(model, plan) as child:
+        loss = mean_loss(child, batches)
+    return {"parent_loss": parent, "child_loss": loss, "loss_change": loss - parent}
 
 
-@torch.inference_mode()
-def compare(
-    parent: PreTrainedModel,
-    children: Iterable[PreTrainedModel],
-    batches: list[dict],
-    chunk: int = 256,
-) -> list[dict[str, float]]:
-    """What each child says otherwise than its parent, a row a child; the parent runs once.
+class Reference:
+    """What a parent says of `batches`; with it in hand the parent itself may leave memory.
 
-    Over the tokens whose loss counts: loss_change in nats a token, kl of the logits, KL(parent,
-    child) in nats, and top1_agreement, the share on which both have the same first choice.
+    Kept are its head and, per batch, the (N, H) states before it that predict the N tokens whose
+    loss counts.
     """
-    told = [_last_states_and_targets(parent, batch) for batch in batches]
-    own_head, rows = parent.get_output_embeddings(), []
-    for child in children:
+
+    @torch.inference_mode()
+    def __init__(self, parent: PreTrainedModel, batches: list[dict]):
+        self.head, self.batches = parent.get_output_embeddings(), batches
+        self.told = [_last_states_and_targets(parent, batch) for batch in batches]
+
+    @torch.inference_mode()
+    def against(self, child: PreTrainedModel) -> dict[str, float]:
+        """What the child says otherwise, over the tokens whose loss counts.
+
+        loss_change in nats per token, kl of the logits, KL(parent, child) in nats, and
+        top1_agreement, the share on which both have the same first choice.
+        """
         head, sums = child.get_output_embeddings(), torch.zeros(3, dtype=torch.float64)
-        for batch, (own_NH, targets_N) in zip(batches, told, strict=True):
+        for batch, (own_NH, targets_N) in zip(self.batches, self.told, strict=True):
             other_NH, _ = _last_states_and_targets(child, batch)
-            pieces = (x.split(chunk) for x in (own_NH, other_NH, targets_N[:, None]))
+            pieces = (x.split(damage.CHUNK) for x in (own_NH, other_NH, targets_N[:, None]))
             for own, other, target in zip(*pieces, strict=True):
-                log_p = own_head(own).float().log_softmax(-1)
-                log_q = head(other).float().log_softmax(-1)
-                change = log_p.gather(1, target) - log_q.gather(1, target)
+                log_p = self.head(own).float().log_softmax(-1)
+                log_q = head(other).float().log_softmax(-1).to(log_p.device)
+                change = (log_p - log_q).gather(1, target.to(log_p.device))
                 divergence = log_p.exp() * (log_p - log_q)
                 agreed = log_p.argmax(-1) == log_q.argmax(-1)
                 sums += torch.stack([x.sum().double().cpu() for x in (change, divergence, agreed)])
-        means = (sums / sum(len(targets) for _, targets in told)).tolist()
-        rows.append(dict(zip(("loss_change", "kl", "top1_agreement"), means, strict=True)))
-    return rows
+        means = (sums / sum(len(targets) for _, targets in self.told)).tolist()
+        return dict(zip(("loss_change", "kl", "top1_agreement"), means, strict=True))
 
 
 def _last_states_and_targets(model: PreTrainedModel, batch: dict) -> tuple[Tensor, Tensor]:
-    """The (N, H) final states that predict the N tokens whose loss counts, and those tokens."""
-    inputs = {k: batch[k].to(model.device) for k in ("input_ids", "attention_mask")}
-    counted = layer_damage.loss_masks(batch, sink_tokens=4)[0][:, 1:].to(model.device)
-    hidden_BTH = model.base_model(**inputs, use_cache=False).last_hidden_state
-    return hidden_BTH[:, :-1][counted], inputs["input_ids"][:, 1:][counted]
-
-
-@torch.inference_mode()
-def verify(
-    parent: PreTrainedModel, child: PreTrainedModel, plan: LayerPlan, batches: list[dict]
-) -> dict[str, object]:
-    """Check a reloaded child against its parent and plan; UserError at the first check that fails.
-
-    Every tensor must be the parent's times its scale, dtype and weight tying must be kept, the
-    held-out loss must move as predicted, and with start "zero" the logits must be equal bit by bit.
-    """
-    if child.dtype != parent.dtype:
-        raise UserError("The child's dtype is not its parent's; write the child again.")
-    tied = [
-        m.get_output_embeddings().weight is m.get_input_embeddings().weight for m in (parent, child)
-    ]
-    if tied[0] != tied[1]:
-        raise UserError("The child's embeddings are not tied as its parent's; write it again.")
-    name = _first_wrong_tensor(parent, child, plan)
-    if name:
-        raise UserError(f"{name} is not what the plan says; write the child again.")
-    predicted = predict(parent, plan, batches)
-    loss = mean_loss(child, batches)
-    checks = {
-        "layers": f"{plan.parent_layers} -> {plan.child_layers}",
-        "dtype": str(child.dtype).removeprefix("torch."),
-        "tied_embeddings": tied[1],
-        "parent_loss": predicted["parent_loss"],
-        "child_loss": loss,
-        "predicted_change": predicted["loss_change"],
-        "measured_change": loss - predicted["parent_loss"],
-    }
-    if abs(checks["measured_change"] - checks["predicted_change"]) > 1e-4:
-        raise UserError(
-            f"The loss moved by {checks['measured_change']:+.4f} nats and not by the predicted"
-            f" {checks['predicted_change']:+.4f}; write the child again."
-        )
-    if plan.start == "zero":
-        ids = batches[0]["input_ids"]
-        if not torch.equal(parent(ids).logits, child(ids).logits):
-            raise UserError("A child started at zero must equal its parent; write it again.")
-        checks["equals_parent"] = True
-    return checks
-
-
-def _first_wrong_tensor(
-    parent: PreTrainedModel, child: PreTrainedModel, plan: LayerPlan
-) -> str | None:
-    tensors = child.state_dict()
-    for name, tensor in parent.state_dict().items():
-        for child_name, factor in child_tensors(name, plan):
-            if not torch.equal(tensors[child_name], tensor * factor):
-                return child_name
-    return None
+    hidden_BTH, counted = decode(model, batch), damage.loss_masks(batch)[0][:, 1:]
+    return hidden_BTH[:, :-1][counted.to(hidden_BTH.device)], batch["input_ids"][:, 1:][counted]

@@ -6,7 +6,6 @@ katlab upscale verify Qwen2.5-32B KAT-40B --text held_out.txt
 """
 
 import argparse
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,28 +31,30 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     apply.set_defaults(run=run_apply)
     for parser in (plan, apply):
         options = parser.add_argument_group("plan")
-        options.add_argument("--preset", default="", help="kat: the report's own rule")
         options.add_argument("--add", type=int, default=0, help="new layers; 0 is a quarter")
         options.add_argument("--choice", default="similarity", choices=layer_plan.CHOICES)
         options.add_argument("--layers", default="", help="a list, as 8,11-14")
         options.add_argument("--order", default="interleaved", choices=layer_plan.ORDERS)
-        options.add_argument("--start", default="half-step", choices=layer_plan.STARTS)
+        options.add_argument(
+            "--start", default="half-step", choices=layer_plan.STARTS, help="the report's: copy"
+        )
         options.add_argument("--alpha", type=float, default=0.25, help="factor of --start alpha")
     plan.add_argument("--text", type=Path, help="text to measure layers and predict the loss on")
-    plan.add_argument("--tokens", type=int, default=1024, help="how much of it")
-    plan.add_argument("--device-map", help="where to load it for that, as auto (accelerate)")
-    plan.add_argument("--quantize", default="none", choices=("none", "4bit", "8bit"))
-    verify = commands.add_parser("verify", help="reload and compare the child with its parent")
-    verify.add_argument("source", type=Path)
-    verify.add_argument("target", type=Path)
-    verify.add_argument("--text", type=Path, required=True, help="held-out text")
-    verify.add_argument("--tokens", type=int, default=1024)
+    verify = commands.add_parser("verify", help="compare the child's files with its parent's")
+    verify.add_argument("source", type=Path, help="folder of the parent")
+    verify.add_argument("target", type=Path, help="folder of the child")
+    verify.add_argument("--text", type=Path, help="held-out text: load both and compare the loss")
     verify.set_defaults(run=run_verify)
+    for parser in (plan, verify):
+        options = parser.add_argument_group("with --text")
+        options.add_argument("--tokens", type=int, default=1024, help="how much of it")
+        options.add_argument("--device-map", default="", help="auto: over all GPUs (accelerate)")
+        options.add_argument("--quantize", default="none", choices=("none", "4bit", "8bit"))
 
 
 def parse_layers(text: str) -> list[int]:
     """Layer numbers of "8,11-14"; UserError when it is anything else."""
-    layers = []
+    layers: list[int] = []
     try:
         for part in filter(None, text.split(",")):
             first, _, last = part.partition("-")
@@ -68,7 +69,6 @@ def _plan(arguments: argparse.Namespace, measured: dict) -> layer_plan.LayerPlan
     return layer_plan.plan(
         config["num_hidden_layers"],
         arguments.add,
-        preset=arguments.preset,
         choice="list" if arguments.layers else arguments.choice,
         order=arguments.order,
         start=arguments.start,
@@ -78,13 +78,17 @@ def _plan(arguments: argparse.Namespace, measured: dict) -> layer_plan.LayerPlan
     )
 
 
-def _load(folder: Path, quantize: str = "none", device_map: str | None = None):
+def _load(folder: Path, arguments: argparse.Namespace):
     from katlab import models
 
     written = safetensors_layout.read_config(folder)
-    dtype = written.get("dtype") or written.get("torch_dtype") or "bfloat16"
-    config = SimpleNamespace(student=str(folder), dtype=dtype, quantize=quantize, gguf_file="")
-    config.device_map = device_map or ""
+    config = SimpleNamespace(
+        student=str(folder),
+        gguf_file="",
+        dtype=written.get("dtype") or written.get("torch_dtype") or "bfloat16",
+        quantize=arguments.quantize,
+        device_map=arguments.device_map,
+    )
     return models.load(config)
 
 
@@ -102,20 +106,21 @@ def run_plan(arguments: argparse.Namespace) -> None:
     config = safetensors_layout.read_config(arguments.source)
     if not arguments.out.parent.is_dir():
         raise UserError(f"No folder {arguments.out.parent}; make it or choose another --out.")
-    choice = "similarity" if arguments.preset else arguments.choice
-    if not arguments.layers and choice not in ("evenly", "list") and arguments.text is None:
-        raise UserError(f"Choosing by {choice} measures the model; give --text FILE (or --layers).")
+    measures = not arguments.layers and arguments.choice not in ("evenly", "list")
+    if measures and arguments.text is None:
+        raise UserError(
+            f"Choosing by {arguments.choice} measures the model; give --text FILE (or --layers)."
+        )
     if arguments.text is not None:
         quiet()
         from katlab.layer_saturation import damage as layer_damage
         from katlab.layer_saturation import similarity
 
-        model, tokenizer = _load(arguments.source, arguments.quantize, arguments.device_map)
+        model, tokenizer = _load(arguments.source, arguments)
         batches = _batches(tokenizer, arguments.text, arguments.tokens)
         report = similarity.measure(model, batches)
         table = report.overall
-        whole = arguments.quantize == "none" and not arguments.device_map
-        if not whole or arguments.choice in ("skip-damage", "repeat-damage"):
+        if arguments.choice in ("skip-damage", "repeat-damage"):
             damage = layer_damage.measure(model, batches).query("group == 'all'")
             table = table.merge(damage, on=["group", "layer"])
         measured = {"table": table, "angular": report.angular}
@@ -134,9 +139,6 @@ def run_plan(arguments: argparse.Namespace) -> None:
         print(f"{key:<19} {parent:.4g} -> {child:.4g} {unit}")
     if model is None:
         print("loss change not predicted: give --text FILE to measure it")
-    elif arguments.quantize != "none" or arguments.device_map:
-        added = damage.set_index("layer")["repeat"].loc[plan.duplicated].sum()
-        print(f"loss change about {added:+.4f} nats as plain copies (each layer repeated alone)")
     else:
         from katlab.layer_saturation import child
 
@@ -167,15 +169,21 @@ def run_apply(arguments: argparse.Namespace) -> None:
 def run_verify(arguments: argparse.Namespace) -> None:
     """Print the checks of a written child; UserError when one fails."""
     quiet()
-    from katlab.layer_saturation import child as children
+    from katlab.layer_saturation import verify
 
     record = arguments.target / writer.PROVENANCE
     if not record.is_file():
         raise UserError(f"{record} does not exist; give a child by `katlab upscale apply`.")
-    plan = layer_plan.LayerPlan.from_dict(json.loads(record.read_text())["plan"])
-    parent, tokenizer = _load(arguments.source)
-    child, _ = _load(arguments.target)
-    batches = _batches(tokenizer, arguments.text, arguments.tokens)
-    checks = children.verify(parent, child, plan, batches)
+    plan = layer_plan.LayerPlan.load(record)
+    checks = {
+        "layers": f"{plan.parent_layers} -> {plan.child_layers}",
+        "tensors": verify.files(arguments.source, arguments.target, plan),
+    }
+    if arguments.text is not None:
+        parent, tokenizer = _load(arguments.source, arguments)
+        batches = _batches(tokenizer, arguments.text, arguments.tokens)
+        expected = verify.Expected(parent, plan, batches)
+        del parent  # the child may need its room
+        checks |= expected.met_by(_load(arguments.target, arguments)[0])
     for name, value in checks.items():
         print(f"{name:<22} {value}")

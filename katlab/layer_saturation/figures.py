@@ -1,30 +1,34 @@
 """Figures of stage 01: each takes studies side by side and returns a matplotlib figure.
 
-stage.figure(figures.similarity([nano, real]), "similarity", "One sentence.")
+stage.figure(figures.similarity([own, real]), "similarity", "One sentence.")
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator, NullLocator
 
+from katlab.layer_saturation.similarity import SINK_TOKENS
 from katlab.layer_saturation.study import Study
 
 CHOSEN, PLAIN = "#c2410c", "#2563eb"
 STARTS = {"copy": "#c2410c", "zero": "#15803d", "half-step": "#2563eb"}
 
 
-def _panels(count: int, title: str, width: float = 5.2, height: float = 3.8):
+def _panels(studies: Sequence[Study], title: str, width: float = 5.2, height: float = 3.8):
+    """A figure with one titled panel per study, and (axis, study) pairs."""
     figure, axes = plt.subplots(
-        1, count, figsize=(width * count, height), squeeze=False, layout="constrained"
+        1, len(studies), figsize=(width * len(studies), height), squeeze=False, layout="constrained"
     )
     figure.suptitle(title)
-    return figure, axes[0]
+    pairs = list(zip(axes[0], studies, strict=True))
+    for axis, study in pairs:
+        axis.set_title(study.name)
+    return figure, pairs
 
 
 def _cosine_scale(axis: Axis, set_scale: Callable, low: float, high: float) -> None:
@@ -39,10 +43,24 @@ def _cosine_scale(axis: Axis, set_scale: Callable, low: float, high: float) -> N
     axis.set_minor_locator(NullLocator())
 
 
+def tokens(words: Sequence[str], cosines: Sequence[float], layer: int) -> Figure:
+    """Cosine of one layer's input and output, token by token; the tokens apart are grey."""
+    figure, axis = plt.subplots(figsize=(9, 3.2), layout="constrained")
+    places = range(len(words))
+    colours = ["#94a3b8" if place < SINK_TOKENS else PLAIN for place in places]
+    bars = axis.bar(places, [1 - c for c in cosines], color=colours)
+    axis.bar_label(bars, [f"{c:.3f}" for c in cosines], padding=2, fontsize=8)
+    axis.set_xticks(places, [repr(word)[1:-1] for word in words], rotation=40, ha="right")
+    axis.margins(y=0.15)
+    axis.grid(False, axis="x")
+    axis.set(ylabel="1 - cosine (cosine above)", title=f"What layer {layer} changes")
+    return figure
+
+
 def similarity(studies: Sequence[Study]) -> Figure:
     """Cosine similarity of each layer's input and output, the report's quarter marked."""
-    figure, axes = _panels(len(studies), "How little each layer changes its input")
-    for axis, study in zip(axes, studies, strict=True):
+    figure, panels = _panels(studies, "How little each layer changes its input")
+    for axis, study in panels:
         rows, chosen = study.layers, study.kat.duplicated
         axis.fill_between(
             rows.layer, 1 - rows.influence_high, 1 - rows.influence_low, alpha=0.25, color=PLAIN
@@ -52,7 +70,7 @@ def similarity(studies: Sequence[Study]) -> Figure:
             chosen, rows.similarity[chosen], "D", color=CHOSEN, ms=8,
             label=f"most saturated quarter ({len(chosen)})",
         )  # fmt: skip
-        axis.set(xlabel="layer", ylabel="cosine similarity", title=study.name)
+        axis.set(xlabel="layer", ylabel="cosine similarity")
         ends = rows.similarity.min(), rows.similarity.max()
         _cosine_scale(axis.yaxis, axis.set_yscale, *ends)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -62,16 +80,16 @@ def similarity(studies: Sequence[Study]) -> Figure:
 
 def groups(studies: Sequence[Study]) -> Figure:
     """Block influence by domain and think mode, the first tokens apart."""
-    figure, axes = _panels(len(studies), "Influence of each layer by kind of text")
-    for axis, study in zip(axes, studies, strict=True):
-        rows = study.report.layers
+    figure, panels = _panels(studies, "Influence of each layer by kind of text")
+    for axis, study in panels:
+        rows = study.groups
         colours = iter(sns.color_palette("tab10"))
         for group, part in rows.groupby("group", sort=False):
             kind = group.split("=")[0]
             style = {"domain": "-", "mode": "--", "first tokens": ":", "all": "-"}[kind]
             own = "black" if kind == "all" else next(colours)
             axis.plot(part.layer, part.influence, style, label=group, lw=1.5, color=own)
-        axis.set(xlabel="layer", ylabel="1 - cosine similarity", title=study.name, yscale="log")
+        axis.set(xlabel="layer", ylabel="1 - cosine similarity", yscale="log")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(fontsize=7, ncols=2)
     return figure
@@ -79,26 +97,26 @@ def groups(studies: Sequence[Study]) -> Figure:
 
 def depth_map(studies: Sequence[Study]) -> Figure:
     """Angular distance between the states at any two depths."""
-    figure, axes = _panels(len(studies), "Angular distance between depths", height=4.3)
-    for axis, study in zip(axes, studies, strict=True):
-        step = max(1, len(study.report.angular) // 8)
+    figure, panels = _panels(studies, "Angular distance between depths", height=4.3)
+    for axis, study in panels:
+        step = max(1, len(study.angular) // 8)
         sns.heatmap(
-            study.report.angular, ax=axis, cmap="viridis", vmin=0, square=True,
+            study.angular, ax=axis, cmap="viridis", vmin=0, square=True,
             xticklabels=step, yticklabels=step, cbar_kws={"label": "arccos(cos) / pi"},
         )  # fmt: skip
-        axis.set(xlabel="depth (0: embeddings)", ylabel="depth", title=study.name)
+        axis.set(xlabel="depth (0: embeddings)", ylabel="depth")
     return figure
 
 
-def damage(studies: Sequence[Study], kind: str = "skip") -> Figure:
+def damage(studies: Sequence[Study], kind: str) -> Figure:
     """Loss change when a layer is skipped (or repeated) against its similarity."""
     told = {"skip": "skipped", "repeat": "run twice"}[kind]
-    figure, axes = _panels(len(studies), f"Loss change when one layer is {told}")
-    for axis, study in zip(axes, studies, strict=True):
+    figure, panels = _panels(studies, f"Loss change when one layer is {told}")
+    for axis, study in panels:
         rows, chosen = study.layers, study.kat.duplicated
         marked = rows.layer.isin(chosen)
-        spread = (rows[kind] - rows[f"{kind}_low"], rows[f"{kind}_high"] - rows[kind])
-        spread = [s.clip(lower=0) for s in spread]
+        ends = (rows[kind] - rows[f"{kind}_low"], rows[f"{kind}_high"] - rows[kind])
+        spread = [end.clip(lower=0) for end in ends]
         axis.errorbar(
             rows.similarity, rows[kind], yerr=spread, fmt="none", ecolor="#cbd5e1", zorder=0
         )
@@ -112,21 +130,21 @@ def damage(studies: Sequence[Study], kind: str = "skip") -> Figure:
         rank = (1 - rows.similarity).rank().corr(rows[kind].rank())  # Spearman
         axis.set(
             xlabel="cosine similarity (orange: the report's quarter)",
-            ylabel="loss change, nats a token",
+            ylabel="loss change, nats per token",
             title=f"{study.name}, Spearman {rank:.2f}",
         )
         if rows[kind].abs().max() > 0.1:  # ticks of this scale are unreadable within its threshold
             axis.set_yscale("symlog", linthresh=0.1)
-        ends = rows.similarity.min(), rows.similarity.max()
-        _cosine_scale(axis.xaxis, axis.set_xscale, *ends)
+        low, high = rows.similarity.min(), rows.similarity.max()
+        _cosine_scale(axis.xaxis, axis.set_xscale, low, high)
     return figure
 
 
-def starts(table: pd.DataFrame) -> Figure:
-    """Loss change before training, by variant, a panel a model."""
-    parts = list(table.groupby("model", sort=False))
-    figure, axes = _panels(len(parts), "What duplication costs before any training", 6.2, 3.6)
-    for axis, (name, part) in zip(axes, parts, strict=True):
+def starts(studies: Sequence[Study]) -> Figure:
+    """Loss change before training, by variant."""
+    figure, panels = _panels(studies, "What duplication costs before any training", 6.2, 3.6)
+    for axis, study in panels:
+        part = study.starts
         own = [CHOSEN if "report" in v else PLAIN for v in part.variant]
         bars = axis.barh(part.variant, part.loss_change, color=own)
         axis.bar_label(bars, [f"{v:+.4f}" for v in part.loss_change], padding=3, fontsize=8)
@@ -134,20 +152,21 @@ def starts(table: pd.DataFrame) -> Figure:
         axis.grid(False, axis="y")
         axis.axvline(0, color="#334155", lw=0.8)
         axis.invert_yaxis()
-        axis.set(xlabel="loss change, nats a token", title=name)
+        axis.set(xlabel="loss change, nats per token")
     return figure
 
 
-def recovery(curves: pd.DataFrame) -> Figure:
-    """Held-out loss before duplication, after it, and while it trains."""
-    parts = list(curves.groupby("model", sort=False))
-    figure, axes = _panels(len(parts), "Loss after duplication, recovering")
-    for axis, (name, part) in zip(axes, parts, strict=True):
+def recovery(studies: Sequence[Study]) -> Figure:
+    """Held-out loss before duplication, after it, and while it trains, of studies that have it."""
+    trained = [study for study in studies if not study.recovery.empty]
+    figure, panels = _panels(trained, "Loss after duplication, recovering")
+    for axis, study in panels:
+        part = study.recovery
         before = part.loss[part.step < 0].iloc[0]
         axis.axhline(before, color="#334155", ls="--", lw=1, label="before duplication")
         for start, curve in part[part.step >= 0].groupby("start", sort=False):
             axis.plot(curve.step, curve.loss, marker="o", ms=3, color=STARTS[start], label=start)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.set(xlabel="training step", ylabel="held-out loss, nats a token", title=name)
+        axis.set(xlabel="training step", ylabel="held-out loss, nats per token")
         axis.legend()
     return figure

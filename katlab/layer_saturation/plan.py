@@ -2,8 +2,8 @@
 
 Report section 2 duplicates the saturated quarter of Qwen2.5-32B's 64 layers: 80 layers, 40.57B
 parameters, each chosen layer once. It states neither which layers nor how copies start; a plain
-copy is not free (notebook 01), so both are arguments here, "half-step" is the default start and the
-report's rule is the preset "kat".
+copy is not free (notebook 01), so both are arguments here. Without arguments, the most saturated
+quarter is duplicated in place; the report's start is "copy", the default here "half-step".
 
 Starts (W stands for o_proj and down_proj, the two matrices that write to the residual stream):
     copy       the copy is exact                                   (SOLAR, Yi-9B)
@@ -13,7 +13,7 @@ Starts (W stands for o_proj and down_proj, the two matrices that write to the re
 
 This module needs neither torch nor transformers: planning 40B takes no memory and no time.
 
-    plan = layer_plan.plan(64, preset="kat", table=saturation.overall)
+    chosen = plan.plan(64, start="copy", table=saturation.overall)
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from katlab import UserError, sizes
 
@@ -37,10 +38,9 @@ if TYPE_CHECKING:  # writing 81 GB needs no tables
 CHOICES = ("similarity", "skip-damage", "repeat-damage", "run", "evenly", "list")
 STARTS = ("copy", "zero", "half-step", "alpha")
 ORDERS = ("interleaved", "stacked")
-PRESETS = {"kat": {"choice": "similarity", "order": "interleaved", "start": "copy"}}
 _COLUMN = {"similarity": "influence", "skip-damage": "skip", "repeat-damage": "repeat"}
 _LAYER = re.compile(r"^(.*\blayers\.)(\d+)(\..+)$")
-_RESIDUAL = re.compile(r"\.(self_attn\.o_proj|mlp\.down_proj)\.(weight|bias)$")
+RESIDUAL = ("self_attn.o_proj", "mlp.down_proj")  # what a layer adds to the residual stream
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,12 @@ class LayerPlan:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
-    def from_dict(cls, fields: dict) -> LayerPlan:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-
-    @classmethod
     def load(cls, path: Path) -> LayerPlan:
-        """Read a plan written by `save`; UserError when the file is no such plan."""
+        """Read a plan by `save`, or by the writer beside its child; UserError if it is neither."""
         try:
-            return cls.from_dict(json.loads(Path(path).read_text()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            written = json.loads(Path(path).read_text())
+            return TypeAdapter(cls).validate_python(written.get("plan", written))
+        except (OSError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{path} is no layer plan; write one with `katlab upscale plan`."
             ) from error
@@ -86,7 +83,6 @@ def plan(
     layers: int,
     add: int = 0,
     *,
-    preset: str = "",
     choice: str = "similarity",
     order: str = "interleaved",
     start: str = "half-step",
@@ -97,18 +93,13 @@ def plan(
 ) -> LayerPlan:
     """Plan `add` new layers (0: a quarter of `layers`) on a parent of `layers` layers.
 
-    `table` has a row a layer with the columns that `choice` ranks by, lowest first: influence
+    `table` has one row per layer with the columns that `choice` ranks by, lowest first: influence
     (similarity), skip (skip-damage), repeat (repeat-damage). "run" takes the contiguous run with
     the smallest angular distance from its input to its output in `angular` (L+1, L+1); "evenly"
     takes the last layer of each of `add` equal groups (LLaMA-Pro); "list" takes `chosen`.
-    interleaved writes a a b b, stacked repeats each contiguous run as a whole, a b a b.
-    `preset="kat"` is the report's rule: similarity, interleaved, copy. Raises UserError for an
-    unknown name, a missing table or an impossible number of layers.
+    interleaved writes a a b b, stacked repeats each contiguous run as a whole, a b a b. Raises
+    UserError for an unknown name, a missing table or an impossible number of layers.
     """
-    if preset:
-        if preset not in PRESETS:
-            raise UserError(f"Unknown preset {preset!r}; use one of {', '.join(PRESETS)}.")
-        choice, order, start = (PRESETS[preset][k] for k in ("choice", "order", "start"))
     for value, known in ((choice, CHOICES), (order, ORDERS), (start, STARTS)):
         if value not in known:
             raise UserError(f"{value!r} is not possible here; use one of {', '.join(known)}.")
@@ -201,16 +192,18 @@ def child_tensors(name: str, plan: LayerPlan) -> list[tuple[str, float]]:
     if not match:
         return [(name, 1.0)]
     head, layer, tail = match[1], int(match[2]), match[3]
-    factor = plan.scale if _RESIDUAL.search(tail) else (1.0,) * plan.child_layers
+    module, _, leaf = tail[1:].rpartition(".")
+    writes = module in RESIDUAL and leaf in ("weight", "bias")
+    factor = plan.scale if writes else (1.0,) * plan.child_layers
     return [(f"{head}{i}{tail}", factor[i]) for i, s in enumerate(plan.source) if s == layer]
 
 
-def costs(config: Mapping, plan: LayerPlan, sequence: int = 4096) -> dict:
-    """Parameters, cache bytes a token and forward FLOPs a token of parent and child."""
+def costs(config: Mapping, plan: LayerPlan) -> dict:
+    """Layers, parameters, cache bytes and forward FLOPs (at 4,096 tokens) per token, of both."""
     row = {}
     for who, c in (("parent", config), ("child", child_config(config, plan))):
         row[f"{who}_layers"] = c["num_hidden_layers"]
         row[f"{who}_parameters"] = sizes.parameters(c)["total"]
         row[f"{who}_kv_bytes_per_token"] = sizes.kv_bytes_per_token(c)
-        row[f"{who}_flops_per_token"] = sizes.flops_per_token(c, sequence)
+        row[f"{who}_flops_per_token"] = sizes.flops_per_token(c, 4096)
     return row

@@ -4,34 +4,32 @@ Report section 2 duplicates layers and continues training, without saying how. T
 
     all         every parameter at the same learning rate                 (SOLAR, Yi-9B)
     new         only the new layers, everything else frozen               (LLaMA-Pro, 2401.02415)
-    layer-wise  rate x decay^d, d = distance to the nearest new layer in the child's layer map
+    layer-wise  rate x 0.7^d, d = distance to the nearest new layer in the child's layer map
 
-    curve = recovery.recovery(parent, {"copy": plan}, batches, held_out, steps=200)
+Weights are float32 masters: in bfloat16 a step of 2e-5 rounds to nothing for most of them. Where
+the parent is bfloat16, the forward pass computes in it (autocast), as a full training would.
+
+    curves = recovery.recovery(parent, {"copy": plan}, batches, held_out, steps=200, ...)
 """
 
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import count, islice
 
 import pandas as pd
 import torch
-from transformers import (
-    PreTrainedModel,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import PreTrainedModel
 
 from katlab import UserError
-from katlab.layer_saturation import child as children
+from katlab.layer_saturation.child import apply_in_memory, mean_loss
 from katlab.layer_saturation.plan import LayerPlan
 from katlab.layer_saturation.similarity import decoder_layers
 
 SCHEMES = ("all", "new", "layer-wise")
+DECAY = 0.7
 
 
-def rates(plan: LayerPlan, scheme: str, rate: float, decay: float = 0.7) -> list[float]:
+def rates(plan: LayerPlan, scheme: str, rate: float) -> list[float]:
     """Learning rate of each child layer, in order; 0 means frozen."""
     if scheme not in SCHEMES:
         raise UserError(f"Unknown scheme {scheme!r}; use one of {', '.join(SCHEMES)}.")
@@ -41,17 +39,17 @@ def rates(plan: LayerPlan, scheme: str, rate: float, decay: float = 0.7) -> list
         return [rate] * plan.child_layers
     if scheme == "new":
         return [0.0 if d else rate for d in distance]
-    return [rate * decay**d for d in distance]
+    return [rate * DECAY**d for d in distance]
 
 
 def parameter_groups(
-    model: PreTrainedModel, plan: LayerPlan, scheme: str, rate: float, decay: float = 0.7
+    model: PreTrainedModel, plan: LayerPlan, scheme: str, rate: float
 ) -> list[dict]:
-    """Optimizer groups of the child, one a learning rate; parameters without one are frozen.
+    """Optimizer groups of the child, one per learning rate; parameters without one are frozen.
 
     Embeddings, head and final norm train at the slowest layer's rate.
     """
-    layer_rates = rates(plan, scheme, rate, decay)
+    layer_rates = rates(plan, scheme, rate)
     of_parameter = {
         id(p): r
         for layer, r in zip(decoder_layers(model), layer_rates, strict=True)
@@ -66,25 +64,6 @@ def parameter_groups(
     return [{"params": params, "lr": own} for own, params in groups.items()]
 
 
-class _HeldOutLoss(TrainerCallback):
-    """Held-out loss before the first step, every `every` steps and after the last."""
-
-    def __init__(self, held_out: list[dict], every: int, tell: Callable[[int, float], None]):
-        self.held_out, self.every, self.tell = held_out, every, tell
-
-    def _measure(self, model: PreTrainedModel, step: int) -> None:
-        model.eval()
-        self.tell(step, children.mean_loss(model, self.held_out))
-        model.train()
-
-    def on_train_begin(self, args, state, control, model=None, **kwargs):
-        self._measure(model, 0)
-
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            self._measure(model, state.global_step)
-
-
 def run(
     model: PreTrainedModel,
     plan: LayerPlan,
@@ -92,65 +71,63 @@ def run(
     held_out: list[dict],
     *,
     steps: int,
-    scheme: str = "all",
-    rate: float = 1e-4,
-    decay: float = 0.7,
-    every: int = 10,
+    scheme: str,
+    rate: float,
+    every: int,
     seed: int = 0,
-    tell: Callable[[int, float], None] | None = None,
+    compute: torch.dtype = torch.float32,
+    tell: Callable[[int, float], None] = lambda step, loss: None,
 ) -> list[tuple[int, float]]:
     """Train the child in place for `steps` batches; returns (step, held-out loss in nats).
 
-    `tell` hears each of these points as it is measured.
-    AdamW (0.9, 0.95), weight decay 0.1, gradient norm 1, constant rate after a tenth of warm-up.
+    The loss is measured before the first step, every `every` steps and after the last; `tell`
+    hears each of these points as it is measured. AdamW (0.9, 0.95), weight decay 0.1, gradient
+    norm 1, constant rate after a tenth of warm-up; one process, on the model's device. Raises
+    UserError for weights that are not float32.
     """
-    curve: list[tuple[int, float]] = []
-
-    def point(step: int, loss: float) -> None:
-        curve.append((step, loss))
-        if tell:
-            tell(step, loss)
-
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, plan, scheme, rate, decay),
-        betas=(0.9, 0.95),
-        weight_decay=0.1,
-        fused=True,
-    )
+    if {parameter.dtype for parameter in model.parameters()} != {torch.float32}:
+        raise UserError("Small steps vanish in these weights; train a float32 copy of the model.")
+    groups = parameter_groups(model, plan, scheme, rate)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     warmup = max(1, steps // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1.0, (s + 1) / warmup))
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(
-            model=model,
-            args=TrainingArguments(
-                output_dir=scratch,
-                max_steps=steps,
-                per_device_train_batch_size=1,
-                save_strategy="no",
-                logging_strategy="no",
-                report_to="none",
-                remove_unused_columns=False,
-                use_cpu=model.device.type == "cpu",
-                seed=seed,
-                disable_tqdm=True,
-            ),
-            train_dataset=batches,
-            data_collator=_one_batch,
-            optimizers=(optimizer, schedule),
-            callbacks=[_HeldOutLoss(held_out, every, point)],
-        )
-        trainer.remove_callback(PrinterCallback)  # the caller's `tell` shows the progress
-        trainer.train()
+    half = compute == torch.bfloat16
+    autocast = partial(torch.autocast, model.device.type, compute, enabled=half)
+    curve: list[tuple[int, float]] = []
+
+    def measure(step: int) -> None:
+        with autocast():
+            curve.append((step, mean_loss(model.eval(), held_out)))
+        tell(*curve[-1])
+
+    measure(0)
+    for step, batch in enumerate(islice(_endless(batches, seed), steps), start=1):
+        with autocast():
+            loss = model.train()(**_inputs(batch, model.device), use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if step % every == 0 or step == steps:
+            measure(step)
     model.eval()
     return curve
 
 
-def _one_batch(items: list[dict]) -> dict[str, torch.Tensor]:
-    """A batch made before (see `calibration`) with labels: its own, or every real token."""
-    batch = items[0]
+def _endless(batches: list[dict], seed: int) -> Iterator[dict]:
+    """Batches without end, each pass over them shuffled anew."""
+    for epoch in count():
+        order = torch.Generator().manual_seed(seed + epoch)
+        yield from (batches[i] for i in torch.randperm(len(batches), generator=order).tolist())
+
+
+def _inputs(batch: dict, device: torch.device) -> dict[str, torch.Tensor]:
+    """A batch (see `calibration`) on its way into the model; labels: its own, or every token."""
     ids, mask = batch["input_ids"], batch["attention_mask"]
     labels = batch.get("labels", ids.masked_fill(mask == 0, -100))
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    return {key: value.to(device) for key, value in inputs.items()}
 
 
 def recovery(
@@ -159,8 +136,7 @@ def recovery(
     batches: list[dict],
     held_out: list[dict],
     *,
-    steps: int,
-    tell: Callable[[str, int, float], None] | None = None,
+    tell: Callable[[str, int, float], None] = lambda start, step, loss: None,
     **settings,
 ) -> pd.DataFrame:
     """Held-out loss (nats) of each plan's child while it trains: columns start, step, loss.
@@ -168,11 +144,9 @@ def recovery(
     Step -1 is the parent before duplication, step 0 the child before training. `tell` hears each
     row of a child as it is measured.
     """
-    before = children.mean_loss(parent, held_out)
-    rows = []
+    before, rows = mean_loss(parent, held_out), []
     for name, plan in plans.items():
-        child = children.apply_in_memory(parent, plan)
-        heard = partial(tell, name) if tell else None
-        curve = run(child, plan, batches, held_out, steps=steps, tell=heard, **settings)
+        how = {"compute": parent.dtype, "tell": partial(tell, name), **settings}
+        curve = run(apply_in_memory(parent, plan), plan, batches, held_out, **how)
         rows += [(name, -1, before), *((name, *point) for point in curve)]
     return pd.DataFrame(rows, columns=["start", "step", "loss"])

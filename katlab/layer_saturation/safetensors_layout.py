@@ -94,15 +94,9 @@ def layout(source: Path, plan: LayerPlan, shard_bytes: int = SHARD_BYTES) -> lis
                 )
             begin, end = entry["data_offsets"]
             for copy, (child_name, factor) in enumerate(made):
-                piece = Piece(
-                    child_name,
-                    entry["dtype"],
-                    tuple(entry["shape"]),
-                    factor,
-                    file,
-                    start + begin,
-                    end - begin,
-                )
+                dtype, shape = entry["dtype"], tuple(entry["shape"])
+                at, size = start + begin, end - begin
+                piece = Piece(child_name, dtype, shape, factor, file, at, size)
                 if factor not in (0.0, 1.0) and piece.dtype not in NUMPY:
                     raise UserError(f"Cannot scale {name} of dtype {piece.dtype}; start with copy.")
                 pieces.append((file, copy, piece.offset, piece))
@@ -113,7 +107,8 @@ def layout(source: Path, plan: LayerPlan, shard_bytes: int = SHARD_BYTES) -> lis
         }
         if missing:
             raise UserError(f"{min(missing)} is in the index of {source} but in no shard.")
-    shards, filled = [[]], 0
+    shards: list[list[Piece]] = [[]]
+    filled = 0
     for *_, piece in sorted(pieces, key=lambda p: p[:3]):
         if shards[-1] and filled + piece.size > shard_bytes:
             shards.append([])
@@ -132,7 +127,8 @@ def shard_names(count: int) -> list[str]:
 
 def header_bytes(pieces: list[Piece]) -> bytes:
     """The safetensors header of a shard, padded so that tensors begin at a multiple of 8."""
-    entries, position = {"__metadata__": {"format": "pt"}}, 0
+    entries: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    position = 0
     for piece in pieces:
         entries[piece.name] = {
             "dtype": piece.dtype,

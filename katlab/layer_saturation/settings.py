@@ -28,15 +28,15 @@ class Settings(Section):
     """The plan: how many layers (0: a quarter), which, in which order, how the copies start."""
 
     recovery_queries: int = Field(gt=0)
-    recovery_steps: int = Field(gt=0)
+    recovery_steps: int = Field(ge=0)
     recovery_scheme: Literal["all", "new", "layer-wise"]
     recovery_rate: float = Field(gt=0)
-    """Continued training of the student's children, a curve each."""
+    """Continued training of the student's children, one curve each; 0 steps leave it out."""
 
-    real_tokens: int = Field(gt=0)
-    real_recovery_steps: int = Field(gt=0)
+    real_tokens: int = Field(ge=0)
+    real_recovery_steps: int = Field(ge=0)
     real_recovery_rate: float = Field(gt=0)
-    """The same for SmolLM2-135M, a real pretrained model."""
+    """The same for SmolLM2-135M, a real pretrained model; 0 tokens leave it out."""
 
     @model_validator(mode="after")
     def _listed(self) -> "Settings":

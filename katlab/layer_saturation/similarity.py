@@ -3,16 +3,16 @@
 Report section 2 measures the cosine similarity between a layer's input and output and finds about
 one fourth of Qwen2.5-32B's layers near identity. `measure` does that in one streaming pass over any
 decoder of the Qwen2/Qwen3/Llama family (CPU, GPU, 4-bit, device_map); what the loss says of a layer
-is in `katlab.layer_damage`.
+is in `layer_saturation.damage`.
 
 Deviations from the report, which names the measure and no more:
- 1. The first `sink_tokens` positions are kept apart: attention sinks have norms of their own.
+ 1. The first four tokens are kept apart: attention sinks have norms of their own.
  2. Intervals are 90 % Poisson-bootstrap intervals over sequences, kept as running sums.
 
-    report = saturation.measure(model, batches); table = report.overall
+    report = similarity.measure(model, batches); table = report.overall
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +26,20 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from katlab import UserError
+from katlab.lab.rows import replace
 
 METRICS = ("influence", "update", "attention", "mlp", "attention_share")
 FIRST_TOKENS = "first tokens"
+SINK_TOKENS = 4
+REPLICATES = 200  # of the bootstrap
+MAP_POSITIONS = 64  # tokens per batch that the depth map is averaged over
 
 
 @dataclass
 class Saturation:
     """What one streaming pass found.
 
-    layers: a row per group and layer; groups are "all", "first tokens", "domain=...", "mode=...".
+    layers: one row per group and layer; groups are "all", "first tokens", "domain=...", "mode=...".
     angular: (L+1, L+1) mean angular distance in [0, 1] between the states at any two depths.
     """
 
@@ -44,13 +48,14 @@ class Saturation:
 
     @property
     def overall(self) -> pd.DataFrame:
-        """The rows over all text, one a layer, in layer order."""
+        """The rows over all text, one per layer, in layer order."""
         return self.layers.query("group == 'all'").reset_index(drop=True)
 
     def save(self, folder: Path) -> None:
-        """Write saturation.csv and angular.csv into the folder."""
-        self.layers.to_csv(folder / "saturation.csv", index=False)
-        pd.DataFrame(self.angular).to_csv(folder / "angular.csv", index=False)
+        """Write angular.csv and saturation.csv, each in one piece, into the folder."""
+        angular = pd.DataFrame(self.angular)
+        replace(folder / "angular.csv", angular.to_csv(index=False))
+        replace(folder / "saturation.csv", self.layers.to_csv(index=False))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -69,31 +74,45 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     )
 
 
+def decode(model: PreTrainedModel, batch: dict) -> Tensor:
+    """The (B, T, H) last states of a batch, which is brought to the model's device."""
+    inputs = {
+        key: batch[key].to(model.device) for key in ("input_ids", "attention_mask") if key in batch
+    }
+    return model.base_model(**inputs, use_cache=False).last_hidden_state
+
+
 class RunningMeans:
     """Bootstrapped means of per-layer metrics by group: memory is replicates x groups x layers.
 
-    Row 0 of the weights is the plain mean; the others are Poisson(1) counts a sequence, the
+    Row 0 of the weights is the plain mean; the others are Poisson(1) counts per sequence, the
     streaming form of resampling sequences with replacement.
     """
 
-    def __init__(self, replicates: int, seed: int):
+    def __init__(self, seed: int):
         self.generator = np.random.default_rng(seed)
-        self.replicates = replicates
         self.sums: dict[str, np.ndarray] = {}  # group -> (R+1, L, M)
         self.counts: dict[str, np.ndarray] = {}  # group -> (R+1,)
 
-    def weights(self, sequences: int) -> np.ndarray:
-        """(R+1, B) weights of the sequences of a batch."""
-        draws = self.generator.poisson(1.0, (self.replicates, sequences))
-        return np.concatenate([np.ones((1, sequences)), draws])
-
-    def add(self, group: str, weights_RB: np.ndarray, sums_BLM: np.ndarray, counts_B: np.ndarray):
-        """Add a batch's sums over tokens, and how many tokens they are, to a group."""
-        self.sums[group] = self.sums.get(group, 0) + np.einsum("rb,blm->rlm", weights_RB, sums_BLM)
-        self.counts[group] = self.counts.get(group, 0) + weights_RB @ counts_B
+    def add(self, batch: dict, sums_GBLM: np.ndarray, masks: Iterable[Tensor]) -> None:
+        """Add a batch's sums over the tokens of its two (B, T) masks, see `token_masks`."""
+        counts_GB = [mask.sum(1).numpy() for mask in masks]
+        everyone = np.arange(len(counts_GB[0]))
+        draws = self.generator.poisson(1.0, (REPLICATES, len(everyone)))
+        weights_RB = np.concatenate([np.ones((1, len(everyone))), draws])
+        groups = [("all", 0, everyone)]
+        for key in ("domain", "mode"):
+            names = np.asarray(batch.get(key, []))
+            for name in dict.fromkeys(names.tolist()):
+                groups.append((f"{key}={name}", 0, np.flatnonzero(names == name)))
+        for group, g, who in [*groups, (FIRST_TOKENS, 1, everyone)]:
+            sums = np.einsum("rb,blm->rlm", weights_RB[:, who], sums_GBLM[g][who])
+            self.sums[group] = self.sums.get(group, 0) + sums
+            counts = weights_RB[:, who] @ counts_GB[g][who]
+            self.counts[group] = self.counts.get(group, 0) + counts
 
     def frame(self, metrics: tuple[str, ...]) -> pd.DataFrame:
-        """One row a group and layer: each metric's mean and its 90 % interval."""
+        """One row per group and layer: each metric's mean and its 90 % interval."""
         frames = []
         for group, sums in self.sums.items():
             counts = self.counts[group]
@@ -110,20 +129,11 @@ class RunningMeans:
         return pd.concat(frames, ignore_index=True)
 
 
-def groups_of(batch: dict, sequences: int) -> Iterator[tuple[str, np.ndarray]]:
-    """(group, member sequences) of a batch: all, then each domain and each think mode."""
-    yield "all", np.arange(sequences)
-    for key in ("domain", "mode"):
-        names = np.asarray(batch.get(key, []))
-        for name in dict.fromkeys(names.tolist()):
-            yield f"{key}={name}", np.flatnonzero(names == name)
-
-
-def token_masks(batch: dict, sink_tokens: int) -> tuple[Tensor, Tensor]:
-    """(B, T) masks of the counted tokens and of the first `sink_tokens` real ones (padding out)."""
+def token_masks(batch: dict) -> tuple[Tensor, Tensor]:
+    """(B, T) masks of the counted tokens and of the first SINK_TOKENS real ones (padding out)."""
     ids = batch["input_ids"]
     real = batch.get("attention_mask", torch.ones_like(ids)).bool()
-    first = real & (real.cumsum(1) <= sink_tokens)
+    first = real & (real.cumsum(1) <= SINK_TOKENS)
     return real & ~first, first
 
 
@@ -142,11 +152,11 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 class _LayerProbe:
-    """Hooks that reduce each layer's states to sums a sequence, and sample some for the map."""
+    """Hooks that reduce each layer's states to sums per sequence, and sample some for the map."""
 
     def __init__(self, layers: nn.ModuleList, stack: ExitStack):
-        self.sums: list[Tensor] = []  # one (2, B, M) a layer: counted tokens, first tokens
-        self.sample: list[Tensor] = []  # one (P, H) unit-length sample a depth
+        self.sums: list[Tensor] = []  # one (2, B, M) per layer: counted tokens, first tokens
+        self.sample: list[Tensor] = []  # one (P, H) unit-length sample per depth
         for layer in layers:
             for hook in (
                 layer.register_forward_pre_hook(self._enter, with_kwargs=True),
@@ -172,7 +182,8 @@ class _LayerProbe:
         self.mlp = torch.linalg.vector_norm(output, dim=-1, dtype=torch.float32)
 
     def _leave(self, module: nn.Module, args: tuple, output: Tensor | tuple):
-        x, y = self.x, tensor_of(output).float()
+        y = tensor_of(output).float()
+        x = self.x.to(y.device)  # a layer that begins another device got its input from the last
         xx, xy, yy = _dot(x, x), _dot(x, y), _dot(y, y)
         size = xx.sqrt()
         share = self.attention / (self.attention + self.mlp)
@@ -191,54 +202,35 @@ class _LayerProbe:
 
 
 @torch.inference_mode()
-def measure(
-    model: PreTrainedModel,
-    batches: Iterable[dict],
-    *,
-    sink_tokens: int = 4,
-    replicates: int = 200,
-    map_positions: int = 64,
-    seed: int = 0,
-) -> Saturation:
+def measure(model: PreTrainedModel, batches: Iterable[dict], *, seed: int = 0) -> Saturation:
     """Saturation of every layer from one forward pass over `batches`, by running sums only.
 
     A batch holds input_ids (B, T), and may hold attention_mask (B, T) and the lists domain and mode
-    of B names. Metrics a layer, x its input and y its output, a and m its two updates: influence
+    of B names. Metrics per layer, x its input and y its output, a and m its two updates: influence
     1 - cos(x, y) (block influence, ShortGPT, arXiv 2403.03853), update |y - x|/|x|, attention
     |a|/|x|, mlp |m|/|x|, attention_share |a|/(|a| + |m|); each with a 90 % interval. The depth map
-    is arccos(cos)/pi (arXiv 2403.17887) over `map_positions` tokens a batch. Raises UserError on
-    an empty input or a model without a layer stack.
+    is arccos(cos)/pi (arXiv 2403.17887) over MAP_POSITIONS tokens per batch. Raises UserError
+    on an empty input or a model without a layer stack.
     """
     layers = decoder_layers(model)
-    means, angular, sampled = RunningMeans(replicates, seed), 0.0, 0
+    means, sampled = RunningMeans(seed), 0
+    angular = np.zeros((len(layers) + 1, len(layers) + 1))
     with ExitStack() as stack:
         probe = _LayerProbe(layers, stack)
         for batch in batches:
-            ids = batch["input_ids"]
-            counted, first = token_masks(batch, sink_tokens)
-            flat = counted.flatten().nonzero().flatten()
-            pick = torch.linspace(0, len(flat) - 1, min(map_positions, len(flat))).long()
-            probe.begin((counted, first), flat[pick])
-            mask = batch.get("attention_mask")
-            model.base_model(
-                input_ids=ids.to(model.device),
-                attention_mask=None if mask is None else mask.to(model.device),
-                use_cache=False,
-            )
-            sums_LGBM = torch.stack([s.cpu() for s in probe.sums]).numpy()
-            weights = means.weights(len(ids))
-            for group, members in groups_of(batch, len(ids)):
-                sums_BLM = sums_LGBM[:, 0, members].swapaxes(0, 1)
-                means.add(group, weights[:, members], sums_BLM, counted.sum(1).numpy()[members])
-            sums_BLM = sums_LGBM[:, 1].swapaxes(0, 1)
-            means.add(FIRST_TOKENS, weights, sums_BLM, first.sum(1).numpy())
+            masks = token_masks(batch)
+            flat = masks[0].flatten().nonzero().flatten()
+            pick = torch.linspace(0, len(flat) - 1, min(MAP_POSITIONS, len(flat))).long()
+            probe.begin(masks, flat[pick])
+            decode(model, batch)
+            sums_LGBM = torch.stack([s.cpu() for s in probe.sums])
+            means.add(batch, sums_LGBM.permute(1, 2, 0, 3).numpy(), masks)
             unit_PDH = torch.stack(probe.sample, dim=1)
             cosine_PDD = torch.bmm(unit_PDH, unit_PDH.mT).clamp(-1, 1)
             distance_PDD = (cosine_PDD.arccos() / torch.pi).double()
-            angular, sampled = angular + distance_PDD.sum(0).numpy(), sampled + len(pick)
+            angular += distance_PDD.sum(0).numpy()
+            sampled += len(pick)
     if not sampled:
-        raise UserError(
-            f"No text to measure: give sequences longer than sink_tokens={sink_tokens}."
-        )
+        raise UserError(f"No text to measure: give sequences of over {SINK_TOKENS} tokens.")
     np.fill_diagonal(angular, 0.0)  # arccos of a rounded 1 is not quite 0
     return Saturation(means.frame(METRICS), angular / sampled)

@@ -3,79 +3,80 @@
 metrics = stage.run(stage)
 """
 
-import shutil
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from huggingface_hub import snapshot_download
 
-from katlab import models
-from katlab.lab import StageRun, work
-from katlab.layer_saturation import calibration, damage, similarity, writer
-from katlab.layer_saturation.child import apply_in_memory, compare, verify
-from katlab.layer_saturation.plan import LayerPlan, costs, plan
-
-
-def write_student(
-    config: SimpleNamespace,
-    parent: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    plan: LayerPlan,
-    target: Path,
-) -> None:
-    """Write the child as a plain folder: streamed from the parent's, else (hub) from memory."""
-    if target.exists():
-        shutil.rmtree(target)
-    source = Path(models.folder_of(config))
-    if source.is_dir():
-        writer.write(source, target, plan)
-        return
-    apply_in_memory(parent, plan).save_pretrained(target)
-    tokenizer.save_pretrained(target)
-    plan.save(target / "layer_plan.json")
+from katlab import UserError, lab, models
+from katlab.layer_saturation import calibration, study, verify, writer
+from katlab.layer_saturation.plan import LayerPlan, costs
+from katlab.layer_saturation.safetensors_layout import read_config, source_files
 
 
-@work
-def run(stage: StageRun) -> dict[str, float]:
-    """Stage 01: measure the parent's layers, plan by the profile, write and verify the student.
+@lab.work
+def run(stage: lab.StageRun) -> dict[str, float]:
+    """Measure the profile's student and SmolLM2, plan, write and verify the deeper student.
 
-    Leaves saturation.csv, damage.csv, angular.csv and layer_plan.json in the stage's folder and the
-    student, with its tokenizer, in checkpoints/student. Returns losses in nats and sizes.
+    Leaves the tables of `study.Study` in the stage's folder (SmolLM2's in a folder of their own),
+    layer_plan.json, costs.json and the student, with its tokenizer, in checkpoints/student. A
+    table that is there already is not measured again. Returns losses in nats and sizes. Under
+    torchrun rank 0 does the work and the others wait.
     """
-    settings = stage.settings
-    parent, tokenizer = models.load(stage.config.model)
-    batches, held_out = calibration.of_stage(stage, tokenizer)
-    read = stage.progress(batches, "what each layer changes")
-    report = similarity.measure(parent, read, seed=stage.seed)
-    changed = stage.progress(batches, "each layer skipped, each twice")
-    costs_of_layers = damage.measure(parent, changed, seed=stage.seed)
-    report.save(stage.dir)
-    costs_of_layers.to_csv(stage.dir / "damage.csv", index=False)
-    student_plan = plan(
-        parent.config.num_hidden_layers,
-        settings.add,
-        choice=settings.choice,
-        order=settings.order,
-        start=settings.start,
-        alpha=settings.alpha,
-        chosen=settings.layers,
-        table=report.overall.merge(costs_of_layers.query("group == 'all'"), on=["group", "layer"]),
-        angular=report.angular,
-    )
-    student_plan.save(stage.dir / "layer_plan.json")
+    (figures,) = stage.kept("figures.jsonl", lambda: [_work(stage)])
+    return figures
+
+
+def _work(stage: lab.StageRun) -> dict[str, float]:
+    config, settings = stage.config.model, stage.settings
+    source = parent_folder(config)
+    parent, tokenizer = models.load(config)
+    texts = calibration.of_stage(stage, tokenizer)
+    own = study.of_stage(stage, parent, texts)
+    keys = ("add", "choice", "order", "start", "alpha")
+    plan = own.plan(chosen=settings.layers, **{key: getattr(settings, key) for key in keys})
+    stage.write("layer_plan.json", asdict(plan))
     target = stage.checkpoints / "student"
-    write_student(stage.config.model, parent, tokenizer, student_plan, target)
-    reloaded = SimpleNamespace(**{**vars(stage.config.model), "student": str(target)})
-    reloaded.gguf_file = ""
-    student = models.load(reloaded)[0]
-    checks = verify(parent, student, student_plan, held_out)
-    sizes = costs(parent.config.to_dict(), student_plan)
+    write_student(source, target, plan)
+    expected = verify.Expected(parent, plan, texts.held_out)
+    del parent  # the student may need its room
+    checks = expected.met_by(models.load_from(target, config)[0])
+    sizes = costs(read_config(source), plan)
+    stage.write("costs.json", sizes)
+    if settings.real_tokens:
+        study.smollm2(stage)
     return {
-        "parent_loss": checks["parent_loss"],
-        "student_loss": checks["child_loss"],
-        "predicted_change": checks["predicted_change"],
-        **compare(parent, [student], held_out)[0],
+        **checks,
         "layers": sizes["child_layers"],
         "parameters": sizes["child_parameters"],
-        "lowest_influence": float(report.overall["influence"].min()),
+        "lowest_influence": float(own.layers["influence"].min()),
     }
+
+
+def parent_folder(config: SimpleNamespace) -> Path:
+    """The folder of the student's original files, from the hub where it is a hub id.
+
+    However the parent is loaded to be measured, the deeper student is made of these. Raises
+    UserError, before anything is loaded, where they are quantised or no safetensors.
+    """
+    folder = Path(models.folder_of(config))
+    if not folder.is_dir():
+        wanted = ["*.safetensors", "LICENSE*", *(f"*{suffix}" for suffix in writer.CARRIED)]
+        try:
+            folder = Path(snapshot_download(str(folder), allow_patterns=wanted))
+        except OSError as error:
+            raise UserError(
+                f"{config.student} could not be fetched ({str(error).splitlines()[0]}); give a"
+                " folder with config.json and safetensors as model.student."
+            ) from error
+    read_config(folder)
+    source_files(folder)
+    return folder
+
+
+def write_student(source: Path, target: Path, plan: LayerPlan) -> None:
+    """Write the child as a plain folder, unless an earlier attempt did, and check every tensor."""
+    if not target.exists():
+        writer.write(source, target, plan)
+    verify.files(source, target, plan)

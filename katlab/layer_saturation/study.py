@@ -1,18 +1,24 @@
 """One model's whole depth study: saturation, damage, what each start costs, how it recovers.
 
 Report section 2, on the profile's own student and on real weights (SmolLM2-135M-Instruct), with the
-report's rule beside its alternatives. The figures are in `katlab.layer_saturation.figures`.
+report's rule beside its alternatives. Stage 01 measures, its notebook loads and draws
+(`layer_saturation.figures`).
 
-    real = study.smollm2(stage); table = study.variants(real)
+    own, real = study.load(stage); real.plan(choice="evenly").duplicated
 """
 
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self
 
+import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel
 
 from katlab import models
 from katlab.lab import StageRun
+from katlab.lab.rows import replace
 from katlab.layer_saturation import calibration, child, similarity
 from katlab.layer_saturation import damage as layer_damage
 from katlab.layer_saturation import recovery as continued
@@ -29,92 +35,124 @@ VARIANTS = (
     ("copy, evenly spaced", "evenly", "interleaved", "copy"),
 )
 RECOVERING = ("copy", "zero", "half-step")
+SMOLLM2 = "SmolLM2-135M"
 
 
 @dataclass
 class Study:
-    """A model, the text it is judged on, and what was measured."""
+    """The tables of one model.
+
+    layers: one row per layer over all text: similarity, update norms, skip and repeat damage.
+    groups: the same measures by kind of text (`Saturation.layers`), without damage.
+    angular: (L+1, L+1) angular distances between depths.
+    starts: one row per variant, the columns of `Reference.against`; empty before it is measured.
+    recovery: columns start, step, loss; empty where no child was trained.
+    """
 
     name: str
-    model: PreTrainedModel
-    train: list[dict]
-    held_out: list[dict]
-    report: similarity.Saturation
-    damage: pd.DataFrame
+    layers: pd.DataFrame
+    groups: pd.DataFrame
+    angular: np.ndarray
+    starts: pd.DataFrame
+    recovery: pd.DataFrame
 
-    @property
-    def layers(self) -> pd.DataFrame:
-        """One row a layer over all text: similarity, update norms, skip and repeat damage."""
-        rows = self.report.overall.merge(self.damage.query("group == 'all'"), on=["group", "layer"])
-        return rows.assign(similarity=1 - rows["influence"])
-
-    def plan(self, choice: str = "similarity", order: str = "interleaved", start: str = "copy"):
-        """A plan of a quarter more layers by this study's measurements."""
-        return plan(
-            len(self.layers),
-            choice=choice,
-            order=order,
-            start=start,
-            table=self.layers,
-            angular=self.report.angular,
+    @classmethod
+    def load(cls, folder: Path, name: str) -> Self:
+        """The study whose tables lie in `folder`."""
+        report = similarity.Saturation.load(folder)
+        damage = pd.read_csv(folder / "damage.csv").query("group == 'all'")
+        layers = report.overall.merge(damage, on=["group", "layer"])
+        layers["similarity"] = 1 - layers["influence"]
+        starts, recovery = (
+            pd.read_csv(path) if path.is_file() else pd.DataFrame()
+            for path in (folder / "starts.csv", folder / "recovery.csv")
         )
+        return cls(name, layers, report.layers, report.angular, starts, recovery)
+
+    def plan(self, **how) -> LayerPlan:
+        """`plan.plan` by this study's measurements."""
+        return plan(len(self.layers), table=self.layers, angular=self.angular, **how)
 
     @property
     def kat(self) -> LayerPlan:
         """The report's rule: the most saturated quarter, once each, interleaved, copied."""
-        return plan(len(self.layers), preset="kat", table=self.layers)
+        return self.plan(start="copy")
 
 
-def of_stage(stage: StageRun) -> Study:
-    """The study of the profile's own student: what stage 01 measured and left behind."""
-    model, tokenizer = models.load(stage.config.model)
-    train, held_out = calibration.of_stage(stage, tokenizer)
-    if stage.settings.text == "nano":
-        train = calibration.nano_batches(
-            tokenizer, stage.settings.recovery_queries, stage.seed, "train"
-        )
-    report = similarity.Saturation.load(stage.dir)
-    damage = pd.read_csv(stage.dir / "damage.csv")
-    return Study(stage.profile, model, train, held_out, report, damage)
+def load(stage: StageRun) -> list[Study]:
+    """What `of_stage` and `smollm2` left in the stage's folder: the student's study, SmolLM2's."""
+    found = [Study.load(stage.dir, stage.profile)]
+    if (stage.dir / SMOLLM2).is_dir():
+        found.append(Study.load(stage.dir / SMOLLM2, SMOLLM2))
+    return found
+
+
+def of_stage(stage: StageRun, model: PreTrainedModel, texts: calibration.Texts) -> Study:
+    """Measure the profile's own student into the stage's folder.
+
+    A quantised student's children are not trained, since packed weights cannot be.
+    """
+    settings = stage.settings
+    steps = 0 if getattr(model, "is_quantized", False) else settings.recovery_steps
+    if steps:
+        child.require_trainable(model)
+    return _measure(stage, stage.dir, stage.profile, model, texts, steps, settings.recovery_rate)
 
 
 def smollm2(stage: StageRun) -> Study:
-    """The study of SmolLM2-135M-Instruct, its damage on `real_tokens` tokens, the rest on 8 x that.
+    """Measure SmolLM2-135M-Instruct into a folder of its own.
 
-    Prose, code and sums; the held-out text is from the last fifth of each.
+    Its damage on `real_tokens` tokens of prose, code and sums, the rest on 8 times as many; the
+    held-out text is from the last fifth of each.
     """
     model, tokenizer = models.load_smollm2()
-    tokens, texts = stage.settings.real_tokens, calibration.texts()
-    length = max(16, min(64, tokens // len(texts)))
-
-    def cut(tokens: int, **where) -> list[dict]:
-        return calibration.batches(tokenizer, texts, tokens, length=length, size=3, **where)
-
-    train, name = cut(8 * tokens), "SmolLM2-135M"
-    read = stage.progress(train, f"{name}: what each layer changes")
-    report = similarity.measure(model, read, seed=stage.seed)
-    changed = stage.progress(cut(tokens), f"{name}: each layer skipped, each twice")
-    damage = layer_damage.measure(model, changed, seed=stage.seed)
-    return Study(name, model, train, cut(tokens, offset=0.8), report, damage)
+    settings, texts = stage.settings, calibration.texts()
+    length = max(16, min(64, settings.real_tokens // len(texts)))
+    cut = partial(calibration.batches, tokenizer, texts, length=length, size=3)
+    read, some = (cut(times * settings.real_tokens) for times in (8, 1))
+    cuts = calibration.Texts(read, some, read, cut(settings.real_tokens, offset=0.8))
+    steps, rate = settings.real_recovery_steps, settings.real_recovery_rate
+    return _measure(stage, stage.dir / SMOLLM2, SMOLLM2, model, cuts, steps, rate)
 
 
-def variants(study: Study, stage: StageRun) -> pd.DataFrame:
-    """The report's rule and its alternatives before training, against the parent on held-out text.
+def _measure(
+    stage: StageRun,
+    folder: Path,
+    name: str,
+    model: PreTrainedModel,
+    texts: calibration.Texts,
+    steps: int,
+    rate: float,
+) -> Study:
+    """Measure the tables that an earlier attempt did not leave in `folder`."""
+    folder.mkdir(exist_ok=True)
+    if not (folder / "saturation.csv").is_file():
+        read = stage.progress(texts.layers, f"{name}: what each layer changes")
+        similarity.measure(model, read, seed=stage.seed).save(folder)
+    if not (folder / "damage.csv").is_file():
+        changed = stage.progress(texts.damage, f"{name}: each layer skipped, each twice")
+        _write(layer_damage.measure(model, changed, seed=stage.seed), folder / "damage.csv")
+    study = Study.load(folder, name)
+    if study.starts.empty:
+        reference, rows = child.Reference(model, texts.held_out), []
+        for label, choice, order, start in stage.progress(VARIANTS, f"{name}: what starts cost"):
+            variant = study.plan(choice=choice, order=order, start=start)
+            with child.upscaled(model, variant) as other:
+                rows.append({"variant": label, **reference.against(other)})
+        _write(pd.DataFrame(rows), folder / "starts.csv")
+    if study.recovery.empty and steps:
+        _write(_recovery(stage, study, model, texts, steps, rate), folder / "recovery.csv")
+    return Study.load(folder, name)
 
-    A row a variant, with the columns of `child.compare`.
-    """
-    work = stage.progress(VARIANTS, f"{study.name}: what each start costs")
-    children = (
-        child.apply_in_memory(study.model, study.plan(choice, order, start), share=True)
-        for _, choice, order, start in work
-    )
-    rows = pd.DataFrame(child.compare(study.model, children, study.held_out))
-    rows.insert(0, "variant", [label for label, *_ in VARIANTS])
-    rows.insert(0, "model", study.name)
-    return rows
 
-
-def recovery(study: Study, stage: StageRun, steps: int, rate: float) -> pd.DataFrame:
+def _recovery(
+    stage: StageRun,
+    study: Study,
+    model: PreTrainedModel,
+    texts: calibration.Texts,
+    steps: int,
+    rate: float,
+) -> pd.DataFrame:
     """Held-out loss of copy, zero and half-step while each trains `steps` steps at `rate`."""
     bar = stage.bar(steps * len(RECOVERING), f"{study.name}: training goes on", ("loss",))
 
@@ -123,10 +161,10 @@ def recovery(study: Study, stage: StageRun, steps: int, rate: float) -> pd.DataF
         bar.to(RECOVERING.index(start) * steps + step)
 
     curves = continued.recovery(
-        study.model,
+        model,
         {start: study.plan(start=start) for start in RECOVERING},
-        study.train,
-        study.held_out,
+        texts.train,
+        texts.held_out,
         steps=steps,
         scheme=stage.settings.recovery_scheme,
         rate=rate,
@@ -135,4 +173,8 @@ def recovery(study: Study, stage: StageRun, steps: int, rate: float) -> pd.DataF
         tell=tell,
     )
     bar.close()
-    return curves.assign(model=study.name)
+    return curves
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    replace(path, table.to_csv(index=False))

@@ -22,6 +22,7 @@ from dataclasses import asdict
 from itertools import groupby, zip_longest
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def write(
     source: Path, target: Path, plan: LayerPlan, *, shard_bytes: int = SHARD_BYTES
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Write the child of `source` to the new folder `target`; returns what upscale.json holds.
 
     Raises UserError, leaving no folder `target`, when the target exists or cannot be written, the
@@ -69,7 +70,7 @@ def write(
         ) from error
 
 
-def _write(source: Path, target: Path, plan: LayerPlan, shard_bytes: int) -> dict[str, object]:
+def _write(source: Path, target: Path, plan: LayerPlan, shard_bytes: int) -> dict[str, Any]:
     config = child_config(read_config(source), plan)
     shards = layout(source, plan, shard_bytes)
     names = shard_names(len(shards))
@@ -184,7 +185,7 @@ def _reading(path: Path) -> Iterator[None]:
         if error.errno in FULL:
             raise
         raise UserError(
-            f"Copying from {path} failed ({error.strerror}); mend or fetch that file and run the"
+            f"Copying from {path} failed ({error.strerror}); repair or fetch that file and run the"
             " same command again."
         ) from error
 

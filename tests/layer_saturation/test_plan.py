@@ -35,7 +35,7 @@ QWEN32B = dict(
 
 
 def test_the_reports_rule_duplicates_the_most_saturated_quarter_once():
-    made = plan(4, preset="kat", table=TABLE)
+    made = plan(4, start="copy", table=TABLE)
     assert made.source == (0, 1, 1, 2, 3)
     assert made.is_new == (False, False, True, False, False)
     assert made.scale == (1.0,) * 5
@@ -151,7 +151,6 @@ def test_a_plan_survives_its_file(tmp_path):
         ({"choice": "best"}, "similarity"),
         ({"order": "mixed"}, "stacked"),
         ({"start": "random"}, "half-step"),
-        ({"preset": "yi"}, "kat"),
         ({}, "measure the model"),
         ({"choice": "run"}, "measure the model"),
         ({"choice": "evenly", "add": 5}, "from 1 to 4"),
@@ -159,7 +158,7 @@ def test_a_plan_survives_its_file(tmp_path):
         ({"choice": "list"}, "from 0 to 3"),
     ],
 )
-def test_mistakes_name_the_mend(arguments, told):
+def test_mistakes_name_the_remedy(arguments, told):
     with pytest.raises(UserError, match=told):
         plan(4, **arguments)
 

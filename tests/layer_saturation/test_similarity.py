@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate import dispatch_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from katlab import UserError
 from katlab.layer_saturation import damage as layer_damage
+from katlab.layer_saturation import similarity
 from katlab.layer_saturation.damage import measure as damage
 from katlab.layer_saturation.damage import replaced, token_losses
 from katlab.layer_saturation.similarity import Saturation, decoder_layers, measure, token_masks
@@ -53,7 +55,7 @@ def states(model, ids):
 @torch.no_grad()
 def test_influence_is_one_minus_the_mean_cosine_of_input_and_output():
     model, batches = tiny(), text()
-    found = measure(model, batches, sink_tokens=4).overall
+    found = measure(model, batches).overall
     for layer in range(3):  # the last output is not among hidden_states before the norm
         cosines = []
         for batch in batches:
@@ -74,7 +76,8 @@ def test_update_norms_and_shares_by_hand():
     hook.remove()
     attention = caught[0]
     mlp = y - x - attention
-    row = measure(model, [batch], sink_tokens=0).overall.iloc[0]
+    row = measure(model, [batch]).overall.iloc[0]
+    x, y, attention, mlp = (state[:, 4:] for state in (x, y, attention, mlp))  # past the sinks
     size = x.norm(dim=-1)
     for name, value in {
         "update": (y - x).norm(dim=-1) / size,
@@ -122,6 +125,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     loaded = Saturation.load(tmp_path)
     pd.testing.assert_frame_equal(loaded.layers, found.layers)
     np.testing.assert_array_equal(loaded.angular, found.angular)
+    assert loaded.layers.influence.tolist() == found.layers.influence.tolist(), "to the last bit"
 
 
 def test_padding_and_first_tokens_stay_out():
@@ -131,11 +135,14 @@ def test_padding_and_first_tokens_stay_out():
     mask = torch.cat([batch["attention_mask"], torch.zeros(2, 7, dtype=torch.long)], dim=1)
     padded = measure(model, [{"input_ids": ids, "attention_mask": mask}]).overall
     np.testing.assert_allclose(padded.influence, plain.influence, rtol=1e-5)
-    none_apart = measure(model, [batch], sink_tokens=0)
-    assert [int(token_masks(batch, sinks)[0].sum()) for sinks in (0, 4)] == [40, 32]
-    assert set(none_apart.layers.group) == {"all", "domain=math", "domain=code", "mode=off",
-                                            "mode=on"}  # fmt: skip
-    assert "first tokens" in set(measure(model, [batch], sink_tokens=4).layers.group)
+    left = {"input_ids": ids.flip(1), "attention_mask": mask.flip(1)}
+    for padded, first in ((batch, 0), (left, 7)):
+        counted, apart = token_masks(padded)
+        assert (counted.sum(), apart.sum()) == (32, 8)
+        assert apart[:, first : first + 4].all() and not counted[:, : first + 4].any()
+    assert set(measure(model, [batch]).layers.group) == {
+        "all", "first tokens", "domain=math", "domain=code", "mode=off", "mode=on"
+    }  # fmt: skip
 
 
 def test_groups_are_means_over_their_own_sequences():
@@ -159,20 +166,21 @@ def test_intervals_hold_the_mean_and_are_zero_for_equal_sequences():
 @torch.no_grad()
 def test_the_depth_map_is_the_mean_angle_over_pi():
     model, batch = tiny(), text(2)[0]
-    found = measure(model, [batch], sink_tokens=0, map_positions=40).angular
+    found = measure(model, [batch]).angular
     assert found.shape == (5, 5) and np.allclose(np.diag(found), 0)
     np.testing.assert_allclose(found, found.T, atol=1e-6)
-    hidden = states(model, batch["input_ids"])
+    hidden = [state[:, 4:] for state in states(model, batch["input_ids"])]  # past the sinks
     angle = torch.cosine_similarity(hidden[0], hidden[3], dim=-1).clamp(-1, 1).arccos() / torch.pi
     assert found[0, 3] == pytest.approx(float(angle.mean()), abs=1e-5)
 
 
-def test_measuring_runs_the_decoder_once_and_leaves_no_hook():
+def test_measuring_runs_the_decoder_once_and_leaves_no_hook(monkeypatch):
+    monkeypatch.setattr(similarity, "MAP_POSITIONS", 1)
     model, batches = tiny(), text(2)
     with FlopCounterMode(display=False) as plain:
         model.model(batches[0]["input_ids"])
     with FlopCounterMode(display=False) as measured:
-        measure(model, batches, map_positions=1)
+        measure(model, batches)
     assert measured.get_total_flops() < 1.01 * plain.get_total_flops()
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
 
@@ -180,7 +188,7 @@ def test_measuring_runs_the_decoder_once_and_leaves_no_hook():
 @pytest.mark.parametrize("kind", ["qwen2", "llama"])
 def test_skip_damage_equals_a_model_without_the_layer(kind):
     model, batches = tiny(3, kind), text(4)
-    rows = damage(model, batches, sink_tokens=4).query("group == 'all'")
+    rows = damage(model, batches).query("group == 'all'")
     layers = decoder_layers(model)
     for i in range(3):
         kept = layers[i]
@@ -194,7 +202,7 @@ def test_skip_damage_equals_a_model_without_the_layer(kind):
 
 def test_repeat_damage_equals_a_model_that_runs_the_layer_twice():
     model, batches = tiny(3), text(2)
-    rows = damage(model, batches, kinds=("repeat",), sink_tokens=4).query("group == 'all'")
+    rows = damage(model, batches).query("group == 'all'")
     layer = decoder_layers(model)[1]
     forward = layer.forward
     with (
@@ -251,13 +259,14 @@ def test_tuple_outputs_are_measured_alike():
 
 
 @torch.no_grad()
-def test_token_losses_are_cross_entropy_of_the_next_token():
+def test_token_losses_are_cross_entropy_of_the_next_token(monkeypatch):
+    monkeypatch.setattr(layer_damage, "CHUNK", 7)
     model, batch = tiny(), text(2)[0]
     logits = model(batch["input_ids"]).logits
     expected = torch.nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1), batch["input_ids"][:, 1:].flatten(), reduction="none"
     )
-    found = token_losses(model, batch, chunk=7)
+    found = token_losses(model, batch)
     torch.testing.assert_close(found[:, 1:].flatten(), expected)
     assert (found[:, 0] == 0).all()
 
@@ -266,7 +275,7 @@ def test_labels_choose_the_tokens_that_count():
     batch = text(2)[0]
     batch["labels"] = batch["input_ids"].clone()
     batch["labels"][:, :15] = -100
-    counted, first = layer_damage.loss_masks(batch, 4)
+    counted, first = layer_damage.loss_masks(batch)
     assert counted.sum() == 2 * 5 and first.sum() == 0
 
 
@@ -277,5 +286,15 @@ def test_mistakes_get_one_sentence():
         measure(tiny(), [])
     with pytest.raises(UserError, match="No text"):
         damage(tiny(), [])
-    with pytest.raises(UserError, match="skip or repeat"):
-        damage(tiny(), text(2), kinds=("drop",))
+
+
+def test_a_dispatched_model_gives_the_same_numbers():
+    """accelerate's hooks on every layer, as device_map puts them: the same tables."""
+    model, batches = tiny(), text(4)
+    expected = measure(model, batches), damage(model, batches)
+    dispatch_model(model, {"": "cpu"}, force_hooks=True)
+    hooked = [layer.forward for layer in decoder_layers(model)]
+    found = measure(model, batches), damage(model, batches)
+    pd.testing.assert_frame_equal(found[0].layers, expected[0].layers)
+    pd.testing.assert_frame_equal(found[1], expected[1])
+    assert [layer.forward for layer in decoder_layers(model)] == hooked

@@ -1,30 +1,42 @@
 """Upscaling in memory and on disk: the same child, exact at zero, whole or not there."""
 
+import copy
 import errno
 import json
 import os
 import resource
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
+from accelerate import dispatch_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from katlab import UserError, cli
 from katlab.layer_saturation import child as children
-from katlab.layer_saturation import command, safetensors_bytes, safetensors_layout, writer
+from katlab.layer_saturation import (
+    command,
+    damage,
+    safetensors_bytes,
+    safetensors_layout,
+    verify,
+    writer,
+)
 from katlab.layer_saturation.plan import STARTS, LayerPlan, plan
 
 CHOSEN = plan(4, choice="list", chosen=[1, 2], start="copy")
 
 
-def tiny(dtype=torch.float32, tied: bool = True) -> Qwen2ForCausalLM:
+def tiny(dtype=torch.float32, tied: bool = True, window: bool = False) -> Qwen2ForCausalLM:
     torch.manual_seed(0)
+    sliding = dict(use_sliding_window=True, sliding_window=5, max_window_layers=2)
     config = Qwen2Config(
         vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=4,
         num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=tied,
-        max_window_layers=4, pad_token_id=0, bos_token_id=None, eos_token_id=1,
+        pad_token_id=0, bos_token_id=None, eos_token_id=1,
+        **sliding if window else dict(max_window_layers=4),
     )  # fmt: skip
     return Qwen2ForCausalLM(config).to(dtype).eval()
 
@@ -44,18 +56,33 @@ def parent(tmp_path):
     return folder
 
 
-@torch.no_grad()
-def test_zero_starts_as_its_parent_bit_by_bit():
-    model, ids = tiny(), text()[0]["input_ids"]
-    child = children.apply_in_memory(model, plan(4, choice="list", chosen=[0, 3], start="zero"))
-    assert torch.equal(child(ids).logits, model(ids).logits)
+@pytest.fixture(params=["apply_in_memory", "upscaled"])
+def deeper(request):
+    """deeper(model, plan): a child of its own, or the parent run as its child."""
+    if request.param == "apply_in_memory":
+        yield children.apply_in_memory
+        return
+    with ExitStack() as stack:
+
+        def run_as(model, plan):
+            return stack.enter_context(children.upscaled(copy.deepcopy(model), plan))
+
+        yield run_as
 
 
 @torch.no_grad()
-def test_a_copy_runs_its_layer_twice():
+def test_zero_starts_as_its_parent_bit_by_bit(deeper):
     model, ids = tiny(), text()[0]["input_ids"]
+    child = deeper(model, plan(4, choice="list", chosen=[0, 3], start="zero"))
+    own = model(ids, use_cache=False).logits
+    assert torch.equal(child(ids, use_cache=False).logits, own)
+
+
+@torch.no_grad()
+def test_a_copy_runs_its_layer_twice(deeper):
+    model, ids = tiny(), text()[0]["input_ids"]
+    child = deeper(model, plan(4, choice="list", chosen=[1], start="copy"))
     layer = model.model.layers[1]
-    child = children.apply_in_memory(model, plan(4, choice="list", chosen=[1], start="copy"))
     own = layer.forward
     layer.forward = lambda h, *a, **k: own(own(h, *a, **k), *a, **k)
     torch.testing.assert_close(child(ids, use_cache=False).logits,
@@ -63,41 +90,59 @@ def test_a_copy_runs_its_layer_twice():
 
 
 @torch.no_grad()
-def test_half_step_is_closer_than_a_copy():
+def test_half_step_is_closer_than_a_copy(deeper):
     """Two half Euler steps stay near one whole: second order in the layer's update."""
     model, batches = tiny(), text()
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.mlp.down_proj.weight.mul_(6)
-    logits = model(batches[0]["input_ids"]).logits
+    for layer in model.model.layers:
+        layer.mlp.down_proj.weight.mul_(6)
+    logits = model(batches[0]["input_ids"], use_cache=False).logits
 
     def distance(start):
-        child = children.apply_in_memory(model, plan(4, choice="list", chosen=[1], start=start))
-        return (child(batches[0]["input_ids"]).logits - logits).norm()
+        child = deeper(model, plan(4, choice="list", chosen=[1], start=start))
+        return (child(batches[0]["input_ids"], use_cache=False).logits - logits).norm()
 
     assert distance("half-step") < 0.5 * distance("copy")
 
 
-def test_sharing_takes_the_parents_own_tensors_and_cloning_does_not():
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("dispatched", [False, True])
+@torch.no_grad()
+def test_the_parent_run_as_its_child_says_what_the_child_says(start, dispatched):
+    """Sliding windows in two layers, accelerate's hooks on all of them; then the parent again."""
+    model, ids = tiny(window=True), text(length=30)[0]["input_ids"]
+    made = plan(4, choice="list", chosen=[1, 1, 2], order="stacked", start=start, alpha=0.3)
+    own, expected = (
+        m(ids, use_cache=False).logits for m in (model, children.apply_in_memory(model, made))
+    )
+    if dispatched:
+        dispatch_model(model, {"": "cpu"}, force_hooks=True)
+    layers, config = model.model.layers, model.model.config
+    with pytest.raises(KeyboardInterrupt), children.upscaled(model, made) as child:
+        torch.testing.assert_close(child(ids, use_cache=False).logits, expected)
+        raise KeyboardInterrupt
+    assert model.model.layers is layers and model.model.config is config
+    assert torch.equal(model(ids, use_cache=False).logits, own)
+
+
+def test_a_child_of_its_own_is_tied_trainable_and_generates_with_a_cache():
     model = tiny()
-    made = plan(4, choice="list", chosen=[1], start="zero")
-    shared = children.apply_in_memory(model, made, share=True)
-    own = children.apply_in_memory(model, made)
-    for child, same in ((shared, True), (own, False)):
-        weight = child.model.layers[1].mlp.up_proj.weight
-        assert (weight.data_ptr() == model.model.layers[1].mlp.up_proj.weight.data_ptr()) is same
-    assert model.model.layers[1].mlp.down_proj.weight.abs().sum() > 0, "the parent is untouched"
-    assert own.lm_head.weight is own.model.embed_tokens.weight, "tied as the parent"
-
-
-def test_a_child_generates_with_a_cache():
-    child = children.apply_in_memory(tiny(), CHOSEN)
+    child = children.apply_in_memory(model, CHOSEN)
+    weight = child.model.layers[1].mlp.up_proj.weight
+    assert weight.data_ptr() != model.model.layers[1].mlp.up_proj.weight.data_ptr()
+    assert child.lm_head.weight is child.model.embed_tokens.weight, "tied as the parent"
     ids = text()[0]["input_ids"]
-    cached = child.generate(ids, max_new_tokens=4, do_sample=False, eos_token_id=None)
-    plain = child.generate(
-        ids, max_new_tokens=4, do_sample=False, eos_token_id=None, use_cache=False
+    cached, plain = (
+        child.generate(ids, max_new_tokens=4, do_sample=False, eos_token_id=None, use_cache=cache)
+        for cache in (True, False)
     )
     assert torch.equal(cached, plain)
+
+
+def test_a_model_on_two_devices_is_told_what_to_set():
+    model = tiny()
+    model.model.layers[3].to("meta")
+    with pytest.raises(UserError, match=r"layer_saturation.recovery_steps = 0"):
+        children.apply_in_memory(model, CHOSEN)
 
 
 def test_prediction_is_the_childs_measured_loss():
@@ -109,26 +154,28 @@ def test_prediction_is_the_childs_measured_loss():
 
 
 @torch.no_grad()
-def test_children_are_compared_by_loss_divergence_and_first_choice():
+def test_children_are_compared_by_loss_divergence_and_first_choice(monkeypatch):
+    monkeypatch.setattr(damage, "CHUNK", 3)
     model, (batch,) = tiny(), text()
     batch["labels"] = batch["input_ids"].masked_fill(batch["input_ids"] > 50, -100)
-    children = [
+    deeper = [
         children.apply_in_memory(model, plan(4, choice="list", chosen=[1, 2], start=start))
         for start in ("copy", "zero")
     ]
-    copy, zero = children.compare(model, children, [batch], chunk=3)
+    reference = children.Reference(model, [batch])
+    copied, zero = (reference.against(child) for child in deeper)
     log_p, log_q = (
-        m(batch["input_ids"]).logits[:, :-1].log_softmax(-1) for m in (model, children[0])
+        m(batch["input_ids"]).logits[:, :-1].log_softmax(-1) for m in (model, deeper[0])
     )
     counted = (batch["labels"] != -100)[:, 1:]
     counted[:, :3] = False  # the first four tokens stand apart
     kl = (log_p.exp() * (log_p - log_q)).sum(-1)[counted].mean()
     agreement = (log_p.argmax(-1) == log_q.argmax(-1))[counted].double().mean()
     change = children.predict(model, CHOSEN, [batch])["loss_change"]
-    assert copy == pytest.approx(
+    assert copied == pytest.approx(
         {"loss_change": change, "kl": float(kl), "top1_agreement": float(agreement)}, abs=1e-6
     )
-    assert 0 < copy["kl"] and zero == {"loss_change": 0.0, "kl": 0.0, "top1_agreement": 1.0}
+    assert 0 < copied["kl"] and zero == {"loss_change": 0.0, "kl": 0.0, "top1_agreement": 1.0}
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -141,7 +188,7 @@ def test_written_child_equals_the_one_in_memory(parent, tmp_path, start):
     assert written.keys() == expected.keys()
     for name, tensor in expected.items():
         assert written[name].dtype == torch.bfloat16
-        assert torch.equal(written[name], tensor), name
+        assert torch.equal(written[name], tensor.bfloat16()), name
     assert record["parameters"] == sum(t.numel() for t in expected.values())
 
 
@@ -167,7 +214,7 @@ def test_what_lies_beside_the_weights(parent, tmp_path):
     assert {"tokenizer.json", "generation_config.json"} <= {p.name for p in child.iterdir()}
     assert not (child / "training.pt").exists() and not (child / "job.json").exists()
     record = json.loads((child / "upscale.json").read_text())
-    assert LayerPlan.from_dict(record["plan"]) == made
+    assert LayerPlan.load(child / "upscale.json") == made
     digests = record["source"]["sha256"]
     shards = sorted(p.name for p in parent.glob("*.safetensors"))
     assert sorted(digests) == ["config.json", *shards] and len(shards) > 1
@@ -218,10 +265,7 @@ def test_interrupted_it_continues_with_the_finished_shards(parent, tmp_path, mon
     writer.write(parent, child, CHOSEN, shard_bytes=30_000)
     assert not partial.exists()
     assert {name: (child / name).stat().st_mtime_ns for name in kept} == kept
-    children.verify(
-        *(AutoModelForCausalLM.from_pretrained(f, dtype="auto") for f in (parent, child)),
-        CHOSEN, text(),
-    )  # fmt: skip
+    assert verify.files(parent, child, CHOSEN) == 6 * 12 + 3
 
 
 def test_another_job_does_not_continue_it(parent, tmp_path, monkeypatch):
@@ -263,9 +307,7 @@ def test_the_kernel_itself_refuses_to_write_on(parent, tmp_path, start, limit):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not (tmp_path / "child").exists()
     writer.write(parent, tmp_path / "child", made)
-    folders = (parent, tmp_path / "child")
-    models = (AutoModelForCausalLM.from_pretrained(f, dtype="auto") for f in folders)
-    children.verify(*models, made, text())
+    verify.files(parent, tmp_path / "child", made)
 
 
 @pytest.mark.parametrize("code", safetensors_bytes.UNSUPPORTED)
@@ -335,19 +377,44 @@ def test_other_mistakes(parent, tmp_path):
         writer.write(parent, tmp_path / "child", plan(8, choice="evenly"))
 
 
-def test_verify_finds_what_is_wrong():
-    model, batches = tiny(), text()
-    made = plan(4, choice="list", chosen=[1], start="zero")
-    child = children.apply_in_memory(model, made)
-    checks = children.verify(model, child, made, batches)
-    assert checks["equals_parent"] and checks["measured_change"] == 0.0
-    with pytest.raises(UserError, match="dtype"):
-        children.verify(model, children.apply_in_memory(model, made).bfloat16().float().half(),
-                         made, batches)  # fmt: skip
-    with torch.no_grad():
-        child.model.layers[2].mlp.up_proj.weight[0, 0] += 1
+def test_verify_finds_what_is_wrong_in_the_files(parent, tmp_path):
+    child = tmp_path / "child"
+    writer.write(parent, child, CHOSEN)
+    wrong, name = (
+        plan(4, choice="list", chosen=[1], start="zero"),
+        "model.layers.2.mlp.up_proj.weight",
+    )
+    with pytest.raises(UserError, match="config.json is not what the plan says"):
+        verify.files(parent, child, wrong)
+    (shard,) = child.glob("*.safetensors")
+    whole = load_file(shard)
+    for change in (
+        {name: whole[name] + 1},
+        {name: whole[name].float()},
+        {f"{name}.more": whole[name].clone()},
+    ):
+        save_file(whole | change, shard, {"format": "pt"})
+        with pytest.raises(UserError, match=r"layers.2.mlp.up_proj.weight.* what the plan says"):
+            verify.files(parent, child, CHOSEN)
+    save_file({k: v for k, v in whole.items() if k != name}, shard, {"format": "pt"})
     with pytest.raises(UserError, match=r"layers.2.mlp.up_proj.weight is not what the plan says"):
-        children.verify(model, child, made, batches)
+        verify.files(parent, child, CHOSEN)
+
+
+def test_verify_finds_a_child_that_says_otherwise():
+    model, batches = tiny(), text()
+    expected = verify.Expected(model, plan(4, choice="list", chosen=[1], start="zero"), batches)
+    child = children.apply_in_memory(model, expected.plan)
+    checks = expected.met_by(child)
+    assert checks["kl"] == checks["loss_change"] == 0.0
+    assert checks["parent_loss"] == checks["student_loss"] == children.mean_loss(model, batches)
+    norm = child.model.norm.weight
+    for factor, told in ((1.0001, "must equal its parent"), (2.0, "loss moved by"),
+                         (float("nan"), "loss moved by")):  # fmt: skip
+        with torch.no_grad():
+            norm.fill_(factor)
+        with pytest.raises(UserError, match=told):
+            expected.met_by(child)
 
 
 def test_40b_end_to_end_from_sparse_files(tmp_path):
@@ -452,8 +519,10 @@ def test_the_command_line_verifies(tokenizer, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(told) == 0
     shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert shown["layers"] == "4 -> 6" and shown["equals_parent"] == "True"
-    assert float(shown["measured_change"]) == 0.0
+    assert shown["layers"] == "4 -> 6" and shown["tensors"] == str(6 * 12 + 2)
+    assert float(shown["loss_change"]) == float(shown["kl"]) == 0.0
+    assert cli.main(told[:4]) == 0
+    assert "kl" not in capsys.readouterr().out, "without a text the files alone are compared"
     (shard,) = child.glob("*.safetensors")
     weights = load_file(shard)
     weights["model.layers.2.mlp.up_proj.weight"] += 1
