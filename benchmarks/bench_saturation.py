@@ -45,11 +45,7 @@ def main() -> None:
 def plain(model, batches: list[dict]) -> None:
     """The forward pass alone."""
     for batch in batches:
-        model.base_model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            use_cache=False,
-        )
+        similarity.decode(model, batch)
 
 
 def bench(model, batches: list[dict], arguments: argparse.Namespace) -> dict:
