@@ -114,7 +114,7 @@ def load(config: SimpleNamespace) -> tuple[PreTrainedModel, PreTrainedTokenizerB
     quantization = _quantization(config.quantize, dtype)
     folder = folder_of(config)
     if Path(folder).is_dir() and not (Path(folder) / "config.json").is_file():
-        raise UserError(f"There is no config.json in {folder}; give a model folder as student.")
+        raise UserError(f"There is no config.json in {folder}; name a model's folder in [model].")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(

@@ -112,6 +112,14 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "outputs" / "smoke"
 
 
+@pytest.fixture
+def stage(tmp_path: Path):
+    """Stage 04 of a run of its own on profile tiny; nothing is made yet."""
+    from katlab.lab import StageRun
+
+    return StageRun.create(tmp_path, "r", "04_cold_start", profile="tiny")
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     """A small student tokenizer with the tags, trained on a few nano queries."""

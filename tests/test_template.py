@@ -11,16 +11,14 @@ from transformers import PreTrainedTokenizerFast
 from katlab import UserError, template
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer without merges: any text, no training."""
+def byte_tokenizer(eos: str = "<|im_end|>") -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer without merges: any text, no training; base models end otherwise."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: i for i, token in enumerate(["<|endoftext|>", "<|im_end|>", *alphabet])}
     bpe = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token="<|endoftext|>", eos_token="<|im_end|>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<|endoftext|>", eos_token=eos)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +52,25 @@ def test_tags_are_single_tokens_that_survive_decoding_without_special_tokens(tok
     for tag in template.TAGS:
         (token,) = tokenizer(tag, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode([token], skip_special_tokens=True) == tag
-    assert template.add_tags(tokenizer) == 0  # adding them again adds nothing
+    assert template.add_tags(tokenizer) == []  # adding them again adds nothing
+
+
+def test_only_tokens_that_a_tokenizer_lacks_are_new():
+    made = byte_tokenizer()
+    made.add_tokens(["<think>", "</think>"])  # as Qwen3 and the R1 distils have them
+    kept = made.convert_tokens_to_ids(["<think>", "</think>"])
+    new = template.add_tags(made)
+    assert new == [tag for tag in template.TAGS if tag not in ("<think>", "</think>")]
+    assert made.convert_tokens_to_ids(["<think>", "</think>"]) == kept
+
+
+def test_the_templates_end_token_ends_a_base_models_turns():
+    made = byte_tokenizer(eos="<|endoftext|>")
+    ends = made.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    assert "<|im_end|>" not in template.add_tags(made), "its row is there, if unused"
+    assert made.eos_token == "<|im_end|>" and made.eos_token_id == ends[0]
+    assert sorted(template.end_ids(made)) == sorted(ends)
+    assert template.Tags.of(made).eos == set(ends)
 
 
 def test_generation_prompt_prefills_the_judge_or_the_trigger(tokenizer):

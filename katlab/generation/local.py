@@ -58,11 +58,11 @@ def sample(
         chosen = order[start : start + size]
         what = [str(model.name_or_path), settings, stops, seed, start, [prompts[i] for i in chosen]]
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
-        rows = journal.get(key) if journal else None
+        rows = journal.get(key) if journal is not None else None
         if rows is None:
             torch.manual_seed(seed * 1_000_003 + start)
             rows = _generate(model, tokenizer, [encoded[i] for i in chosen], own)
-            if journal:
+            if journal is not None:
                 journal.put(key, rows)
         for i, row in zip(chosen, rows, strict=True):
             results[i] = row

@@ -1,71 +1,69 @@
 """What a critic can check in a thought without knowing the task: equations between numbers.
 
-Only an equation that is read whole and provably false is named; a left side that begins inside a
-longer expression ("x + 3 - 1 = 4", "f(2) + 1 = 5") is let pass.
+Only an equation that is read whole and provably false is named. What may be the tail or the head of
+something longer ("x + 3 - 1 = 4", "3·4+1=13", "7+6=1 mod 12") is let pass.
 
     checks.false_equations("10-3+2=9, so 9*2=19")  # ["9*2=19"]
 """
 
-import ast
-import operator
 import re
-from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 
-_NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
-_SIGNED = rf"(?:[-+−]\s*)?{_NUMBER}"
-_CHAIN = re.compile(
-    rf"(?P<left>{_SIGNED}(?:\s*[-+*/×÷−]\s*{_SIGNED})+)\s*=\s*(?P<right>{_SIGNED})"
-    r"(?!\s*[-+*/×÷−^!%(]|[\w.,]\d|\w)"
+_SIGNED = r"(?:[-+−][ \t]*)?\d+(?:,\d{3})*(?:\.\d+)?"
+_RUN = re.compile(rf"{_SIGNED}(?:[ \t]*[-+*/×÷−][ \t]*{_SIGNED})*")
+_LONE = re.compile(_SIGNED)
+_PLAIN = str.maketrans("−×÷", "-*/")
+_PART = re.compile(r"(^|[-+*/])([-+]?[\d.]+)")
+_WORDS = "so|then|thus|hence|therefore|that|is|because|since|now|gives|means|have|get|check|but"
+_BEFORE = re.compile(  # where an equation may begin
+    rf"(?:^|[.:;,!?]\s|[:;$`\"'“]|\\[(\[]|(?:^|\s)(?:{_WORDS})\s)\s*$", re.IGNORECASE
 )
-_WITHIN = re.compile(r"[\w.)\]}^_=+*/×÷−(\\-]\s*$")  # what the left side would be the tail of
-_WORD = re.compile(r"(?:^|\s)[A-Za-z]{2,}\s+$")  # "so 3+4=7" begins after a word
-_BREAK = re.compile(r"(?:^|[:;,])\s*$")  # only here may a sign belong to the first number
-_OPERATORS: dict[type, Callable] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-}
-_BULLET = re.compile(r"^[-+−]\s+")  # "- 3+5=8" is a line of a list
+_AFTER = re.compile(  # what the right side would be the head of
+    r"\w|[.,]\d|\.\.|…|\s*(?:[-+*/×÷−·⋅∙^!%(]|\\(?![)\]])|(?:x|mod)\b)"
+)
 
 
 def false_equations(text: str) -> list[str]:
     """The equations "number operator number ... = number" in a text that do not hold.
 
-    A rounded right side ("10/3=3.33") holds to half a unit of its last digit.
+    A right side rounded after a division or a product of decimals ("10/3=3.33") holds to half a
+    unit of its last digit; a line's leading "- " may be a bullet or a sign.
     """
     found = []
-    for match in _CHAIN.finditer(text):
-        before = text[: match.start()].rsplit("\n", 1)[-1]
-        signed = match["left"][0] in "+-−"
-        within = not _WORD.search(before) and _WITHIN.search(before)
-        if within or (signed and not _BREAK.search(before)):
-            continue
-        shown = match["left"] if before.strip() else _BULLET.sub("", match["left"])
-        left, right = _value(shown), _value(match["right"])
-        digits = len(match["right"].partition(".")[2])
-        slack = Fraction(1, 2 * 10**digits) if "/" in match["left"] or "÷" in match["left"] else 0
-        if left is not None and abs(left - right) > slack:
-            found.append(match[0])
+    for line in text.splitlines():
+        for left, right in pairwise(_RUN.finditer(line)):
+            joined = line[left.end() : right.start()].strip() == "="
+            if not joined or _LONE.fullmatch(left[0]) or not _LONE.fullmatch(right[0]):
+                continue
+            before = line[: left.start()]
+            bullet = left[0] if before.strip() else left[0].lstrip("-−")
+            if any(_holds(side, right[0]) for side in (left[0], bullet)):
+                continue
+            if _BEFORE.search(before) and not _AFTER.match(line, right.end()):
+                found.append(line[left.start() : right.end()])
     return found
 
 
-def _value(expression: str) -> Fraction | None:
-    """Exact value of an arithmetic expression; None where it divides by zero."""
-    plain = expression.replace(",", "").replace("×", "*").replace("÷", "/").replace("−", "-")
-    plain = re.sub(r"(?<![\d.])0+(?=\d)", "", plain)  # Python reads no leading zeros
+def _holds(left: str, right: str) -> bool:
     try:
-        return _walk(ast.parse(plain.strip(), mode="eval").body)
-    except ZeroDivisionError:
-        return None
+        off = abs(_value(left) - _value(right))
+    except (ZeroDivisionError, ValueError):  # or a number of more digits than Python reads
+        return True
+    rounds = re.search(r"[/÷]|\..*[*×]|[*×].*\.", left)
+    return off <= (Fraction(1, 2 * 10 ** len(right.partition(".")[2])) if rounds else 0)
 
 
-def _walk(node) -> Fraction:
-    if isinstance(node, ast.BinOp):
-        return _OPERATORS[type(node.op)](_walk(node.left), _walk(node.right))
-    if isinstance(node, ast.UnaryOp):
-        return _OPERATORS[type(node.op)](_walk(node.operand))
-    return Fraction(str(node.value))
+def _value(expression: str) -> Fraction:
+    """Exact value of numbers joined by operators, products first."""
+    plain = re.sub(r"[,\s]", "", expression).translate(_PLAIN)
+    total, product = Fraction(0), Fraction(0)
+    for operator, number in _PART.findall(plain):
+        if operator == "*":
+            product *= Fraction(number)
+        elif operator == "/":
+            product /= Fraction(number)
+        else:
+            total += product
+            product = -Fraction(number) if operator == "-" else Fraction(number)
+    return total + product

@@ -17,6 +17,9 @@ from katlab.lab.rows import read_jsonl
 from katlab.lab.stages import root
 from katlab.tasks.nano import world
 
+COUNTS = {"stage_1": "dual_regime_data.queries", "stage_2": "cold_start.queries"}
+COUNTS |= {"rl": "step_srpo.candidates", "eval": "the stage's eval_prompts or prompts"}
+KEYS = ("id", "category", "difficulty", "messages", "tools", "verifier", "reference")
 SHARES = {"stage_1": 4, "stage_2": 2, "rl": 1, "eval": 1}  # in eighths of the problems
 
 
@@ -34,15 +37,19 @@ def load(config, n: int, seed: int, split: str) -> list[dict]:
     if not path.is_file():
         raise UserError(f"the query file {path} does not exist; set model.queries to a JSONL file")
     own = config.rewards.model_extra
+    read = read_jsonl(path)
+    for number, row in enumerate(read, start=1):
+        if lacking := [key for key in KEYS if key not in row]:
+            raise UserError(f"Row {number} lacks {', '.join(lacking)}; see data_samples/README.md.")
     rows = [
         row | {"verifier": own.get(row["verifier"], row["verifier"])}
-        for row, part in assigned(read_jsonl(path))
+        for row, part in assigned(read)
         if part == split
     ]
     if len(rows) < n:
         raise UserError(
-            f"{path} has {len(rows)} rows for {split} and {n} are asked for; lower the count "
-            "in the profile or give more rows."
+            f"{path} has {len(rows)} rows for {split} and {n} are asked for; lower "
+            f"{COUNTS[split]} or give more rows."
         )
     return random.Random(seed).sample(rows, n)
 
