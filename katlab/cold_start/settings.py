@@ -28,18 +28,12 @@ class Settings(Section):
 
     steps: int = Field(gt=0)
     batch_size: int = Field(gt=0)
-    gradient_accumulation: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    warmup: int = Field(ge=0)
-    adam_beta2: float = Field(ge=0, lt=1)
     max_length: int = Field(gt=0)
-    logging_steps: int = Field(gt=0)
-    save_steps: int = Field(gt=0)
-    """Training."""
+    """Training: rows per optimizer step over all ranks and accumulations, tokens of a row."""
 
     eval_prompts: int = Field(gt=0)
     max_new_tokens: int = Field(gt=0)
     """Held-out queries, and tokens of any reply."""
 
     trainer: dict[str, Any]
-    """Further arguments of the trainer, under TRL's own names."""
+    """Arguments of TRL's SFTConfig, under its own names."""

@@ -5,46 +5,51 @@ writes the response, the think-off teacher writes a rationale for the mode, 1 % 
 random mode, and TRL's SFTTrainer learns Table 2's layout.
 
 Deviations: (1) a rationale that does not name its mode, or names the other one, is dropped and
-counted; (2) a share of queries carries a directive in words ("Do not think."), whose mode is obeyed
-(section 6.4); (3) a share of the rows trained on replays Stage 1's direct answers behind a given
-decision, or a small model forgets how to answer directly; (4) under LoRA the tags' embedding rows
-stay as stage 03 trained them: TRL's fused head takes no wrapped `lm_head`. How the votes differ
-stands in `cold_start.votes`.
+counted; (2) a share of queries carries a directive of [prompts], whose mode is obeyed (section
+6.4); (3) a share of the rows trained on replays Stage 1's direct answers behind a given decision,
+or a small model forgets how to give them; (4) under LoRA the tags' embedding rows stay as stage 03
+trained them: TRL's fused head takes no wrapped `lm_head`. How the votes differ stands in
+`cold_start.votes`.
 
-    metrics = stage.run(stage)
+    figures = stage.run(stage)
 """
 
 import random
 
+import pandas as pd
 from datasets import Dataset
-from transformers import PrinterCallback
+from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
-from katlab import UserError, batching, models, teachers
+from katlab import UserError, arms, batching, models, teachers
 from katlab.cold_start.corpus import direct, encode, mix, randomize, respond
 from katlab.cold_start.rationale import rationalize
-from katlab.cold_start.votes import choose_voter, stratify, vote
-from katlab.lab import StageRun, latest_checkpoint, read_jsonl, work
+from katlab.cold_start.votes import BALLOT, choose_voter, stratify, vote
+from katlab.lab import StageRun, read_jsonl, training, work, write_jsonl
 from katlab.rewards import backends
 from katlab.tasks import queries
 
 
 @work
 def run(stage: StageRun) -> dict[str, float]:
-    """Vote, build the corpus, fine-tune the student on it; leaves votes.jsonl, corpus.jsonl and
-    checkpoints/student.
+    """Vote, build the corpus, fine-tune the student on it, ask it held-out queries.
 
-    Returns the corpus's figures and the training loss. Started again, it continues.
+    Leaves votes.jsonl, corpus.jsonl, dropped.jsonl (rationales that contradict their mode),
+    checkpoints/student and evaluation.jsonl (`arms.run_arm`'s rows). Returns shares in 0..1 and
+    counts. Started again, it continues.
     """
     voted = stage.kept("votes.jsonl", lambda: votes(stage))
     corpus = stage.kept("corpus.jsonl", lambda: build_corpus(stage, voted))
+    dropped = read_jsonl(stage.dir / "dropped.jsonl")
     n_on = sum(row["mode"] == "on" for row in corpus)
     return {
         "rows": len(corpus),
         "unscorable_queries": stage.settings.queries - len(voted),
         "on_to_off": n_on / max(1, len(corpus) - n_on),
         "random_mode_share": sum("random_mode" in row for row in corpus) / len(corpus),
+        "contradictions": len(dropped) / (len(corpus) + len(dropped)),
         **train(stage, corpus),
+        **figures(pd.DataFrame(stage.kept("evaluation.jsonl", lambda: evaluate(stage)))),
     }
 
 
@@ -68,19 +73,21 @@ def build_corpus(stage: StageRun, voted: list[dict]) -> list[dict]:
         pool = [row for row in voted if row["difficulty"] == difficulty]
         chosen += rng.sample(pool, min(len(pool), round(n * weight)))
     rng.shuffle(chosen)
+    chosen = [{k: v for k, v in row.items() if k not in BALLOT} for row in chosen]
     chosen = randomize(chosen, s.random_share, stage.seed)
     chosen = direct(chosen, s.directive_share, s.think_on_share, words, stage.seed)
     off, on = (teachers.load(stage, mode) for mode in ("off", "on"))
     answered = respond(chosen, off, on, stage.seed)
     stage.log(phase="responses", asked=len(chosen), kept=len(answered))
-    corpus, contradictions = rationalize(answered, off, words)
+    corpus, dropped = rationalize(answered, off, words)
     if not corpus:
-        raise UserError("No row of stage 04 was answered and explained; try the two teachers.")
+        raise UserError(
+            f"Of {len(chosen)} queries {len(answered)} were answered and none explained; try both "
+            "teachers on a few of them, and prompts.rationale."
+        )
+    write_jsonl(stage.dir / "dropped.jsonl", dropped)
     rng.shuffle(corpus)
-    stage.record(
-        **{f"{kind}_verifier": name for kind, name in backends().items()},
-        contradictions=contradictions / len(answered),
-    )
+    stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})
     return corpus
 
 
@@ -107,30 +114,19 @@ def train(stage: StageRun, corpus: list[dict]) -> dict[str, float]:
         raise UserError("Stage 1 has no direct answers; set cold_start.replay_share to 0.")
     if not encoded["own"]:
         raise UserError(f"Every row is longer than {s.max_length} tokens; raise max_length.")
-    total = s.steps * s.batch_size
-    rows = mix(encoded["own"], encoded["again"], s.replay_share, total, stage.seed)
+    own, again = encoded["own"], encoded["again"]
+    rows = mix(own, again, s.replay_share, s.steps * s.batch_size, stage.seed)
     rows = batching.by_length(rows, s.steps, s.batch_size, stage.seed)
-    arguments = SFTConfig(
+    arguments = training.arguments(
+        stage,
+        SFTConfig,
+        batch_size=s.batch_size,
         output_dir=str(stage.checkpoints / "sft"),
-        max_steps=s.steps,
-        per_device_train_batch_size=s.batch_size,
-        gradient_accumulation_steps=s.gradient_accumulation,
-        learning_rate=s.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=s.warmup,
-        adam_beta2=s.adam_beta2,
         max_length=None,
         completion_only_loss=True,  # the default looks for a column "prompt" and finds none
         train_sampling_strategy="sequential",
-        gradient_checkpointing=config.model.gradient_checkpointing,
-        bf16=config.model.bf16,
-        logging_steps=s.logging_steps,
-        save_steps=s.save_steps,
-        save_total_limit=1,
-        report_to=stage.report_to,
-        seed=stage.seed,
-        disable_tqdm=True,
     )
+    set_seed(stage.seed)  # adapters are drawn, whether or not there was sampling before
     trainer = SFTTrainer(
         model=models.attach_lora(model, config.lora),
         args=arguments,
@@ -138,12 +134,29 @@ def train(stage: StageRun, corpus: list[dict]) -> dict[str, float]:
         processing_class=tokenizer,
         callbacks=[stage.callback("cold start", show=("loss", "mean_token_accuracy"))],
     )
-    trainer.remove_callback(PrinterCallback)  # the stage's own callback shows the progress
-    result = trainer.train(resume_from_checkpoint=latest_checkpoint(stage.checkpoints / "sft"))
-    if trainer.is_world_process_zero():
+    training.train(trainer)
+    if stage.writes:
         models.save(trainer.model, tokenizer, stage.checkpoints / "student", config.model)
+    losses = [logged["loss"] for logged in trainer.state.log_history if "loss" in logged]
+    return {"rows_too_long": too_long, "train_loss": sum(losses) / len(losses)}
+
+
+def evaluate(stage: StageRun) -> list[dict]:
+    """What the student decides and answers on held-out queries, one row per query."""
+    s = stage.settings
+    model, tokenizer = models.load_from(stage.checkpoints / "student", stage.config.model)
+    asked = queries.load(stage.config, s.eval_prompts, stage.seed, "eval")
+    title, limit = "held-out queries", s.max_new_tokens
+    frame = arms.run_arm(stage, model, tokenizer, asked, "auto", max_new_tokens=limit, title=title)
+    return frame.to_dict("records")
+
+
+def figures(evaluated: pd.DataFrame) -> dict[str, float]:
+    """The figures of `evaluate`'s rows; what cannot be scored is counted, not averaged."""
+    flags = arms.with_flags(evaluated)
     return {
-        "rows_too_long": too_long,
-        "train_loss": result.training_loss,
-        "steps": result.global_step,
+        "think_on_rate": flags["thinks"].mean(),
+        "well_formed": flags["well_formed"].mean(),
+        "accuracy": flags["correct"].astype(float).mean(),
+        "unscorable": int(flags["correct"].isna().sum()),
     }

@@ -11,17 +11,19 @@ reached by weighting difficulties (its stratified sampling), never by dropping v
     voted = vote(stage, queries, model, tokenizer); weights = stratify(voted, 2 / 3)
 """
 
-import math
 from bisect import bisect_left
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
 from transformers import PreTrainedTokenizerBase
 
-from katlab import arms, models
+from katlab import UserError, arms, models
 from katlab.lab import StageRun
 
+BALLOT = ("replies", "verdicts", "votes_off", "voters")  # what `vote` adds besides the mode
 MOST_TILT = 1.5  # a difficulty at most 4.5 times as frequent as the next
 
 
@@ -34,8 +36,9 @@ def vote(
 ) -> list[dict]:
     """Add `votes_off` (how many samples were right without thinking), `voters` and `mode`.
 
-    A tie goes to think-on: at the cold start an answer lost costs more than tokens spent. What
-    cannot be scored votes for nothing; a query without a vote is left out.
+    `replies` and `verdicts` (True, False, None) are what was voted on. A tie goes to think-on: at
+    the cold start an answer lost costs more than tokens spent. What cannot be scored votes for
+    nothing; a query without a vote is left out, and UserError says if that leaves none.
     """
     s = stage.settings
     frame = arms.run_arm(
@@ -51,15 +54,21 @@ def vote(
         top_p=1.0,
         title=title,
     )
-    right, scored = (
-        flags.to_numpy().reshape(-1, s.voters).sum(1).tolist()  # (rows,)
-        for flags in (frame["correct"].eq(True), frame["correct"].notna())
-    )
-    return [
-        row | {"votes_off": off, "voters": voters, "mode": "off" if 2 * off > voters else "on"}
-        for row, off, voters in zip(rows, right, scored, strict=True)
-        if voters
-    ]
+    voted = []
+    for i, row in enumerate(rows):
+        cast = frame[i * s.voters : (i + 1) * s.voters]
+        verdicts = cast["correct"].tolist()  # True, False, None
+        right, voters = verdicts.count(True), s.voters - verdicts.count(None)
+        if voters:
+            ballot = {"replies": cast["completion"].tolist(), "verdicts": verdicts}
+            ballot |= {"votes_off": right, "voters": voters}
+            voted.append(row | ballot | {"mode": "off" if 2 * right > voters else "on"})
+    if not voted:
+        raise UserError(
+            f"None of the {len(rows)} queries could be scored; `katlab doctor` says which verifier "
+            "is missing here."
+        )
+    return voted
 
 
 def choose_voter(stage: StageRun, probe: list[dict]) -> Path:
@@ -70,6 +79,8 @@ def choose_voter(stage: StageRun, probe: list[dict]) -> Path:
     """
     folder = stage.upstream("03_mtp_distillation") / "checkpoints" / "voters"
     students = sorted(folder.glob("[0-9]*"), key=lambda f: int(f.name))
+    if not students:
+        raise UserError("Stage 03 kept no earlier student; set mtp_distillation.voter_steps.")
 
     @cache
     def on_share(i: int) -> float:
@@ -91,21 +102,20 @@ def stratify(rows: list[dict], share_on: float) -> dict[int, float]:
     """Weights of the difficulties, w_d ~ exp(-t d), at which a share `share_on` votes think-on.
 
     Weighting difficulties leaves the votes of a query as they are. Where no tilt within
-    +-MOST_TILT reaches the share, the nearest one is taken: the notebook's verdict then shows the
-    ratio as not held.
+    +-MOST_TILT reaches the share, the nearest of its ends and 0 is taken: the notebook's verdict
+    then shows the ratio as not held.
     """
     frame = pd.DataFrame(rows)
-    rate = frame.assign(on=frame["mode"] == "on").groupby("difficulty")["on"].mean()
+    rate = frame["mode"].eq("on").groupby(frame["difficulty"]).mean()
 
     def weights(tilt: float) -> pd.Series:
-        raw = pd.Series({d: math.exp(-tilt * d) for d in rate.index})
+        raw = np.exp(-tilt * rate.index.to_series())
         return raw / raw.sum()
 
-    low, high = -MOST_TILT, MOST_TILT
-    share = [float((weights(t) * rate).sum()) for t in (low, high)]
-    rising = share[1] > share[0]
-    for _ in range(60):
-        middle = (low + high) / 2
-        above = float((weights(middle) * rate).sum()) > share_on
-        low, high = (low, middle) if above == rising else (middle, high)
-    return weights((low + high) / 2).to_dict()
+    def excess(tilt: float) -> float:
+        return float(weights(tilt) @ rate) - share_on
+
+    ends = -MOST_TILT, MOST_TILT
+    if excess(ends[0]) * excess(ends[1]) < 0:
+        return weights(brentq(excess, *ends)).to_dict()
+    return weights(min((0.0, *ends), key=lambda tilt: round(abs(excess(tilt)), 9))).to_dict()

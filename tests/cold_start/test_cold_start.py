@@ -1,16 +1,19 @@
 """Stage 04: random modes, directives, rationales, replayed rows, and the loss mask."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_synthesis import Scripted
+from responders import Scripted
 from test_template import byte_tokenizer
 
-from katlab import arms, template
+from katlab import lab, template
 from katlab.cold_start import corpus, rationale
 from katlab.tasks.nano import world
 
-ROWS = world.queries(300, seed=2, split="train")
+ROWS = world.queries(300, seed=2, split="stage_2")
+WORDS = lab.load_profile("tiny").prompts
 
 
 def test_random_modes_are_one_in_a_hundred_and_marked():
@@ -21,7 +24,7 @@ def test_random_modes_are_one_in_a_hundred_and_marked():
 
 
 def test_directives_are_obeyed_and_leave_the_plain_query_for_the_teachers():
-    marked = corpus.direct([row | {"mode": "on"} for row in ROWS], 0.2, 0.75, seed=0)
+    marked = corpus.direct([row | {"mode": "on"} for row in ROWS], 0.2, 0.75, WORDS, seed=0)
     wished = [row for row in marked if "plain" in row]
     assert len(wished) == 60
     assert 35 < sum(row["mode"] == "on" for row in wished) < 55
@@ -31,23 +34,60 @@ def test_directives_are_obeyed_and_leave_the_plain_query_for_the_teachers():
         assert not row["plain"][-1]["content"].endswith(("deeper.", "think."))
 
 
-def test_rationale_that_names_another_mode_is_dropped():
+def test_a_wish_is_any_of_the_profiles_words():
+    words = SimpleNamespace(directive_on=["Take time.", "Reason."], directive_off=["Be quick."])
+    marked = corpus.direct([row | {"mode": "on"} for row in ROWS], 0.5, 0.5, words, seed=0)
+    said = {
+        (row["mode"], row["messages"][-1]["content"].removeprefix(row["plain"][-1]["content"]))
+        for row in marked
+        if "plain" in row
+    }
+    assert said == {("on", " Take time."), ("on", " Reason."), ("off", " Be quick.")}
+
+
+def test_a_rationale_that_names_another_mode_is_dropped():
     rows = [row | {"mode": "on"} for row in ROWS[:4]]
-    texts = iter(["a: think on.", "b: think off.", "c", "d: think on, not think off."])
-    kept, dropped = rationale.rationalize(rows, Scripted(lambda row, k: next(texts)))
-    assert [row["judge"] for row in kept] == ["a: think on."] and dropped == 3
+    texts = ["a: think on.", "b: think off.", "c", "d: think on, not think off."]
+    replies = iter(texts)
+    kept, dropped = rationale.rationalize(rows, Scripted(lambda row, k: next(replies)), WORDS)
+    assert [row["judge"] for row in kept] == texts[:1]
+    assert [row["judge"] for row in dropped] == texts[1:]
+
+
+def test_a_rationale_is_asked_for_and_read_in_the_profiles_words():
+    words = SimpleNamespace(
+        rationale="Say why this needs thinking turned {mode}.", rationale_pattern=r"\[(on|off)\]"
+    )
+    asked = []
+
+    def write(row, k):
+        asked.append(row["messages"][-1]["content"])
+        return "It is long, think off would fail: [on]"
+
+    kept, dropped = rationale.rationalize([ROWS[0] | {"mode": "on"}], Scripted(write), words)
+    assert len(kept) == 1 and not dropped
+    assert asked[0].endswith("\nSay why this needs thinking turned on.")
+
+
+@pytest.mark.parametrize("profile", ["nano", "proxy-1.5b", "target-40b"])
+def test_the_words_that_force_a_mode_explain_it(profile):
+    words = lab.load_profile(profile).prompts
+    for mode, other in (("on", "off"), ("off", "on")):
+        assert rationale.explains(vars(words)[f"forced_{mode}"], mode, words)
+        assert not rationale.explains(vars(words)[f"forced_{mode}"], other, words)
+        assert rationale.explains(words.rationale.format(mode=mode), mode, words)
 
 
 def test_where_the_user_said_the_mode_that_is_the_reason():
     rows = [row | {"mode": "off", "plain": row["messages"]} for row in ROWS[:2]]
-    kept, dropped = rationale.rationalize(rows, Scripted(lambda row, k: "think on."))
-    assert [row["judge"] for row in kept] == [arms.FORCED["off"]] * 2 and dropped == 0
+    kept, dropped = rationale.rationalize(rows, Scripted(lambda row, k: "think on."), WORDS)
+    assert [row["judge"] for row in kept] == ["answer directly, think off."] * 2 and not dropped
 
 
 @given(share=st.sampled_from([0.0, 0.25, 0.5]), total=st.integers(4, 60), size=st.integers(1, 20))
 def test_a_mix_uses_every_row_before_one_comes_again(share, total, size):
-    corpus, stage_1 = [{"id": i} for i in range(size)], [{"id": -1 - i} for i in range(7)]
-    mixed = [row["id"] for row in corpus.mix(corpus, stage_1, share, total, seed=0)]
+    own, stage_1 = [{"id": i} for i in range(size)], [{"id": -1 - i} for i in range(7)]
+    mixed = [row["id"] for row in corpus.mix(own, stage_1, share, total, seed=0)]
     old = [i for i in mixed if i < 0]
     assert len(mixed) == total and len(old) == round(share * total)
     for source, rows in ((7, old), (size, [i for i in mixed if i >= 0])):
@@ -60,14 +100,14 @@ def test_a_mix_uses_every_row_before_one_comes_again(share, total, size):
 def test_a_replayed_row_is_given_its_decision_and_learns_the_rest(tokenizer, mode):
     thought = "5+3=8" if mode == "on" else None
     row = ROWS[0] | {"mode": mode, "answer": ROWS[0]["direct"], "thought": thought}
-    encoded = corpus.encode(tokenizer, row)
+    encoded = corpus.encode(tokenizer, row, WORDS)
     mask = encoded["completion_mask"]
     head, learned = (
         tokenizer.decode([i for i, m in zip(encoded["input_ids"], mask, strict=True) if m == part])
         for part in (0, 1)
     )
     forced = template.prompt(tokenizer, row["messages"], row["tools"])
-    assert head == forced + template.judged(mode, arms.FORCED[mode])
+    assert head == forced + template.judged(mode, vars(WORDS)[f"forced_{mode}"])
     assert learned == template.body(mode, row["answer"], thought) + "<|im_end|>"
 
 
@@ -82,10 +122,10 @@ def test_responses_come_from_the_modes_teacher():
 
 
 def test_loss_covers_judge_decision_thought_and_answer_but_not_the_prompt():
-    tokenizer = byte_tokenizer()
+    tokenizer = byte_tokenizer(eos="<|endoftext|>")  # a base model's, as Qwen2.5-32B has it
     template.add_tags(tokenizer)
     row = ROWS[0] | {"mode": "on", "judge": "hard, think on.", "thought": "t", "answer": "a"}
-    encoded = corpus.encode(tokenizer, row)
+    encoded = corpus.encode(tokenizer, row, WORDS)
     first = encoded["completion_mask"].index(1)
     assert tokenizer.decode(encoded["input_ids"][:first]).endswith("<judge>\n")
     learned = tokenizer.decode(encoded["input_ids"][first:])

@@ -13,7 +13,10 @@ from katlab.lab.training import arguments
 def stage(tmp_path, name: str = "04_cold_start", **overrides) -> StageRun:
     section = name.partition("_")[2]
     given = {f"{section}.{key.replace('__', '.')}": value for key, value in overrides.items()}
-    return StageRun.create(tmp_path, "r", name, profile="tiny", seed=3, overrides=given)
+    made = StageRun.create(tmp_path, "r", name, profile="tiny", seed=3, overrides=given)
+    own = {key.removeprefix("trainer__"): v for key, v in overrides.items() if "__" in key}
+    made.settings.trainer = own  # what the profile says is the stages' matter
+    return made
 
 
 @pytest.mark.parametrize("config_class", [TrainingArguments, SFTConfig])
@@ -84,7 +87,7 @@ def test_a_batch_smaller_than_the_ranks_is_refused(tmp_path, monkeypatch):
 def test_the_trainers_table_is_passed_through(tmp_path):
     own = {"trainer__mask_truncated_completions": True, "trainer__scale_rewards": "none"}
     made = arguments(
-        stage(tmp_path, "05_step_srpo", **own, trainer__save_total_limit=3),
+        stage(tmp_path, **own, trainer__save_total_limit=3),
         GRPOConfig,
         output_dir=str(tmp_path),
         batch_size=16,
@@ -98,10 +101,14 @@ def test_the_trainers_table_is_passed_through(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("learning_rat", 1, "There is no 'step_srpo.trainer.learning_rat'; did you mean 'learning"),
-        ("omega", 1, "There is no 'step_srpo.trainer.omega'"),
-        ("seed", 1, "Leave out step_srpo.trainer.seed: it is set by --seed"),
-        ("max_steps", 1, "it is set by step_srpo.steps"),
+        (
+            "learning_rat",
+            1,
+            "There is no 'cold_start.trainer.learning_rat'; did you mean 'learning",
+        ),
+        ("omega", 1, "There is no 'cold_start.trainer.omega'"),
+        ("seed", 1, "Leave out cold_start.trainer.seed: it is set by --seed"),
+        ("max_steps", 1, "it is set by cold_start.steps"),
         ("gradient_accumulation_steps", 2, "batch_size and per_device_train_batch_size"),
         ("learning_rate", 1.0, "it is set by the stage, from"),
         ("lr_scheduler_type", "cosin", "cosin is not a valid SchedulerType"),
@@ -109,7 +116,7 @@ def test_the_trainers_table_is_passed_through(tmp_path):
     ],
 )
 def test_a_mistake_in_the_trainers_table_is_one_sentence(tmp_path, key, value, words):
-    made = stage(tmp_path, "05_step_srpo", **{f"trainer__{key}": value})
+    made = stage(tmp_path, **{f"trainer__{key}": value})
     with pytest.raises(UserError, match=words) as mistake:
         arguments(made, GRPOConfig, output_dir="x", batch_size=16, learning_rate=1e-4)
     assert "\n" not in str(mistake.value)
