@@ -17,41 +17,58 @@ from katlab import UserError, teachers
 from katlab.dual_regime_data.composition import compose
 from katlab.dual_regime_data.routing import route
 from katlab.dual_regime_data.tagging import agreement, tag
-from katlab.lab import StageRun, work, write_jsonl
+from katlab.lab import StageRun, work
 from katlab.rewards import backends
 from katlab.tasks import queries
 
 
 @work
 def run(stage: StageRun) -> dict[str, float]:
-    """Write corpus.jsonl; returns its size, its share of think-on, and how much was kept."""
-    s, words = stage.settings, stage.config.prompts
+    """Tag, route, ask the teachers, compose; returns the corpus's size and shares in 0..1.
+
+    Leaves tagged.jsonl, think_off.jsonl and think_on.jsonl (verified rows) and corpus.jsonl.
+    Started again, it continues. Raises UserError where a step leaves nothing.
+    """
+    s, words, seed = stage.settings, stage.config.prompts, stage.seed
     off, on = (teachers.load(stage, mode) for mode in ("off", "on"))
-    asked = queries.load(stage.config, s.queries, stage.seed, "stage_1")
-    stage.log(phase="queries", queries=len(asked))
-    tagged = tag(asked, off, words.tag, words.tag_pattern)
-    stage.log(phase="tagged", queries=len(tagged))
-    _some(tagged, "readable tags", "correct prompts.tag and prompts.tag_pattern")
-    easy, hard = route(tagged, s.think_on_share, s.cross_share, s.think_on_level, stage.seed)
-    rows_off = teachers.direct(easy, off, s.samples, stage.seed)
-    stage.log(phase="think-off", asked=len(easy), kept=len(rows_off))
-    rows_on = teachers.with_thought(hard, off, on, s.rounds, stage.seed)
-    stage.log(phase="think-on", asked=len(hard), kept=len(rows_on))
-    for rows, mode in ((rows_off, "off"), (rows_on, "on")):
-        _some(rows, f"verified think-{mode} replies", f"try model.teacher_{mode} on a few queries")
-    corpus = compose(rows_off, rows_on, s.think_on_share, stage.seed)
-    if stage.writes:
-        write_jsonl(stage.dir / "corpus.jsonl", corpus)
+
+    def tags() -> list[dict]:
+        asked = queries.load(stage.config, s.queries, seed, "stage_1")
+        remedy = "correct prompts.tag and prompts.tag_pattern"
+        return _some(tag(asked, off, words.tag, words.tag_pattern), "readable tags", remedy)
+
+    tagged = stage.kept("tagged.jsonl", tags)
+    easy, hard = route(tagged, s.think_on_share, s.cross_share, s.think_on_level, seed)
+    if not (easy and hard):
+        raise UserError(
+            f"One side of level {s.think_on_level} has none of the {len(tagged)} tagged queries; "
+            "give queries of both sides or change dual_regime_data.think_on_level."
+        )
+    rows_off = stage.kept(
+        "think_off.jsonl",
+        lambda: _verified(teachers.direct(easy, off, s.samples, seed), "off"),
+    )
+    rows_on = stage.kept(
+        "think_on.jsonl",
+        lambda: _verified(teachers.with_thought(hard, off, on, s.rounds, seed), "on"),
+    )
+    corpus = stage.kept("corpus.jsonl", lambda: compose(rows_off, rows_on, s.think_on_share, seed))
     stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})
     return {
         "rows": len(corpus),
         "think_on_share": sum(row["mode"] == "on" for row in corpus) / len(corpus),
+        "tags_read": len(tagged) / s.queries,
         "tag_agreement": agreement(tagged),
         "kept_off": len(rows_off) / len(easy),
         "kept_on": len(rows_on) / len(hard),
     }
 
 
-def _some(rows: list[dict], what: str, remedy: str) -> None:
+def _verified(rows: list[dict], mode: str) -> list[dict]:
+    return _some(rows, f"verified think-{mode} replies", f"try model.teacher_{mode} on a few")
+
+
+def _some(rows: list[dict], what: str, remedy: str) -> list[dict]:
     if not rows:
         raise UserError(f"None of the queries has {what}; {remedy}.")
+    return rows

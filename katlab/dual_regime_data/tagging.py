@@ -13,7 +13,7 @@ def tag(rows: list[dict], tagger: Responder, request: str, pattern: str) -> list
     replies = tagger.respond([ask(row, request) for row in rows])
     found = [re.search(pattern, reply) for (reply,) in replies]
     return [
-        row | {"tags": {"domain": match["domain"], "level": int(match["level"])}}
+        row | {"tags": {"domain": match["domain"].lower(), "level": int(match["level"])}}
         for row, match in zip(rows, found, strict=True)
         if match
     ]
