@@ -1,7 +1,7 @@
 """Stage 07: talk to the model: judge, thought and answer apart, forced modes, agents with tools.
 
 Report section 6. A mode is forced by program (a prefilled judge, which cannot be refused) or in the
-words of the query ("Do not think."), which the model may or may not obey. What the report shows by
+words of the query, which the model may or may not obey. What the report shows by
 single examples (Figures 10-13) is measured over many queries in katlab.case_studies.
 
 Deviations: (1) the agent's house (katlab.tasks.nano.house) stands in for a code base; its tools are

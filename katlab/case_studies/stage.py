@@ -25,7 +25,7 @@ def showcases(stage: StageRun, talk: Chat, rows: list[dict]) -> dict[str, tuple[
     """The cases of Figures 10, 11 and 13, on the first fitting rows: nothing is picked by hand.
 
     A simple and a hard query as they are; the hard one told not to think, the simple one told to
-    think deeper, each in words.
+    think, each in words.
     """
     levels = [row["difficulty"] for row in rows]
     simple, hard = rows[levels.index(min(levels))], rows[levels.index(max(levels))]
@@ -33,7 +33,7 @@ def showcases(stage: StageRun, talk: Chat, rows: list[dict]) -> dict[str, tuple[
         "A simple query": simple,
         "A hard query": hard,
         "The hard query, told not to think": _told(stage, hard, "off"),
-        "The simple query, told to think deeper": _told(stage, simple, "on"),
+        "The simple query, told to think": _told(stage, simple, "on"),
     }
     asked = [(row["messages"], row["tools"]) for row in cases.values()]
     said = talk.replies(asked, max_new_tokens=stage.settings.max_new_tokens)
