@@ -2,7 +2,9 @@
 
 Report section 4.1.1, Tables 2 and 3; the byte-level layout follows the released model's chat
 template. The generation prompt ends with a prefilled `<judge>` line, so a sampled completion
-starts *inside* the judge; history keeps only the answer of earlier assistant turns.
+starts *inside* the judge; history keeps only the answer of earlier assistant turns. A tag gives
+structure only in its place in the layout: one that judge, thought, answer or any other message
+speaks of is content.
 
 Deviations: (1) the tool preamble is shorter than Hermes'; (2) the template takes `mode`: "on" or
 "off" ends the prompt with the Stage-1 trigger token of section 3 instead of the judge.
@@ -11,23 +13,19 @@ Deviations: (1) the tool preamble is shorter than Hermes'; (2) the template take
     parsed = template.parse(completion_ids, template.Tags.of(tokenizer))
 """
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from katlab import UserError
 
 TAGS = (
-    "<judge>",
-    "</judge>",
-    "<think_on>",
-    "<think_off>",
-    "<think>",
-    "</think>",
-    "<answer>",
-    "</answer>",
+    *("<judge>", "</judge>", "<think_on>", "<think_off>"),
+    *("<think>", "</think>", "<answer>", "</answer>"),
 )
 MODES = ("on", "off")
 END = "<|im_end|>"  # what ends a turn in kat.jinja
@@ -41,6 +39,11 @@ PROBLEMS = (
     "truncated",
     "out of order",
     "stray text",
+)
+LETTERS = dict(zip(TAGS, "JjNFTtAa", strict=True))
+LAYOUT = re.compile(  # of tags as letters and of text as dots
+    "(?P<judge>J?).*?(?P<decision>j(?P<mode>[NF]))"
+    "(?:(?<=N)(?P<thought>T.*?t)(?=A))?(?P<answer>A.*a$)?"
 )
 JINJA = Path(__file__).with_name("kat.jinja")
 
@@ -72,14 +75,21 @@ def prompt(
     tools: list[dict] | None = None,
     mode: str | None = None,
 ) -> str:
-    """Render the generation prompt; `mode` "on" or "off" ends it with the Stage-1 trigger."""
-    return tokenizer.apply_chat_template(
-        messages,
-        tools=tools,
-        mode=mode,
-        tokenize=False,
-        add_generation_prompt=True,
-    )
+    """Render the generation prompt; `mode` "on" or "off" ends it with the Stage-1 trigger.
+
+    Messages take the forms of transformers' chat templates: content as text or a list of text
+    parts, null beside `tool_calls`, any JSON value as a tool's result; thoughts given apart
+    (`reasoning_content`, `thinking`) are left out, as those of earlier turns are. UserError for an
+    unknown role or form.
+    """
+    if not messages or not all(isinstance(message, dict) for message in messages):
+        raise UserError("A chat is a list of at least one message, each with role and content.")
+    try:
+        return tokenizer.apply_chat_template(
+            messages, tools=tools, mode=mode, tokenize=False, add_generation_prompt=True
+        )
+    except jinja2.TemplateError as error:
+        raise UserError(str(error)) from error
 
 
 def judged(mode: str, analysis: str) -> str:
@@ -144,11 +154,13 @@ def parse(ids: list[int], tags: Tags) -> Parsed:
     """Find judge, decision, thought and answer spans in completion token ids; never raises.
 
     Accepts completions that start inside the judge (the prompt prefilled `<judge>`) and ones that
-    carry it. Spans of thought and answer exclude their tags. Cost is linear in len(ids).
+    carry it. Spans of thought and answer exclude their tags; tags out of place in a part that has
+    its own are content. Cost is linear in len(ids).
     """
     end = next((i for i, token in enumerate(ids) if token in tags.eos), None)
     ids = list(ids) if end is None else list(ids[:end])
-    at = {tag: [i for i, token in enumerate(ids) if token == tags.ids[tag]] for tag in TAGS}
+    found = _in_place(ids, tags)
+    at = {tag: [i for i, name in found if name == tag] for tag in TAGS}
     decisions = sorted(at["<think_on>"] + at["<think_off>"])
     decision = decisions[0] if decisions else None
     mode = None if decision is None else ("on" if decision in at["<think_on>"] else "off")
@@ -157,6 +169,38 @@ def parse(ids: list[int], tags: Tags) -> Parsed:
     problem = _problem(ids, tags, at, decisions, mode, ended=end is not None)
     length = len(ids) if end is None else end + 1
     return Parsed(mode, problem, judge, decision, thought, answer, length)
+
+
+def _in_place(ids: list[int], tags: Tags) -> list[tuple[int, str]]:
+    """(position, tag) of the tags that structure a completion, without those its parts speak of.
+
+    A part ends at the closing tag that the layout's next tag, or the end, follows. Where a part has
+    no place, or is closed and opened again, its tags all count, for `_problem` to name.
+    """
+    names = {token: tag for tag, token in tags.ids.items()}
+    seen = [(i, names.get(token, "")) for i, token in enumerate(ids) if token not in tags.blank]
+    kept = set(range(len(seen)))
+    if found := LAYOUT.match("".join(LETTERS.get(name, ".") for _, name in seen)):
+        head = found.string[: found.start("decision")]
+        if not re.match("T.*t|A.*a", head):  # else a thought or an answer precedes the judge
+            kept -= set(range(found.end("judge"), len(head)))
+        for part, (opens, closes) in {"thought": "Tt", "answer": "Aa"}.items():
+            inner = (found[part] or "")[1:-1]
+            # A think-off answer that is more than a thought, but begins with one, is out of order.
+            thinks = part == "answer" and found["mode"] == "F" and re.match("T.*t.", inner)
+            if inner and not thinks and _one_block(inner, opens, closes):
+                kept -= set(range(found.start(part) + 1, found.end(part) - 1))
+    return [seen[k] for k in sorted(kept) if seen[k][1]]
+
+
+def _one_block(inner: str, opens: str, closes: str) -> bool:
+    """Whether a block with these tags inside stays one: it is not closed and opened again."""
+    depth = 1
+    for letter in inner:
+        if letter == opens and depth < 1:
+            return False
+        depth += (letter == opens) - (letter == closes)
+    return True
 
 
 def _span(at: dict[str, list[int]], name: str, length: int) -> tuple[int, int] | None:
