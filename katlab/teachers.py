@@ -11,7 +11,9 @@ answer, and a check of every equation in the thought that can be read.
     [[answer]] = teacher.respond([row])
 """
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -20,6 +22,9 @@ from katlab.generation import local
 from katlab.lab import StageRun
 from katlab.rewards import grade
 from katlab.tasks.checks import false_equations
+
+THOUGHT = ("<think>", "</think>")
+APART = ("reasoning_content", "thinking", "reasoning")  # names of a thought beside the content
 
 
 class Responder(Protocol):
@@ -71,7 +76,10 @@ class LocalResponder:
             on_batch=lambda done, _: bar.to(done),
         )
         bar.close()
-        texts = tokenizer.batch_decode(replies, skip_special_tokens=True)
+        # Special tokens go, but not the tags of the thought, which some tokenizers count as such.
+        added = tokenizer.added_tokens_decoder.items()
+        special = {i for i, token in added if token.special and token.content not in THOUGHT}
+        texts = tokenizer.batch_decode([[i for i in ids if i not in special] for ids in replies])
         # R1's template opens the thought in the prompt; the reply then only closes it.
         opened = [prompt.rstrip().endswith("<think>") for prompt in prompts]
         texts = [
@@ -93,17 +101,55 @@ def ask(row: dict, request: str) -> dict:
     return {"messages": [*history, asked], "tools": row["tools"]}
 
 
-def split_thought(reply: str) -> tuple[str | None, str]:
-    """A reasoning model's reply as (thought, answer); thought None where its tags are missing."""
-    if "<think>" not in reply or "</think>" not in reply:
-        return None, reply.strip()
-    thought, _, answer = reply.partition("</think>")
-    return thought.replace("<think>", "").strip(), answer.strip()
+def split_thought(reply: str | dict) -> tuple[str | None, str]:
+    """A reasoning model's reply as (thought, answer); thought None where there is none.
+
+    The thought stands apart in a message (`reasoning_content`, `thinking`, `reasoning`), or before
+    the first `</think>` that is not merely spoken of, whether reply or prompt opened it. A thought
+    that never ends leaves no answer.
+    """
+    if isinstance(reply, dict):
+        content, apart = _text(reply.get("content")), [_text(reply.get(key)) for key in APART]
+        if thought := next((text for text in apart if text), ""):
+            return thought, content
+        reply = content
+    text = body = reply.strip()
+    opened, closed = THOUGHT
+    while body.startswith(opened):  # the prompt and the reply may both open it
+        body = body.removeprefix(opened).lstrip()
+    parts = [(body[: tag.start()], body[tag.end() :]) for tag in re.finditer(closed, body)]
+    ends = [(before, after) for before, after in parts if not _spoken_of(before, after)]
+    if body != text:
+        after_tag = text.removeprefix(opened)
+        ends = ends or [p for p in parts if p[0].endswith("\n") and p[1].startswith("\n")]
+        if not ends:
+            return (None, text) if _spoken_of("", after_tag) else (body or None, "")
+    elif not ends or opened in ends[0][0] or not ends[0][1].strip():
+        return None, text
+    thought, answer = ends[0]
+    return thought.strip() or None, answer.strip()
+
+
+def _text(content: str | list[dict] | None) -> str:
+    """A message's content, text or a list of parts, as text."""
+    parts = [content or ""] if isinstance(content, str | None) else content
+    return "".join(
+        part if isinstance(part, str) else part.get("text", "") for part in parts
+    ).strip()
+
+
+def _spoken_of(before: str, after: str) -> bool:
+    """Whether a tag between two texts is in code or quotes, or a word of a sentence."""
+    fenced, line = before.count("```") % 2, before.rpartition("\n")[2]
+    word = before[-1:] in ("", " ") and after[:1] in (*" .,;:!?)",)
+    return bool(fenced or line.count("`") % 2 or line.endswith(('"', "'", "“", "‘", "«")) or word)
 
 
 def direct(rows: list[dict], responder: Responder, samples: int, seed: int) -> list[dict]:
     """Generate `samples` answers per query, reject wrong ones, keep the one most often given."""
     replies = responder.respond(rows, n=samples, temperature=0.7, seed=seed)
+    # A thought before a direct answer, or an empty one, as models that can think write it, is left.
+    replies = [[split_thought(reply)[1] for reply in several] for several in replies]
     verdicts = _verify(rows, replies)
     kept = []
     for row, texts, right in zip(rows, replies, verdicts, strict=True):
@@ -122,7 +168,7 @@ def with_thought(
 
     Kept rows carry the draft, the number of rounds and whether thinking corrected the draft.
     """
-    drafts = [reply for (reply,) in solver.respond(rows)]
+    drafts = [split_thought(reply)[1] for (reply,) in solver.respond(rows)]
     right = [ok for (ok,) in _verify(rows, [[draft] for draft in drafts])]
     kept: dict[int, dict] = {}
     waiting = list(range(len(rows)))
@@ -146,7 +192,7 @@ def with_thought(
     return [kept[i] for i in sorted(kept)]
 
 
-def criticize(rows: list[dict], replies: list[str]) -> list[str | None]:
+def criticize(rows: list[dict], replies: Sequence[str | dict]) -> list[str | None]:
     """The critic: None accepts a reply, a sentence says why it is refused."""
     parts = [split_thought(reply) for reply in replies]
     verdicts = _verify(rows, [[answer] for _, answer in parts])

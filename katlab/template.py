@@ -184,7 +184,7 @@ def _in_place(ids: list[int], tags: Tags) -> list[tuple[int, str]]:
         head = found.string[: found.start("decision")]
         if not re.match("T.*t|A.*a", head):  # else a thought or an answer precedes the judge
             kept -= set(range(found.end("judge"), len(head)))
-        for part, (opens, closes) in {"thought": "Tt", "answer": "Aa"}.items():
+        for part, (opens, closes) in {"thought": ("T", "t"), "answer": ("A", "a")}.items():
             inner = (found[part] or "")[1:-1]
             # A think-off answer that is more than a thought, but begins with one, is out of order.
             thinks = part == "answer" and found["mode"] == "F" and re.match("T.*t.", inner)

@@ -2,7 +2,7 @@
 
 import re
 
-from katlab.teachers import Responder, ask
+from katlab.teachers import Responder, ask, split_thought
 
 
 def tag(rows: list[dict], tagger: Responder, request: str, pattern: str) -> list[dict]:
@@ -11,7 +11,7 @@ def tag(rows: list[dict], tagger: Responder, request: str, pattern: str) -> list
     `pattern` is a regular expression with the groups domain and level.
     """
     replies = tagger.respond([ask(row, request) for row in rows])
-    found = [re.search(pattern, reply) for (reply,) in replies]
+    found = [re.search(pattern, split_thought(reply)[1]) for (reply,) in replies]
     return [
         row | {"tags": {"domain": match["domain"].lower(), "level": int(match["level"])}}
         for row, match in zip(rows, found, strict=True)
