@@ -1,0 +1,230 @@
+"""Files of queries: read whole and checked row by row before anything is loaded.
+
+JSONL in UTF-8, with or without a byte order mark, or in UTF-16 or UTF-32 with one; lines end in LF
+or CRLF, and blank ones are skipped. A row is a `Query`; other keys stay as they are.
+
+    rows = files.read("mine.jsonl")      # or UserError with the first bad line
+    status = files.check("mine.jsonl")   # prints what the file holds and every bad line
+"""
+
+import codecs
+import json
+import sys
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+
+from katlab import UserError, rewards
+from katlab.lab.stages import root
+
+MARKS = {  # the longer first: UTF-32's begins with UTF-16's
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+TOOL = ("tool", "function")
+TEXT = ("text", "input_text", "output_text")  # types of a part that is text
+WIDTH = 200  # columns of a table that goes to a file or a pipe
+
+
+class Message(BaseModel, extra="allow"):
+    """One message of a chat, in any form that chat templates take; its content becomes text."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | None = None
+    tool_calls: list[dict] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_text(cls, message: Any) -> Any:
+        if not isinstance(message, dict) or isinstance(message.get("content"), str | None):
+            return message
+        content = message["content"]
+        parts = content if isinstance(content, list) and content else [None]
+        if all(isinstance(part, dict) and part.get("type") in TEXT for part in parts):
+            return message | {"content": "".join(str(part.get("text", "")) for part in parts)}
+        if message.get("role") in TOOL:
+            return message | {"content": json.dumps(content, ensure_ascii=False)}
+        raise ValueError("content must be text or a list of parts of type text")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Message":
+        calls = self.tool_calls or []
+        if not all(isinstance((call.get("function") or call).get("name"), str) for call in calls):
+            raise ValueError("each tool call needs a name")
+        said = {"tool_calls", "function_call", "reasoning_content", "thinking", "reasoning"}
+        apart = self.role == "assistant" and any(getattr(self, key, None) for key in said)
+        if self.content is None and not apart and self.role not in TOOL:
+            raise ValueError("content is missing")
+        return self
+
+
+def _text_of_id(value: Any) -> Any:
+    return str(value) if isinstance(value, int) else value
+
+
+class Query(BaseModel, extra="allow"):
+    """A query row (data_samples/README.md)."""
+
+    id: Annotated[str, BeforeValidator(_text_of_id)]
+    category: Literal["code", "math", "science", "general", "multi_turn", "tool_use"]
+    difficulty: int = Field(ge=1, le=5)
+    messages: list[Message] = Field(min_length=1)
+    tools: list[dict] | None = None
+    verifier: str
+    reference: Any
+    split: Literal["train", "eval"] | None = None
+
+    @model_validator(mode="after")
+    def _asks(self) -> "Query":
+        if self.messages[-1].role not in ("user", *TOOL):
+            raise ValueError(
+                f"the last message is of role {self.messages[-1].role}, not one to answer"
+            )
+        if self.reference is None:
+            raise ValueError("reference is null")
+        return self
+
+
+def problem(row: dict) -> str:
+    """What makes two rows the same problem: their turns and tools."""
+    return json.dumps([row["messages"], row.get("tools")], sort_keys=True)
+
+
+def read(path: str | Path, own: Collection[str] = ()) -> list[dict]:
+    """The rows of a query file; `own` are verifiers' names that the profile's [rewards] knows.
+
+    Raises UserError with file and line of the first row that is none.
+    """
+    rows, bad = _scan(Path(path), own)
+    for line, reason in bad.items():
+        more = f" (`katlab check {path}` lists {len(bad)} such lines)" if len(bad) > 1 else ""
+        raise UserError(f"{path}, line {line}: {reason}{more}.")
+    return list(rows.values())
+
+
+def check(path: str | Path, own: Collection[str] = ()) -> int:
+    """Print what a query file holds by category, and every bad line; 1 where there is one, else 0.
+
+    Raises UserError when the file is missing, is no JSONL, or holds no row.
+    """
+    import rich.console
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    rows, bad = _scan(Path(path), own)
+    count = f"{len(rows)} row{'s' * (len(rows) != 1)}"
+    table = Table(title=Text(f"{path}: {count}"), title_justify="left", box=box.SIMPLE)
+    table.add_column("category")
+    splits = ("train", "eval", None)
+    for name in ("rows", *(f"level {n}" for n in range(1, 6)), "train", "eval", "either"):
+        table.add_column(name, justify="right")
+    table.add_column("verifiers")
+    categories = sorted({row["category"] for row in rows.values()})
+    for name in [*categories, "all"]:
+        of = [row for row in rows.values() if name in (row["category"], "all")]
+        levels = Counter(int(row["difficulty"]) for row in of)
+        said = Counter(row.get("split") for row in of)
+        counts = [len(of), *(levels[n] for n in range(1, 6)), *(said[split] for split in splits)]
+        verifiers = Counter(row["verifier"] for row in of)
+        shown = ", ".join(f"{kind} {n}" for kind, n in verifiers.most_common())
+        table.add_row(name, *map(str, counts), Text(shown), end_section=name in categories[-1:])
+    out = rich.console.Console(width=None if sys.stdout.isatty() else WIDTH)
+    out.print(table)
+    first: dict[str, int] = {}
+    for line, row in rows.items():
+        if (same := first.setdefault(row["id"], line)) != line:
+            out.print(f"line {line} has the id of line {same}", highlight=False, markup=False)
+    for line, reason in bad.items():
+        out.print(f"line {line}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    return 1 if bad else 0
+
+
+def _scan(path: Path, own: Collection[str]) -> tuple[dict[int, dict], dict[int, str]]:
+    """({line: row}, {line: what is wrong with it}) of a whole file."""
+    rows: dict[int, dict] = {}
+    bad: dict[int, str] = {}
+    problems: dict[str, int] = {}
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = _row(line, own)
+            first = problems.setdefault(problem(row), number)
+            if row.get("split") != rows.get(first, row).get("split"):
+                raise ValueError(f"repeats the problem of line {first} under another split")
+            rows[number] = row
+        except RecursionError:
+            bad[number] = "is nested too deeply"
+        except ValueError as error:  # of JSON and of the schema too
+            bad[number] = _reason(error)
+    if not rows and not bad:
+        raise UserError(f"The file {path} holds no row; write one JSON object per line.")
+    return rows, bad
+
+
+def _text(path: Path) -> str:
+    """A file's text; a byte that is no UTF-8 becomes half a surrogate pair, for `_row` to find."""
+    if not path.is_file():
+        raise UserError(f"The file {path} does not exist; give a JSONL file of query rows.")
+    try:
+        data = path.read_bytes()
+        encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
+        text = data.decode(encoding, "surrogateescape" if "8" in encoding else "strict")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); set its rights.") from error
+    except UnicodeDecodeError as error:
+        line = data[: error.start].decode(encoding, "ignore").count("\n") + 1
+        raise UserError(
+            f"{path}, line {line}, is no {encoding.upper()}; save it as UTF-8."
+        ) from error
+    if text.lstrip().startswith("["):
+        raise UserError(f"{path}, line 1, begins a JSON list; write one JSON object per line.")
+    return text
+
+
+def _row(line: str, own: Collection[str]) -> dict:
+    """A line's row with its messages as text. ValueError says what is wrong with it."""
+    if alien := next((c for c in line if "\udc80" <= c <= "\udcff"), None):
+        raise ValueError(f"is not UTF-8 (byte 0x{ord(alien) - 0xDC00:x}); save the file as UTF-8")
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError("must be a JSON object")
+    query = Query.model_validate(row)
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("has half a surrogate pair, which is no character") from error
+    kind = query.verifier
+    there = kind.endswith(".py") and (Path(kind).is_file() or (root() / kind).is_file())
+    if not there and kind not in (*rewards.kinds(), *own):
+        raise ValueError(
+            f"verifier {kind!r} is none of {', '.join(rewards.kinds())}, no file, and not named "
+            "under the profile's [rewards]"
+        )
+    messages = [message.model_dump(exclude_unset=True) for message in query.messages]
+    return row | {
+        "id": query.id, "difficulty": query.difficulty, "messages": messages, "tools": query.tools
+    }  # fmt: skip
+
+
+def _reason(error: ValueError) -> str:
+    """What is wrong, in one line."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"is not JSON ({error.msg} at character {error.pos + 1})"
+    if not isinstance(error, ValidationError):
+        too_long = "has a number of too many digits; write it as text"
+        return too_long if "set_int_max_str_digits" in str(error) else str(error)
+    faults = error.errors()
+    if lacking := [str(fault["loc"][-1]) for fault in faults if fault["type"] == "missing"]:
+        return f"lacks {', '.join(lacking)}"
+    where = ".".join(map(str, faults[0]["loc"]))
+    message = faults[0]["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    given = "" if faults[0]["type"] == "value_error" else f" is {faults[0]['input']!r:.40}, but"
+    return f"{where}{given} {message}".strip()
