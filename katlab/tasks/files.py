@@ -146,31 +146,65 @@ def check(path: str | Path, own: Collection[str] = ()) -> int:
     return 1 if bad else 0
 
 
+def lines(path: str | Path) -> dict[int, dict | str]:
+    """{line: its JSON object, or what is wrong with it}; blank lines are left out.
+
+    Raises UserError when the file is missing, has another encoding, or is a JSON list.
+    """
+    found: dict[int, dict | str] = {}
+    for number, line in enumerate(_text(Path(path)).split("\n"), start=1):
+        if line.strip():
+            try:
+                found[number] = _object(line)
+            except RecursionError:
+                found[number] = "is nested too deeply"
+            except json.JSONDecodeError as error:
+                found[number] = f"is not JSON ({error.msg} at character {error.pos + 1})"
+            except UnicodeEncodeError:
+                found[number] = "has half a surrogate pair, which is no character"
+            except ValueError as error:
+                found[number] = str(error)
+                if "set_int_max_str_digits" in str(error):
+                    found[number] = "has a number of too many digits; write it as text"
+    return found
+
+
+def _object(line: str) -> dict:
+    if alien := next((c for c in line if "\udc80" <= c <= "\udcff"), None):
+        raise ValueError(f"is not UTF-8 (byte 0x{ord(alien) - 0xDC00:x}); save the file as UTF-8")
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError("must be a JSON object")
+    json.dumps(row, ensure_ascii=False).encode()
+    return row
+
+
 def _scan(path: Path, own: Collection[str]) -> tuple[dict[int, dict], dict[int, str]]:
     """({line: row}, {line: what is wrong with it}) of a whole file."""
     rows: dict[int, dict] = {}
     bad: dict[int, str] = {}
     problems: dict[str, int] = {}
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if not line.strip():
+    for number, found in lines(path).items():
+        if isinstance(found, str):
+            bad[number] = found
             continue
         try:
-            row = _row(line, own)
+            row = _row(found, own)
             first = problems.setdefault(problem(row), number)
             if row.get("split") != rows.get(first, row).get("split"):
                 raise ValueError(f"repeats the problem of line {first} under another split")
             rows[number] = row
-        except RecursionError:
-            bad[number] = "is nested too deeply"
-        except ValueError as error:  # of JSON and of the schema too
+        except ValidationError as error:
             bad[number] = _reason(error)
+        except ValueError as error:
+            bad[number] = str(error)
     if not rows and not bad:
         raise UserError(f"The file {path} holds no row; write one JSON object per line.")
     return rows, bad
 
 
 def _text(path: Path) -> str:
-    """A file's text; a byte that is no UTF-8 becomes half a surrogate pair, for `_row` to find."""
+    """A file's text; a byte that is not UTF-8 becomes half a surrogate pair, which `_object` finds."""
     if not path.is_file():
         raise UserError(f"The file {path} does not exist; give a JSONL file of query rows.")
     try:
@@ -189,18 +223,9 @@ def _text(path: Path) -> str:
     return text
 
 
-def _row(line: str, own: Collection[str]) -> dict:
-    """A line's row with its messages as text. ValueError says what is wrong with it."""
-    if alien := next((c for c in line if "\udc80" <= c <= "\udcff"), None):
-        raise ValueError(f"is not UTF-8 (byte 0x{ord(alien) - 0xDC00:x}); save the file as UTF-8")
-    row = json.loads(line)
-    if not isinstance(row, dict):
-        raise ValueError("must be a JSON object")
+def _row(row: dict, own: Collection[str]) -> dict:
+    """A row with its messages as text. ValueError says what is wrong with it."""
     query = Query.model_validate(row)
-    try:
-        json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("has half a surrogate pair, which is no character") from error
     kind = query.verifier
     there = kind.endswith(".py") and (Path(kind).is_file() or (root() / kind).is_file())
     if not there and kind not in (*rewards.kinds(), *own):
@@ -214,13 +239,8 @@ def _row(line: str, own: Collection[str]) -> dict:
     }  # fmt: skip
 
 
-def _reason(error: ValueError) -> str:
-    """What is wrong, in one line."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"is not JSON ({error.msg} at character {error.pos + 1})"
-    if not isinstance(error, ValidationError):
-        too_long = "has a number of too many digits; write it as text"
-        return too_long if "set_int_max_str_digits" in str(error) else str(error)
+def _reason(error: ValidationError) -> str:
+    """What breaks the schema, in one line."""
     faults = error.errors()
     if lacking := [str(fault["loc"][-1]) for fault in faults if fault["type"] == "missing"]:
         return f"lacks {', '.join(lacking)}"
