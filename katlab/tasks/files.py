@@ -204,7 +204,7 @@ def _scan(path: Path, own: Collection[str]) -> tuple[dict[int, dict], dict[int, 
 
 
 def _text(path: Path) -> str:
-    """A file's text; a byte that is not UTF-8 becomes half a surrogate pair, which `_object` finds."""
+    """A file's text; a byte that is no UTF-8 stays half a surrogate pair, which `lines` names."""
     if not path.is_file():
         raise UserError(f"The file {path} does not exist; give a JSONL file of query rows.")
     try:

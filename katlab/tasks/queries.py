@@ -36,7 +36,7 @@ def load(config, n: int, seed: int, split: str) -> list[dict]:
     path = root() / config.model.queries  # an absolute path stays what it is
     if not path.is_file():
         raise UserError(f"the query file {path} does not exist; set model.queries to a JSONL file")
-    own = config.rewards.model_extra
+    own = getattr(config.rewards, "model_extra", {})  # its names are the user's own
     rows = [
         row | {"verifier": own.get(row["verifier"], row["verifier"])}
         for row, part in assigned(files.read(path, own))
