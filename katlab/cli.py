@@ -72,6 +72,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     verify.add_argument("file", metavar="FILE.jsonl")
     verify.add_argument("--out", metavar="FILE.jsonl", help="write each verdict with its reason")
 
+    check = _command(
+        commands, "check", "read a JSONL file of queries and say what is in it", _check
+    )
+    check.add_argument("file", type=Path, metavar="FILE.jsonl")
+    check.add_argument("--profile", default="nano", help="whose [rewards] name verifiers")
+
     if argv[:1] == ["upscale"]:  # brings its own options, and imports what they need
         from katlab.layer_saturation.command import register
 
@@ -223,6 +229,12 @@ def _verify(options: argparse.Namespace) -> int:
     from katlab.rewards.cli import verify_file
 
     return verify_file(options.file, options.out)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from katlab.tasks import files
+
+    return files.check(options.file, profiles.table(options.profile).get("rewards", {}))
 
 
 def _nano(options: argparse.Namespace) -> None:

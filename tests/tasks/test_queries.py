@@ -78,16 +78,18 @@ def test_a_file_too_small_for_a_split_is_one_sentence(config):
 
 def test_a_problem_under_two_splits_is_named_by_its_row(config):
     wrote(config, [ROWS[0] | {"split": "train"}, ROWS[1], ROWS[0] | {"split": "eval"}])
-    with pytest.raises(UserError, match="Row 3 repeats a problem under another split"):
+    with pytest.raises(
+        UserError, match="line 3: repeats the problem of line 1 under another split"
+    ):
         queries.load(config, 1, 0, "eval")
 
 
 def test_a_row_of_another_form_is_named(config):
     wrote(config, [ROWS[0], ROWS[1] | {"split": "test"}])
-    with pytest.raises(UserError, match="Row 2 has split 'test'; use train, eval"):
+    with pytest.raises(UserError, match="line 2: split is .test., but should be .train. or .eval."):
         queries.load(config, 1, 0, "eval")
     wrote(config, [ROWS[0], {k: v for k, v in ROWS[1].items() if k != "verifier"}])
-    with pytest.raises(UserError, match="Row 2 lacks verifier; "):
+    with pytest.raises(UserError, match="line 2: lacks verifier"):
         queries.load(config, 1, 0, "eval")
 
 
