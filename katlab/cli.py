@@ -72,9 +72,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     verify.add_argument("file", metavar="FILE.jsonl")
     verify.add_argument("--out", metavar="FILE.jsonl", help="write each verdict with its reason")
 
-    check = _command(
-        commands, "check", "read a JSONL file of queries and say what is in it", _check
-    )
+    check = _command(commands, "check", "read a query file and say what is in it", _check)
     check.add_argument("file", type=Path, metavar="FILE.jsonl")
     check.add_argument("--profile", default="nano", help="whose [rewards] name verifiers")
 
