@@ -31,7 +31,7 @@ CHUNK = 256  # positions that the head runs on at a time
 
 def loss_masks(batch: dict) -> tuple[Tensor, Tensor]:
     """`token_masks` of the tokens whose loss counts: with labels, those that are not -100."""
-    predicted = batch.get("labels", batch["input_ids"]) != -100
+    predicted = (batch.get("labels", batch["input_ids"]) != -100).cpu()
     predicted[:, 0] = False  # nothing predicts the first token
     counted, first = token_masks(batch)
     return counted & predicted, first & predicted

@@ -130,9 +130,9 @@ class RunningMeans:
 
 
 def token_masks(batch: dict) -> tuple[Tensor, Tensor]:
-    """(B, T) masks of the counted tokens and of the first SINK_TOKENS real ones (padding out)."""
+    """(B, T) masks, on the CPU, of the counted tokens and of the first SINK_TOKENS real ones."""
     ids = batch["input_ids"]
-    real = batch.get("attention_mask", torch.ones_like(ids)).bool()
+    real = batch.get("attention_mask", torch.ones_like(ids)).bool().cpu()
     first = real & (real.cumsum(1) <= SINK_TOKENS)
     return real & ~first, first
 
