@@ -113,6 +113,7 @@ def test_it_begins_as_itself_and_ends_with_a_verdict(path):
     assert re.search(r"^## Verdict", prose, re.M)
 
 
+@pytest.mark.slow
 @each
 def test_the_chain_makes_every_stage_whole(path, smoke):
     folder = smoke / path.stem
@@ -131,6 +132,7 @@ def test_the_chain_makes_every_stage_whole(path, smoke):
         assert all(math.isfinite(v) for k, v in row.items() if k == "loss")
 
 
+@pytest.mark.slow
 @each
 def test_the_pages_are_clean_and_offline(path, smoke):
     page = (smoke / path.stem / "report.html").read_text()
@@ -142,6 +144,7 @@ def test_the_pages_are_clean_and_offline(path, smoke):
     assert "widgets" not in executed.metadata
 
 
+@pytest.mark.slow
 def test_the_console_told_the_story(smoke):
     shown = (smoke.parents[1] / "console.txt").read_text()
     assert shown.rstrip().splitlines()[-1] == str(smoke / "index.html")

@@ -77,12 +77,14 @@ def again(smoke, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_in_process_training_gives_the_notebooks_metrics(smoke, again, monkeypatch):
     monkeypatch.setenv("KATLAB_ROOT", str(smoke.parents[1]))
     launch.work_of(stages.find(STAGE))(StageRun.open(again))
     assert training(again) == training(smoke / STAGE) != []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher", [["-m"], ["-m", "torch.distributed.run", "--nproc-per-node", "1", "-m"]]
 )

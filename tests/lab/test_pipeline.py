@@ -18,6 +18,7 @@ from katlab import cli
 from katlab.lab import runs
 from katlab.lab.lock import run_lock
 
+pytestmark = pytest.mark.slow  # nearly every test starts a kernel
 FIRST, SECOND, LAST = "01_layer_saturation", "02_dual_regime_data", "08_scaling_plan"
 PLAN = '(stage.dir / "plan.txt").write_text("plan")'
 LINE = (
