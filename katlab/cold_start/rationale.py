@@ -3,7 +3,7 @@
 import re
 from itertools import compress
 
-from katlab.teachers import Responder, ask
+from katlab.teachers import Responder, ask, split_thought
 
 
 def explains(text: str, mode: str, words) -> bool:
@@ -20,7 +20,8 @@ def rationalize(rows: list[dict], writer: Responder, words) -> tuple[list[dict],
     told = [row | {"judge": vars(words)[f"forced_{row['mode']}"]} for row in rows if "plain" in row]
     asked = [row for row in rows if "plain" not in row]
     replies = writer.respond([ask(row, words.rationale.format(mode=row["mode"])) for row in asked])
-    said = [row | {"judge": text} for row, (text,) in zip(asked, replies, strict=True)]
+    texts = [split_thought(reply)[1] for (reply,) in replies]  # a writer may think first
+    said = [row | {"judge": text} for row, text in zip(asked, texts, strict=True)]
     fits = [explains(row["judge"], row["mode"], words) for row in said]
     dropped = [row for row, fit in zip(said, fits, strict=True) if not fit]
     return told + list(compress(said, fits)), dropped
