@@ -1,19 +1,22 @@
-r"""Math: is the final answer equal to the reference, as a number, an expression, or a set?
+r"""Math: is the final answer equal to the reference, as a number, an expression, a set, or words?
 
-Report section 4.2.2 (symbolic or numeric equivalence, 0/1). Two paths:
-  1. exact, in this process, microseconds: integers, fractions and decimals as exact rationals, and
-     normalised strings that are identical;
-  2. everything else: `math-verify` in a worker process that is killed and restarted when an answer
+Report section 4.2.2 (symbolic or numeric equivalence, 0/1). Three paths:
+  1. exact, in this process, microseconds: integers, fractions, mixed numbers and decimals as exact
+     rationals, and normalised strings that are identical;
+  2. words alone ("Evelyn", "north and east") are compared as words, never as products of letters;
+  3. everything else: `math-verify` in a worker process that is killed and restarted when an answer
      passes its deadline (`katlab.rewards.math_pool`), after bounds on length, digits, nesting,
      powers and factorials that no honest answer reaches.
-Deviations: 1. an answer equals the reference as a whole: trailing text that a parser would drop
-("4\sqrt(2)" read as 4) makes it wrong; 2. an "equal" from the library is checked again by value to
-30 digits, and never taken between an equation and an expression, or for a list with an ellipsis.
+Where the library says equal, an own check refuses only what it can prove unequal, and names the
+proof; where it says unequal, ours accepts only what it can prove equal (`math_equal`).
+Deviations: 1. an answer equals the reference as a whole: two numbers side by side ("3 4") are no
+number, and text that a parser would drop ("4\sqrt(2)" read as 4) makes it wrong; 2. a list with an
+ellipsis equals the same string only.
 
-Accepts: the content of the last `\boxed{}` (several that differ are wrong, unless the reference is
-a set), else what follows the last "answer is" / "answer:" / "####" in its sentence, else the
-whole answer, with $ signs, LaTeX spacing and a closing full stop taken off. Reference: a
-string such as "12", "\frac{1}{2}", "x = 3", "(1, 2)"; a number is taken as its string.
+Accepts: the content of the last `\boxed{}` that is meant (several that differ are wrong, unless
+the reference is a set), else what the last statement says ("the answer is", "Answer:", "答案是",
+"####"; see `math_text`), else the whole answer. Reference: a string such as "12", "\frac{1}{2}",
+"x = 3", "(1, 2)", "Evelyn"; a finite number is taken with all its digits (1e-05 as 0.00001).
 Usage: `verify("so the answer is 12.", "12")`
 """
 
@@ -22,26 +25,21 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
-from fractions import Fraction
+from decimal import Decimal
 from functools import lru_cache
+from math import isfinite
 from threading import Lock
 from typing import Any
 
 from katlab.rewards import math_pool
+from katlab.rewards.math_text import MAX_CHARS, MAX_DIGITS, exact, final_answer, normalise
+from katlab.rewards.text import items
 from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
 DEADLINE = 2.0  # seconds of processor time of one answer in a worker
-MAX_CHARS, MAX_DIGITS, MAX_DEPTH, MAX_FRACTIONS = 2000, 200, 24, 40
+MAX_DEPTH, MAX_FRACTIONS = 24, 40
 CACHE_SIZE = 50_000
 
-_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_STATED = re.compile(r"(?:\banswer\s*(?:is|:|=)|####)\s*:?\s*", re.IGNORECASE)
-_SENTENCE = re.compile(r"\n|\.(?=\s)|\s+(?:because|since|as|which|so)\b")
-_SPACING = re.compile(  # a run of backslashes goes whole, so that one pass leaves nothing to do
-    r"\\+(?:[,;:!\s()\[\]]|(?:left|right|displaystyle|quad|qquad)(?![A-Za-z]))|~"
-)
-_NUMBER = re.compile(r"([+-]?)(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?:/(\d+))?")
-_FRAC = re.compile(r"([+-]?)\\[dt]?frac\{([+-]?\d+)\}\{([+-]?\d+)\}")
 # base^power as an exponent, with the power's digits; 10^5 and above is out of bounds.
 _TOWER = re.compile(r"(?:\^|\*\*)\s*[{(]*\s*(\d+)\s*(?:\^|\*\*)\s*[{(]*\s*(\d+)")
 _HUGE = re.compile(
@@ -50,58 +48,14 @@ _HUGE = re.compile(
     r"|binom\s*\{\s*\d{5,}"
 )
 _ELLIPSIS = re.compile(r"\\(?:ldots|cdots|dots|dotsc|dotsb)(?![A-Za-z])|\.{3}|…")
+# Two numerals with nothing but a blank between them, which the library would add or multiply.
+_SIDE_BY_SIDE = re.compile(r"(?<!frac )(?<!binom )(?<![\d.])\d+(?:\.\d+)? \.?\d")
 MEANING = {  # the worker's states: the answer's own doing, or not
     **{"equal": True, "different": False, "timeout": False, "memory": False, "crash": False},
     **{"starved": None, "no_gold": None, "gone": None},
 }
 _cache: OrderedDict[tuple[str, str], tuple[bool | None, str]] = OrderedDict()
 _lock = Lock()
-_UNICODE = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "\u00a0": " "})
-
-
-def final_answer(text: str) -> str | list[str]:
-    r"""What the answer submits: a string, or the list of several differing `\boxed{}` contents."""
-    boxes = []
-    for match in _BOXED.finditer(text):
-        depth, end = 1, match.end()
-        while end < len(text) and depth:
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            end += 1
-        boxes.append(normalise(text[match.end() : end - 1] if not depth else ""))
-        if len(boxes) > 20:
-            break
-    if boxes:
-        distinct = list(dict.fromkeys(boxes))
-        return distinct[0] if len(distinct) == 1 else distinct
-    stated = None
-    for stated in _STATED.finditer(text):  # noqa: B007 (the last one is wanted)
-        pass
-    if stated:
-        text = _SENTENCE.split(text[stated.end() :], maxsplit=1)[0]
-    return normalise(text)
-
-
-def normalise(text: str) -> str:
-    """The string without dollar signs, LaTeX spacing, outer blanks and a closing full stop."""
-    text = _SPACING.sub(" ", text.translate(_UNICODE).replace("$", ""))
-    return re.sub(r"\s+", " ", text).lstrip(" *").rstrip(" *.")
-
-
-def exact(text: str) -> Fraction | None:
-    """The rational number that a normalised string writes in full, else None."""
-    text = text.replace(" ", "")
-    if len(text) > MAX_DIGITS:
-        return None
-    if match := _NUMBER.fullmatch(text):
-        sign, whole, decimals, below = match.groups()
-        if (decimals and below) or (below and int(below) == 0):
-            return None
-        value = Fraction(whole.replace(",", "") + (decimals or "")) / int(below or 1)
-        return -value if sign == "-" else value
-    if (match := _FRAC.fullmatch(text)) and int(match[3]):
-        value = Fraction(int(match[2]), int(match[3]))
-        return -value if match[1] == "-" else value
-    return None
 
 
 def beyond_bounds(text: str) -> str:
@@ -122,6 +76,14 @@ def beyond_bounds(text: str) -> str:
     return "a number beyond all measure" if _HUGE.search(text) else ""
 
 
+def unreadable(text: str) -> str:
+    """Why a string has no value, or "": a chain of different numbers ("y = 4 = 5"), or "3 4"."""
+    if len({v for part in text.split("=") if (v := exact(part.strip())) is not None}) > 1:
+        return "a chain of different numbers"
+    bare = re.sub(r"\\text\s*\{[^{}]*\}", "", text)
+    return "two numbers side by side" if _SIDE_BY_SIDE.search(bare) else ""
+
+
 def quick(submitted: str | list[str], gold: str) -> tuple[bool | None, str] | None:
     """(verdict, reason) where the exact path or the bounds decide; None: the worker must look."""
     if isinstance(submitted, list):
@@ -139,28 +101,27 @@ def quick(submitted: str | list[str], gold: str) -> tuple[bool | None, str] | No
         if a == g:
             return True, "equal numbers"
         # Rounded decimals are the worker's; two integers, or two far numbers, need no more look.
-        if a.denominator == g.denominator == 1 or abs(a - g) * 1000 > max(abs(a), abs(g)):
+        # "2e-5" may be Euler's number less five: the worker reads it so.
+        far = a.denominator == g.denominator == 1 or abs(a - g) * 1000 > max(abs(a), abs(g))
+        if far and not re.search("[eE]", text + gold):
             return False, "a different number"
-    if _contradicts(gold):
-        return None, "the reference is a chain of different numbers"
-    if _contradicts(text):
-        return False, "a chain of different numbers"
     if fault := beyond_bounds(gold):
         return None, f"reference beyond bounds: {fault}"
-    if fault := beyond_bounds(text):
-        return False, f"beyond bounds: {fault}"
+    if fault := unreadable(gold):
+        return None, f"the reference is {fault}"
+    if fault := beyond_bounds(text) or unreadable(text):
+        return False, fault
     if _ELLIPSIS.search(text) or _ELLIPSIS.search(gold):
         return False, "with an ellipsis, only the same string is equal"
+    if (said := items(gold)) and (other := items(text)):
+        return (True, "same words") if said == other else (False, "different words")
     return None
 
 
-def _contradicts(text: str) -> bool:
-    """Whether a chain of equations sets different numbers equal: "y = 4 = 5"."""
-    return len({v for part in text.split("=") if (v := exact(part)) is not None}) > 1
-
-
 def _squeezed(text: str) -> str:
-    return _ELLIPSIS.sub("...", re.sub(r"\\([dt])frac", r"\\frac", text)).replace(" ", "")
+    """The string without blanks, but for those that part two words, digits, or list items."""
+    text = _ELLIPSIS.sub("...", re.sub(r"\\([dt])frac", r"\\frac", text))
+    return re.sub(r"(?<!\w)(?<!\d,) | (?!\w)|(?<=\d,) (?!\d{3}(?!\d))", "", text)
 
 
 def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
@@ -169,14 +130,14 @@ def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
     hard: dict[tuple[str, str], list[int]] = {}
     for i, (answer, reference) in enumerate(pairs):
         start = time.perf_counter()
-        gold = _gold(str(reference)) if isinstance(reference, str | int | float) else ""
+        gold, fault = _gold(reference) if isinstance(reference, str | int | float) else ("", "")
         submitted = final_answer(answer_span(answer)[:MAX_ANSWER])
         text = submitted if isinstance(submitted, str) else ", ".join(submitted)
         with _lock:
             found = _cache.get((gold, text))
         found = found or quick(submitted, gold)
         if not gold:
-            found = None, "the reference is empty or not a string"
+            found = None, fault or "the reference is empty, or neither a string nor a number"
         if found is None:
             hard.setdefault((gold, text), []).append(i)
         verdicts.append(Verdict(*(found or (None, "")), time.perf_counter() - start))
@@ -193,10 +154,19 @@ def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
     return verdicts
 
 
-@lru_cache(maxsize=4096)
-def _gold(reference: str) -> str:
-    gold = final_answer(reference) if "\\boxed" in reference else normalise(reference)
-    return gold if isinstance(gold, str) else ", ".join(gold)
+@lru_cache(maxsize=4096, typed=True)
+def _gold(reference: str | int | float) -> tuple[str, str]:
+    """(normalised reference, "" or why it cannot be used)."""
+    if isinstance(reference, float):
+        if not isfinite(reference):
+            return "", f"the reference is {reference}, not a finite number"
+        reference = format(Decimal(repr(float(reference))), "f")
+    try:
+        text = str(reference)
+    except ValueError:  # an integer beyond Python's own bound on digits
+        return "", "reference beyond bounds: over 4300 digits"
+    gold = final_answer(text) if "\\boxed" in text else normalise(text)
+    return (gold if isinstance(gold, str) else ", ".join(gold)), ""
 
 
 def _remember(key: tuple[str, str], found: tuple[bool | None, str]) -> None:

@@ -20,8 +20,9 @@ from pathlib import Path
 SLOTS = max(2, min(8, os.cpu_count() or 1))
 WINDOW = 32  # items under way: their results fit a pipe, so that neither side can block the other
 START_SECONDS = 120.0
-COMMAND = [sys.executable, "-P", "-s", str(Path(__file__).with_name("math_worker.py"))]
-PASSED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "HOME")
+COMMAND = [sys.executable, "-P", "-s", "-m", "katlab.rewards.math_worker"]
+PASSED = ("PATH", "LD_LIBRARY_PATH", "HOME")
+ROOT = str(Path(__file__).parents[2])  # where this katlab lies: the worker runs the same one
 _lock = threading.Lock()
 _worker: Worker | None = None
 
@@ -41,7 +42,8 @@ class Worker:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             start_new_session=True,
-            env={k: os.environ[k] for k in PASSED if k in os.environ},
+            env={k: os.environ[k] for k in PASSED if k in os.environ}
+            | {"PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", ROOT)])},
         )
         self.buffer, self.next_id = b"", 0
         try:

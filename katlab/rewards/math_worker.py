@@ -1,25 +1,20 @@
 """The math worker: imports math-verify once and compares in forked children that it can kill.
 
-Run as a script by `katlab.rewards.math_pool`; lines of JSON in ({"id", "gold", "answer",
-"seconds"}), lines of JSON out ({"id", "state", "note"}). This process itself never looks at an
-expression, so nothing can hang it: a child past its deadline is killed and forked anew in
-milliseconds, and only its own item is lost. Slots, in children: the first argument.
-
-What is added to math-verify 0.9 (each case reproduced in the tests): its "equal" is checked again
-by value to 30 digits (it rounds 1/2^99 and 1/2^98 to the same 0), an identifier of a relation must
-survive parsing (it reads "for all x > 0, f(x) = 0" as 0), and roots of quotients are rewritten
-before its "different" is final (sqrt(1/n) and 1/sqrt(n)).
+Run by `katlab.rewards.math_pool`; lines of JSON in ({"id", "gold", "answer", "seconds"}), lines of
+JSON out ({"id", "state", "note"}). This process itself never looks at an expression, so nothing
+can hang it: a child past its deadline is killed and forked anew in milliseconds, and only its own
+item is lost. Slots, in children: the first argument. What a child does with an item: `math_equal`.
 """
 
 import json
 import os
-import random
-import re
 import resource
 import selectors
 import signal
 import sys
 import time
+
+from katlab.rewards.math_equal import compare
 
 MEMORY, PATIENCE = 2 << 30, 5
 OWN = [
@@ -31,109 +26,6 @@ OWN = [
     (r"\sqrt{1/n}", r"1/\sqrt{n}"),
     ("1-1/e", "0.63"),
 ]  # to warm up with
-_RELATION = re.compile(r"[=<>]|\\(?:le|ge|leq|geq|neq|ne|forall|exists|in)\b|[∀∃≤≥]")
-_COMMAND = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]{2,}")
-
-
-def boxed(text):
-    """What math-verify reads in a text, as if it stood in a box."""
-    from math_verify import parse
-
-    return parse(rf"\boxed{{{text}}}", parsing_timeout=None)
-
-
-def names(expression):
-    """Names of the symbols and undefined functions in what was parsed."""
-    from sympy.core.function import AppliedUndef
-
-    found = {str(s) for s in getattr(expression, "free_symbols", ())}
-    if hasattr(expression, "atoms"):  # math-verify also parses to plain strings
-        found |= {str(f.func) for f in expression.atoms(AppliedUndef)}
-    return found
-
-
-def whole(text, expression):
-    """Whether a relation's single-letter identifiers all survived parsing."""
-    if not _RELATION.search(text):
-        return True
-    letters = set(re.findall(r"[A-Za-z]", _COMMAND.sub(" ", text))) - {"e", "i"}
-    return letters <= names(expression) | set(str(expression))
-
-
-def numbers(expression):
-    """The expressions inside a set, tuple or equation, in a fixed order; itself otherwise."""
-    import sympy
-
-    if isinstance(expression, sympy.Set | sympy.Tuple) and expression.args:
-        parts = expression.args
-        return sorted(parts, key=str) if isinstance(expression, sympy.Set) else list(parts)
-    return [expression]
-
-
-def far_apart(a, b):
-    """True when two numeric expressions certainly differ by value; None when that is unclear."""
-    import sympy
-
-    if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)):
-        return None
-    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
-    draw = random.Random(0)
-    at = {s: sympy.Rational(draw.randint(100, 900), 307) for s in symbols}
-    try:
-        x, y = (complex(sympy.N(e.subs(at), 30)) for e in (a, b))
-    except TypeError:  # no number: a percentage is kept unevaluated, a function has no value
-        return None
-    size = max(abs(x), abs(y))
-    if size == 0 or size != size or size == float("inf"):
-        return None
-    return abs(x - y) > 2e-6 * size
-
-
-def audit(gold, answer):
-    """False when an "equal" does not hold by value: every part of one has a near part in other."""
-    import sympy
-
-    left, right = numbers(gold), numbers(answer)
-    if len(left) != len(right) or len(left) > 50:
-        return len(left) == len(right)
-    if isinstance(gold, sympy.Set):
-        return all(any(far_apart(a, b) is not True for b in right) for a in left)
-    return all(far_apart(a, b) is not True for a, b in zip(left, right, strict=True))
-
-
-def roots_rewritten(expression):
-    """(b^-k)^e as (b^k)^-e, roots of products split: equal wherever both are real."""
-    import sympy
-
-    expression = sympy.expand_power_base(expression, force=True)
-    return expression.replace(
-        lambda e: e.is_Pow and e.base.is_Pow and e.base.exp.is_negative is True,
-        lambda e: sympy.Pow(sympy.Pow(e.base.base, -e.base.exp), -e.exp),
-    )
-
-
-def compare(gold_text, answer_text, stage):
-    """(state, note): equal, different, or no_gold. Calls `stage` once the reference is parsed."""
-    import sympy
-    from math_verify import verify
-
-    gold = boxed(gold_text)
-    if not gold or isinstance(gold[0], str):
-        return "no_gold", "the reference does not parse"
-    stage()
-    answer = boxed(answer_text)
-    if not answer or isinstance(answer[0], str):
-        return "different", "the answer does not parse"
-    g, a = gold[0], answer[0]
-    if not (whole(gold_text, g) and whole(answer_text, a)):
-        return "different", "part of the answer has no meaning as an expression"
-    if verify(gold, answer, timeout_seconds=None):
-        return ("equal", "") if audit(g, a) else ("different", "not equal by value")
-    if isinstance(g, sympy.Expr) and isinstance(a, sympy.Expr) and g.free_symbols:
-        if g.free_symbols == a.free_symbols and (g.has(sympy.Pow) or a.has(sympy.Pow)):
-            if sympy.simplify(roots_rewritten(g) - roots_rewritten(a)) == 0:
-                return "equal", "after rewriting roots"
-    return "different", ""
 
 
 def child(requests, results):

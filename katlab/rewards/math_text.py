@@ -1,0 +1,218 @@
+r"""Math answers as text: which part is the final answer, and its normal form.
+
+Nothing here changes a value: blanks are kept between digits and letters, a line break of a matrix
+stays, Unicode signs become their LaTeX commands, and what was written as text ("12 \text{cm}",
+"12元") stays text. `normalise` applied twice changes nothing.
+Usage: `normalise(final_answer("The answer is\n\\[\n12\n\\]")[-1])` gives "12"
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from fractions import Fraction
+
+from katlab.rewards import text as texts
+
+MAX_CHARS, MAX_DIGITS = 2000, 200
+_SIGNS = str.maketrans(
+    {
+        "∞": r"\infty ",
+        "°": r"^\circ ",
+        "º": r"^\circ ",
+        "˚": r"^\circ ",
+        "℃": r"^\circ\text{C}",
+        **dict.fromkeys("€£¥\uffe5₹₩"),  # currencies, as the dollar
+        "∪": r"\cup ",
+        "∩": r"\cap ",
+        "∈": r"\in ",
+        "∅": r"\emptyset ",
+        "≈": r"\approx ",
+        "≠": r"\neq ",
+        "ℝ": r"\mathbb{R}",
+        "×": "*",
+        "·": "*",
+        "⋅": "*",
+        "÷": "/",
+        "\u2044": "/",
+        "\u2009": r"\,",
+        "\u202f": r"\,",
+        "\u2026": r"\ldots ",
+    }
+)
+_SMALL = re.compile("([\u2070\u00b9\u00b2\u00b3\u2074-\u207f]+)|([\u2080-\u208e]+)")
+_PART = re.compile("[\u00bc-\u00be\u2150-\u215e]")  # 1/2 and the like in one character
+_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z])")
+_STATED = re.compile(
+    r"(?:\banswers?\b[*_`\s]*(?:,\s*(?:therefore|thus|then|hence)\s*,\s*)?"
+    r"(?:(?:is|are|(?:would|must|should)\s+be|comes\s+to|equals)\b|[:=])"
+    r"|^[#*_ \t]*(?:the\s+)?(?:final\s+)?answer[*_: \t]*$"
+    r"|答案?\s*(?:是|为|应为|应该是|[:=])|####)"
+    r"[\s:=*_`]*(?:(?:therefore|thus|then|hence|simply|clearly)\b,?[\s*_`]*)?",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SUBORDINATE = re.compile(  # "12, as the answer is even" states nothing
+    r"\b(?:as|because|since|if|whether|although|though|when)\s+(?:(?:the|its|my|final|correct)\s+)*$",
+    re.IGNORECASE,
+)
+_DISPLAY = re.compile(r"\\\[(.*?)\\\]|\$\$(.*?)\$\$", re.DOTALL)
+_SENTENCE = re.compile(
+    r"\n|\.(?=\s)|(?:\s+|\s*[,(]\s*)(?:because|since|as|which|so|but|where|when)\b"
+    r"|,?\s*(?:因为|由于|因此|所以|故)",
+    re.IGNORECASE,
+)
+_IS_ANSWER = re.compile(r"(\S+)\s+is\s+(?:the|my)\s+(?:final\s+|correct\s+)?answer\b")
+# A single backslash before a blank or a bracket; after an even run it belongs to a line break.
+_SPACING = re.compile(
+    r"(?<!\\)((?:\\\\)*)\\(?:[,;:!\s()\[\]]|(?:left|right|displaystyle|quad|qquad)(?![A-Za-z]))"
+)
+_BREAK = re.compile(r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\]")
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|,\\!|\\,|\\!)\d{3})+(?!\d)")
+_BLANK_GROUPED = re.compile(r"([+-]?)(\d{1,3}(?: \d{3})+)(\.\d+)?")
+_MIXED = re.compile(r"(?<![\w./^}])(\d{1,9}) (\d{1,9}) ?/ ?(\d{1,9})(?![\w/^(.])")
+_FACTORS = re.compile(r"(?<![A-Za-z\\])([A-Za-z]) (?=[A-Za-z](?![A-Za-z]))")
+_WRAPPED = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox|bf|rm)\s*\{([^{}\\]*)\}"
+)
+_UNIT_COMMA = re.compile(r"(?<=\d)\s*\\(?:text|mathrm)\s*\{[^{}]*\}(?=\s*,)")
+_LINES = re.compile(
+    r"\\begin\{(aligned|align\*?|split|gathered|gather\*?|eqnarray\*?|cases)\}(.*?)\\end\{\1\}",
+    re.DOTALL,
+)
+_SCIENTIFIC = re.compile(r"([+-]?)(\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})")
+_GREEK = re.compile(r"[A-Za-z\u0370-\u03ff]+")
+_WORD = re.compile(r"[^\W\d_]+")
+_LEADING = re.compile(r"^\s*\\text\{(?:第|共|共有|一共|总共|约|大约|为|是|有|等于)\}")
+# A number's myriads, thousands, hundreds; but not of a unit such as kilograms.
+_MYRIAD = re.compile(r"(\d+(?:\.\d+)?)\s*([万亿]|千(?![克米瓦卡伏赫字])|百(?!分))")
+_TIMES = {"万": 10**4, "亿": 10**8, "千": 1000, "百": 100}
+_AND = re.compile(r"(?<=[\w)}])\s*[和或与]\s*(?=[\dA-Za-z({\\-])", re.ASCII)
+_CELSIUS = re.compile(r"°\s*([CF])(?![A-Za-z])")
+_NUMBER = re.compile(r"([+-]?)\s*(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?:\s*/\s*(\d+))?")
+_FRAC = re.compile(r"([+-]?)\s*(\d+)?\s*\\[dt]?frac\s*\{\s*([+-]?\d+)\s*\}\s*\{\s*([+-]?\d+)\s*\}")
+
+
+def final_answer(text: str) -> str | list[str]:
+    r"""What the answer submits: a string, or the list of several differing `\boxed{}` contents."""
+    text = texts.plain(_latex(text))
+    contents = [normalise(content) for content in texts.boxes(text)]
+    if contents:
+        distinct = list({exact(c) if exact(c) is not None else c: c for c in contents}.values())
+        return distinct[0] if len(distinct) == 1 else distinct
+    stated = list(_STATED.finditer(text))
+    if stated:
+        before = [text[max(m.start() - 60, 0) : m.start()] for m in stated]
+        main = [m for m, b in zip(stated, before, strict=True) if not _SUBORDINATE.search(b)]
+        rest = text[(main or stated)[-1].end() :]
+        shown = _DISPLAY.match(rest)
+        return normalise((shown[1] or shown[2] or "") if shown else _SENTENCE.split(rest, 1)[0])
+    shown = [m for m in _DISPLAY.finditer(text) if not text[m.end() :].strip(" .\n")]
+    if shown:
+        return normalise(shown[-1][1] or shown[-1][2] or "")
+    named = _IS_ANSWER.search(text)
+    return normalise(named[1] if named else text)
+
+
+def _latex(text: str) -> str:
+    """Unicode mathematics as LaTeX, before the compatibility form would flatten it (x², ½, √2)."""
+    if text.isascii():
+        return text
+    text = _SMALL.sub(lambda m: ("^" if m[1] else "_") + "{" + texts.plain(m[0]) + "}", text)
+    text = _ROOT.sub(r"\\sqrt{\1}", _PART.sub(_fraction, text)).replace("√", "sqrt")
+    return _CELSIUS.sub(r"^\\circ\\text{\1}", text).translate(_SIGNS)
+
+
+def _fraction(match: re.Match[str]) -> str:
+    above, below = unicodedata.normalize("NFKC", match[0]).split("\u2044")
+    return rf"\frac{{{above}}}{{{below}}}"
+
+
+def normalise(text: str) -> str:
+    """The string without dollar signs, LaTeX spacing, wrappers, outer blanks and closing marks."""
+    text = texts.plain(_latex(text))
+    if len(text) > 5 * MAX_CHARS:  # beyond all bounds: never compared
+        return " ".join(text.split())
+    before = None
+    while text != before:
+        before, text = text, _pass(text)
+    return text
+
+
+def _pass(text: str) -> str:
+    text = text.replace("\\$", "").replace("$", "").replace("~", " ")
+    if "\\" in text or "{" in text:
+        text = _GROUPED.sub(lambda m: re.sub(r"\D", "", m[0]), text)
+        text = _SPACING.sub(r"\1 ", _BREAK.sub(r"\\\\ ", text))
+        text = _UNIT_COMMA.sub("", _LINES.sub(_joined_lines, text))
+        text = _WRAPPED.sub(lambda m: m[1] if m[0] == text or _number(m[1]) else m[0], text)
+        if text.startswith("{") and texts.closing(text, 1) == len(text) - 1:
+            text = text[1:-1]
+    if not text.isascii():
+        text = _foreign(text)
+    text = re.sub(r"\s+", " ", text).lstrip(" *`").rstrip(" *`.,;:")
+    text = _MIXED.sub(_mixed, text)
+    if _FACTORS.search(text) and not texts.words(text):  # the library reads "a b + c" as "a"
+        text = _FACTORS.sub(r"\1", text)
+    if match := _BLANK_GROUPED.fullmatch(text):
+        text = match[1] + match[2].replace(" ", "") + (match[3] or "")
+    return text
+
+
+def _joined_lines(match: re.Match[str]) -> str:
+    """A derivation's last line; the lines of a system as a list; else as it was."""
+    name, body = match[1], re.sub(r"\\\\\s*$", "", match[2].strip())
+    lines = [line.strip() for line in re.split(r"\\\\", body)]
+    if name == "cases":
+        systems = all(line.count("=") == 1 and line.count("&") <= 1 for line in lines)
+        apart = all("&" not in re.sub(r"&\s*=|=\s*&", "", line) for line in lines)
+        return ", ".join(line.replace("&", "") for line in lines) if systems and apart else match[0]
+    lines = [" ".join(line.replace("&", " ").split()) for line in lines]
+    while len(lines) > 1 and lines[1].startswith("="):  # "a = 3 + 9 \\ = 12" is one line
+        lines[:2] = [lines[0].partition("=")[0] + lines[1]]
+    letters = [set(re.findall("[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", line))) for line in lines]
+    if set().union(*letters) <= letters[-1]:
+        return lines[-1]
+    return ", ".join(lines)
+
+
+def _mixed(match: re.Match[str]) -> str:
+    whole, above, below = match.groups()
+    return rf"{whole}\frac{{{above}}}{{{below}}}" if int(above) < int(below) else match[0]
+
+
+def _number(text: str) -> bool:
+    return bool(re.fullmatch(r"\s*[+-]?[\d.,]+\s*", text))
+
+
+def _foreign(text: str) -> str:
+    """Words of other scripts beside a number are text: a unit, or "about", "in all" before it."""
+    if not re.search(r"\d", text):
+        return text
+    text = _MYRIAD.sub(lambda m: str(Fraction(m[1]) * _TIMES[m[2]]), _AND.sub(", ", text))
+    pieces = re.split(r"(\\(?:text|mathrm|mathbf)\s*\{[^{}]*\})", text)
+    pieces[::2] = [
+        _WORD.sub(lambda m: m[0] if _GREEK.fullmatch(m[0]) else rf"\text{{{m[0]}}}", piece)
+        for piece in pieces[::2]
+    ]
+    return _LEADING.sub("", "".join(pieces))
+
+
+def exact(text: str) -> Fraction | None:
+    """The rational number that a normalised string writes in full, else None."""
+    if len(text) > MAX_DIGITS:
+        return None
+    if match := _NUMBER.fullmatch(text):
+        sign, whole, decimals, below = match.groups()
+        if (decimals and below) or (below and int(below) == 0):
+            return None
+        value = Fraction(whole.replace(",", "") + (decimals or "")) / int(below or 1)
+        return -value if sign == "-" else value
+    if (match := _FRAC.fullmatch(text)) and int(match[4]):
+        value = Fraction(int(match[3]), int(match[4]))
+        if match[2]:  # a mixed number; what is no proper fraction behind its whole is not read
+            value = value + int(match[2]) if 0 < value < 1 else None
+        return -value if match[1] == "-" and value is not None else value
+    if match := _SCIENTIFIC.fullmatch(text):
+        value = Fraction(match[2]) * Fraction(10) ** int(match[3])
+        return -value if match[1] == "-" else value
+    return None
