@@ -2,16 +2,20 @@ r"""Multiple choice: the option letter an answer submits, against the reference 
 
 Report section 4.2.2: "the first letter of the submitted option". That rule takes the article "A"
 for an option, so it is kept as a switch (`"rule": "first_letter"`), and the default reads only
-letters that are anchored, in this order:
-  1. `\boxed{B}` (also `\boxed{\text{B}}`, `\boxed{(B) Mars}`);
-  2. a statement: "the answer is B", "Answer: B", "option B is correct", "not B, so C";
-  3. an answer that is the letter alone, or starts with it and a delimiter: "B", "(B)", "B. Mars";
+letters that are anchored, with Markdown and LaTeX markup taken off, in this order:
+  1. `\boxed{B}` (also `\boxed{\text{(\textbf{B})}}`, `\boxed{(B) Mars}`);
+  2. a statement: "the answer is B", "**Answer:** B", "答案：B", "故选B", "option B is correct",
+     "not B, so C", or with an option's text in the letter's place, "the answer is Mars";
+  3. an answer that is the letter alone, or starts with it and a delimiter: "B", "Option B",
+     "B. Mars", or with the option's own text behind it, "B (Mars)";
   4. the text of exactly one option.
 Two different submissions are wrong unless the second takes the first back ("no, wait: ..."), and a
 letter outside the option set is wrong.
 
-Accepts: answer, free text. Reference: "B", or {"answer": "B", "options": letters, list of option
-texts, {letter: text}, or a count}; without options the set is A to D (or up to the answer).
+Accepts: answer, free text. Reference: "B", or {"answer": "B" or an option's text, "options":
+letters, list of option texts, {letter: text}, or a count}; without options the set is A to D (or
+up to the answer). Options that are single letters are the set if the answer is among them or they
+count up from A, else they are texts (A, C, G, T).
 Usage: `verify("Not B, so C.", {"answer": "C", "options": ["A", "B", "C", "D"]})`
 """
 
@@ -22,34 +26,46 @@ from string import ascii_uppercase
 from typing import Any
 
 from katlab import UserError
+from katlab.rewards.text import RETRACTED, boxes, plain
 from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
+_MARKUP = re.compile(
+    r"\\[()\[\],;! ]|\\(?:text(?:bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf)|mbox|rm|bf)\b|[*`${}]|__"
+)
 # After a letter: the end, a delimiter, or a word that continues a statement and not a noun phrase.
-_AFTER = r"(?=\s*(?:$|[.,;:!?)\]}\n*]|-|\b(?:because|since|as|and|or|but|is|not|with)\b))"
-_OPEN, _CLOSE = r"[(\[*$]{0,6}", r"[)\]*$]{0,6}"
-_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-_LATEX = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|rm|bf)\b|[{}$]")
+_AFTER = (
+    r"(?=\s*(?:$|[.,;:!?)\]}\n]|-|[^\x00-\x7f]|\b(?:because|since|as|and|or|but|is|not|with)\b))"
+)
+_NOUN = r"(?:\s*(?i:option|choice|letter|选项)\s*)?"
+_LETTER = rf"{_NOUN}[(\[]{{0,6}}(?P<letter>[A-Za-z])(?![A-Za-z])[)\]]{{0,6}}{_AFTER}"
+_CAPITAL = _LETTER.replace("A-Za-z])(", "A-Z])(")
 _STATED = re.compile(
-    r"(?i:\banswers?\b(?:\s+(?:choice|option))?\s*(?:is|are|(?:would|must|should) be|[:=])\s*[:=]?)"
-    rf"\s*(?i:\boption\s+|\bchoice\s+)?{_OPEN}(?P<letter>[A-Za-z]){_CLOSE}{_AFTER}"
+    r"(?:(?i:\banswers?\b(?:\s+(?:choice|option))?"
+    r"\s*(?:is|are|(?:would|must|should) be|[:=]|-(?=\s)|\n)"
+    r"|\bcorrect (?:option|choice|one)\s*(?:is|:))"
+    r"|(?:答案?|正确选项)\s*(?:应?[是为选]|[:=]))\s*[:=]?\s*"
 )
 _HENCE = re.compile(  # weaker words: a capital only, "so a, ..." is an article
-    r"(?i:\b(?:so|therefore|thus|hence)\b,?(?:\s+(?:it is|it's|it must be|we choose|choose|pick))?"
-    r"|\b(?:choose|pick|select|chosen|correct option is|correct choice is|correct one is))"
-    rf"\s*(?i:\boption\s+|\bchoice\s+)?{_OPEN}(?P<letter>[A-Z]){_CLOSE}{_AFTER}"
+    r"(?:(?i:\b(?:so|therefore|thus|hence)\b,?"
+    r"(?:\s+(?:it is|it's|it must be|we choose|choose|pick))?"
+    r"|\b(?:choose|pick|select|chosen|go with))|[应故]?选择?)\s*:?\s*"
 )
 _IS_RIGHT = re.compile(
-    rf"(?:\b(?:option|choice)\s+)?{_OPEN}\b(?P<letter>[A-Z])\b{_CLOSE}\s+is\s+(?:the\s+)?"
-    r"(?:correct|right|best|answer)\b"
+    r"(?:\b(?:option|choice)\s+|选项)?[(\[]{0,6}(?<![A-Za-z])(?P<letter>[A-Z])(?![A-Za-z])[)\]]{0,6}\s*"
+    r"(?:\bis\s+(?:the\s+)?(?:correct|right|best|answer)\b|(?:是|为)?正确)"
 )
-_ALONE = re.compile(r"[(\[*$\s]*(?P<letter>[A-Za-z])[)\]*$.:\s]*")
+_ALONE = re.compile(
+    r"(?:(?i:(?:the\s+)?(?:option|choice|letter|answer)\b|选项?)\s*:?)?"
+    r"[(\[#\s]*(?P<letter>[A-Za-z])[)\].:\s]*(?:项|选项)?[.\s]*"
+)
 _LISTED = re.compile(
-    r"^[ \t>*-]{0,9}[(\[*]{0,6}(?P<letter>[A-Z])(?:[)\]]|[.:](?=\s))", re.MULTILINE
+    r"^[ \t>-]{0,9}(?:(?i:option|choice)\s+)?[(\[]{0,6}(?P<letter>[A-Z])"
+    r"(?:[)\]]|[.:](?=\s)|\s+-\s)",
+    re.MULTILINE,
 )
 _INLINE = re.compile(r"(?<!\w)\(?(?P<letter>[A-Z])\)(?=\s)")  # "(A) Venus (B) Mars"
-_OTHER = re.compile(r"\s*(?:or|and|/|,)\s*\(?(?P<letter>[A-Z])\b(?!\s+(?:is|are|was)\b)")
-_NEGATED = re.compile(r"(?:\b(?:not|neither|nor)|n't)\W+(?:\w+\W+)?$")
-_RETRACTED = re.compile(r"\b(?:wait|no|actually|correction|instead|sorry|scratch|rather)\b", re.I)
+_OTHER = re.compile(r"\s*(?:or|and|/|,|或|和)\s*\(?(?P<letter>[A-Z])\b(?!\s+(?:is|are|was)\b)")
+_NEGATED = re.compile(r"(?:\b(?:not|neither|nor)|n't)\W+(?:\w+\W+)?$|不$")
 
 
 def option_texts(reference: Any) -> tuple[str, dict[str, str]]:
@@ -57,52 +73,112 @@ def option_texts(reference: Any) -> tuple[str, dict[str, str]]:
     spec = {"answer": reference} if isinstance(reference, str) else reference
     if not isinstance(spec, dict) or not isinstance(spec.get("answer"), str):
         raise UserError("A choice reference needs a letter: give {'answer': 'B'}.")
-    gold = spec["answer"].strip().strip("()").upper()
-    options = spec.get("options", max(4, ascii_uppercase.find(gold) + 1))
+    given = bare(spec["answer"])
+    gold = given.strip("()[]. ").upper()
+    options = spec.get("options")
+    if options is None:
+        options = max(4, ascii_uppercase.find(gold) + 1)
     if isinstance(options, int):
         texts = dict.fromkeys(ascii_uppercase[:options], "")
     elif isinstance(options, dict):
-        texts = {str(k).upper(): str(v) for k, v in options.items()}
-    elif all(len(str(o)) == 1 and str(o).isalpha() for o in options):
-        texts = {str(o).upper(): "" for o in options}
+        texts = {str(k).strip("(). ").upper(): bare(str(v)) for k, v in options.items()}
+    elif not isinstance(options, list | tuple | str):
+        raise UserError("The options must be letters, texts, or a count: correct the row.")
     else:
-        texts = dict(zip(ascii_uppercase, map(str, options), strict=False))
+        options = [str(o) for o in options]
+        letters = [o.upper() for o in options if len(o) == 1 and o.isalpha()]
+        in_order = letters == list(ascii_uppercase[: len(letters)])
+        if len(letters) == len(options) and (gold in letters or in_order):
+            texts = dict.fromkeys(letters, "")
+        else:
+            texts = dict(zip(ascii_uppercase, map(bare, options), strict=False))
+    if not all(len(k) == 1 and k in ascii_uppercase for k in texts):
+        raise UserError("Options are named by letters: name them A, B, C.")
+    if gold not in texts:
+        same = [k for k, v in texts.items() if v and _plain(v) == _plain(given)]
+        gold = same[0] if len(same) == 1 else gold
     if gold not in texts:
         raise UserError(f"The reference letter {gold!r} is not among the options: correct the row.")
     return gold, texts
 
 
+def bare(text: str) -> str:
+    """The text in compatibility form, without Markdown and LaTeX markup."""
+    return _MARKUP.sub("", plain(text).replace("~", " ")).strip()
+
+
 def extract(answer: str, texts: dict[str, str]) -> tuple[str | None, str]:
     """(letter submitted or None, where it was found). The letter may lie outside the option set."""
-    boxed = [_letter_of(_LATEX.sub("", b), texts) for b in _BOXED.findall(answer)]
+    boxed = [_letter_of(bare(b), texts) for b in boxes(plain(answer))]
     if boxed:
         return _only(boxed, "boxed")
-    stated = []  # (position, letter)
-    for pattern in (_STATED, _HENCE, _IS_RIGHT):
-        for match in pattern.finditer(answer):
-            if _NEGATED.search(answer[max(0, match.start() - 20) : match.start()]):
-                continue
-            stated.append((match.end("letter"), match["letter"].upper()))
-            other = _OTHER.match(answer, match.end())
-            if other and other["letter"] != match["letter"].upper():
-                return None, "two options submitted at once"
+    answer = bare(answer)
+    stated: list[tuple[int, str]] = []
+    for start, end, letter in _statements(answer, texts):
+        if _NEGATED.search(answer[max(0, start - 20) : start]):
+            continue
+        stated.append((end, letter))
+        other = _OTHER.match(answer, end)
+        if other and other["letter"] != letter or _names_another(answer[end:], letter, texts):
+            return None, "two options submitted at once"
     if stated:
         stated.sort()
         last_change = max((p for p, letter in stated if letter != stated[-1][1]), default=None)
-        if last_change is None or _RETRACTED.search(answer, last_change, stated[-1][0]):
+        if last_change is None or RETRACTED.search(answer, last_change, stated[-1][0]):
             return stated[-1][1], "stated"
         return None, "two different final answers"
     return _only([_letter_of(answer, texts)], "alone")
 
 
+_AS_LETTER = {_STATED: re.compile(_LETTER), _HENCE: re.compile(_CAPITAL)}
+
+
+def _statements(answer: str, texts: dict[str, str]) -> list[tuple[int, int, str]]:
+    """(start, end, letter) of each statement, by its letter or by an option's text."""
+    found = [(m.start(), m.end(), m["letter"]) for m in _IS_RIGHT.finditer(answer)]
+    for pattern, as_letter in _AS_LETTER.items():
+        for match in pattern.finditer(answer):
+            letter = as_letter.match(answer, match.end())
+            if letter:
+                found.append((match.start(), letter.end(), letter["letter"].upper()))
+            elif named := _named(answer[match.end() :], texts):
+                found.append((match.start(), match.end() + named[1], named[0]))
+    return found
+
+
+def _named(rest: str, texts: dict[str, str]) -> tuple[str, int] | None:
+    """(letter, length) of the one option whose text a statement begins with, the longest."""
+    lead = re.match(r"(?:the\s+)?", rest, re.IGNORECASE).end()
+    fits = []
+    for letter, text in texts.items():
+        words = re.escape(_plain(text)).replace(r"\ ", r"\s+")
+        for at in {0, lead} if words else ():
+            if match := re.match(rf"(?i:{words})(?!\w|[.,]\d)", rest[at : at + 2 * len(text) + 50]):
+                fits.append((at + match.end(), letter))
+    longest = {letter for end, letter in fits if end == max(fits)[0]}
+    return (longest.pop(), max(fits)[0]) if len(longest) == 1 else None
+
+
+def _names_another(rest: str, letter: str, texts: dict[str, str]) -> bool:
+    joined = re.match(r"\s*(?:or|and|/|,|或|和)\s*", rest)
+    named = _named(rest[joined.end() :], texts) if joined else None
+    return named is not None and named[0] != letter
+
+
 def _letter_of(text: str, texts: dict[str, str]) -> str | None:
     """The letter that a short text submits: alone, before a delimiter, or by an option's text."""
-    alone = _ALONE.fullmatch(text)
-    if alone:
-        return alone["letter"].upper()
+    if alone := _ALONE.fullmatch(text):
+        same = [k for k, v in texts.items() if v and _plain(v) == _plain(text)]
+        letter = alone["letter"].upper()
+        return same[0] if letter not in texts and len(same) == 1 else letter
     same = [k for k, v in texts.items() if v and _plain(v) == _plain(text)]
     if len(same) == 1:
         return same[0]
+    for letter, option in texts.items():  # "B (Mars)", "B Mars": the letter and its own text
+        if option and re.fullmatch(
+            rf"\W*{letter}\W+{re.escape(_plain(option))}\W*", _plain(text), re.IGNORECASE
+        ):
+            return letter
     listed = {m["letter"] for m in (*_LISTED.finditer(text), *_INLINE.finditer(text))}
     return listed.pop() if len(listed) == 1 and _LISTED.match(text) else None
 
