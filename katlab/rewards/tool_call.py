@@ -5,21 +5,24 @@ template's Hermes form, `<tool_call>\n{"name": ..., "arguments": {...}}\n</tool_
 
 Accepts: any text around the calls, as many calls as the reference has and in its order. Reference:
 {"name": ..., "arguments": {...}, "tools": [JSON-schema functions]} or {"calls": [{"name", ...}],
-"tools": [...]}. Equality is by schema: an optional argument left out equals its stated default,
-1 equals 1.0 where the schema says number or integer, true never equals 1, "1" never equals 1.
+"tools": [...]}; with `"calls": []` an answer without a call is right. `tool_calls` in OpenAI's form
+is read as `calls`, and JSON text (of the whole, the calls, the arguments, the tools) as what it
+holds. Equality is by schema: an optional argument left out equals its stated default, 1 equals 1.0
+where the schema says number or integer, true never equals 1, "1" never equals 1; strings are
+compared in composed form (NFC).
 Usage: `verify('<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>', reference)`
 """
 
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from katlab import UserError
+from katlab.rewards.text import canonical
 from katlab.rewards.verdict import Verdict, answer_span
 
-_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 MAX_CALL = 20_000  # characters of one call's JSON
 MAX_DEPTH = 50
 
@@ -35,22 +38,30 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=_strict_pairs, parse_constant=_no_constant)
+
+
 def parse_calls(answer: str) -> list[dict[str, Any]]:
-    """The calls in an answer, each {"name": str, "arguments": dict}. ValueError names the fault."""
-    if answer.count("<tool_call>") != answer.count("</tool_call>"):
-        raise ValueError("a tool call is not closed")
+    """The calls in an answer, each {"name": str, "arguments": dict}. ValueError names the fault.
+
+    Each call ends where its JSON does, so that an argument may hold the closing tag.
+    """
     calls = []
-    for body in _CALL.findall(answer):
-        if len(body) > MAX_CALL:
-            raise ValueError("a tool call is too long")
-        if max(body.count("["), body.count("{")) > 2000:  # a bound before the recursive parser
-            raise ValueError("a tool call is nested too deeply")
-        call = json.loads(body, object_pairs_hook=_strict_pairs, parse_constant=_no_constant)
+    before, opened, rest = answer.partition(_OPEN)
+    while opened:
+        rest = rest.lstrip()
+        call, end = _DECODER.raw_decode(rest[:MAX_CALL])
+        rest = rest[end:].lstrip()
+        if _CLOSE in before or not rest.startswith(_CLOSE):
+            raise ValueError("a tool call is not closed")
         if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
             raise ValueError("a tool call needs exactly name and arguments")
         if not isinstance(call["name"], str) or not isinstance(call["arguments"], dict):
             raise ValueError("name must be a string and arguments an object")
         calls.append(call)
+        before, opened, rest = rest[len(_CLOSE) :].partition(_OPEN)
+    if _CLOSE in before:
+        raise ValueError("a tool call is not opened")
     return calls
 
 
@@ -73,14 +84,51 @@ def same(got: Any, want: Any, schema: dict[str, Any], depth: int = 0) -> bool:
         )
     if isinstance(want, int | float) and isinstance(got, int | float):
         return got == want
+    if isinstance(want, str) and isinstance(got, str):
+        return canonical(got) == canonical(want)
     return type(got) is type(want) and got == want
 
 
+def _value(value: Any) -> Any:
+    """What JSON text holds; other values as they are. Raises UserError for text that is no JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            "The tool_call reference holds text that is no JSON: correct it."
+        ) from error
+
+
+def _wanted(reference: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(name, arguments) of each call of a reference."""
+    given = reference.get("calls", reference.get("tool_calls"))
+    calls = _value(given) if given is not None else [reference]
+    if not isinstance(calls, list):
+        raise UserError("The reference's calls must be a list: correct it.")
+    wanted = []
+    for call in calls:
+        call = call.get("function", call) if isinstance(call, dict) else {}
+        arguments = _value(call.get("arguments") or {})
+        if not isinstance(call.get("name"), str) or not isinstance(arguments, dict):
+            raise UserError("A call of the reference needs a name and an object of arguments.")
+        wanted.append((call["name"], arguments))
+    return wanted
+
+
 def _schemas(reference: dict[str, Any]) -> dict[str, dict[str, Any]] | None:
-    if reference.get("tools") is None:
+    tools = _value(reference.get("tools"))
+    if tools is None:
         return None
-    functions = [tool.get("function", tool) for tool in reference["tools"]]
-    return {f["name"]: f.get("parameters") or {} for f in functions}
+    try:
+        functions = [tool.get("function", tool) for tool in tools]
+        schemas = {f["name"]: f.get("parameters") or {} for f in functions}
+    except (LookupError, TypeError, AttributeError) as error:
+        raise UserError("The reference's tools must be JSON-schema functions.") from error
+    if not all(isinstance(schema, dict) for schema in schemas.values()):
+        raise UserError("A tool's parameters must be a JSON schema: correct the reference.")
+    return schemas
 
 
 def verify(answer: str, reference: dict[str, Any]) -> Verdict:
@@ -88,28 +136,31 @@ def verify(answer: str, reference: dict[str, Any]) -> Verdict:
 
     Raises UserError for an unusable reference; unscorable when jsonschema is not installed.
     """
-    if not isinstance(reference, dict) or not ("calls" in reference or "name" in reference):
+    reference = _value(reference)
+    if not isinstance(reference, dict) or not {"calls", "tool_calls", "name"} & reference.keys():
         raise UserError("A tool_call reference needs name and arguments, or calls: add them.")
-    wanted = reference.get("calls") or [reference]
-    schemas = _schemas(reference)
+    wanted, schemas = _wanted(reference), _schemas(reference)
     try:
         from jsonschema import Draft202012Validator
         from referencing import Registry
     except ImportError:
         return Verdict(None, "jsonschema is not installed: pip install jsonschema")
+    text = answer_span(answer)
+    if not text:
+        return Verdict(False, "empty answer")
     try:
-        calls = parse_calls(answer_span(answer))
+        calls = parse_calls(text)
     except (ValueError, RecursionError) as error:
         return Verdict(False, f"does not parse: {error}"[:200])
     if len(calls) != len(wanted):
         return Verdict(False, f"{len(calls)} tool calls where {len(wanted)} is right")
-    for call, want in zip(calls, wanted, strict=True):
+    for call, (name, arguments) in zip(calls, wanted, strict=True):
         if schemas is not None and call["name"] not in schemas:
             return Verdict(False, f"no tool is named {call['name']!r}"[:200])
-        if call["name"] != want["name"]:
-            return Verdict(False, f"calls {call['name']}, not {want['name']}")
+        if call["name"] != name:
+            return Verdict(False, f"calls {call['name']}, not {name}"[:200])
         schema = (schemas or {}).get(call["name"], {})
-        if not same(call["arguments"], want.get("arguments", {}), schema):
+        if not same(call["arguments"], arguments, schema):
             return Verdict(False, "arguments differ from the reference")
         # Only arguments equal to the reference reach the schema's own patterns: no hostile input
         # meets a regular expression there, and an empty registry fetches no remote schema.
@@ -120,4 +171,4 @@ def verify(answer: str, reference: dict[str, Any]) -> Verdict:
             return Verdict(None, f"unusable schema: {error!r}"[:200])
         if fault:
             return Verdict(None, f"the reference breaks its own schema: {fault.message}"[:200])
-    return Verdict(True, "same tool, same arguments")
+    return Verdict(True, "same tool, same arguments" if calls else "no call, as is right")
