@@ -46,7 +46,8 @@ def kinds() -> list[str]:
 def verifier(kind: str) -> ModuleType:
     """The module of a kind: one of `kinds()`, or the path of a Python file defining `verify`.
 
-    Raises UserError when neither exists.
+    Raises UserError when neither exists. A file that fails at import gives a module whose `verify`
+    says so: its rows are unscorable, and others go on.
     """
     if kind in kinds():
         return importlib.import_module(f"katlab.rewards.{kind}")
@@ -58,7 +59,16 @@ def verifier(kind: str) -> ModuleType:
         raise UserError(f"The verifier file {kind} does not exist: correct the path.")
     spec = importlib.util.spec_from_file_location(f"katlab_verifier_{Path(kind).stem}", kind)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # user code: whatever it raises is its rows' fault
+        fault = UserError(f"{kind} fails at import with {error!r}: correct the file.")
+
+        def verify(answer: str, reference: Any) -> Verdict:
+            raise fault
+
+        module = ModuleType(module.__name__)
+        module.verify = verify
     if not callable(getattr(module, "verify", None)):
         raise UserError(f"{kind} defines no verify(answer, reference): add that function.")
     return module
@@ -70,8 +80,8 @@ def grade(
     """Verdicts for (kind, answer, reference) rows, in order; each kind is graded as one batch.
 
     `files` maps further kinds to Python files (a profile's own verifiers). Safe from any thread.
-    A reference that its verifier cannot use, or a verifier that raises, gives an unscorable
-    verdict with the reason; an unknown kind raises UserError.
+    A reference that its verifier cannot use, or a verifier that fails at import, raises, exits or
+    gives no Verdict, makes its row unscorable with the reason; an unknown kind raises UserError.
     """
     rows = list(rows)
     verdicts: dict[int, Verdict] = {}
@@ -80,11 +90,28 @@ def grade(
         by_kind.setdefault((files or {}).get(kind, kind), []).append(i)
     modules = {kind: verifier(kind) for kind in by_kind}  # unknown kinds fail before any work
     for kind, where in by_kind.items():
-        batch = getattr(modules[kind], "verify_batch", None)  # math and code run theirs in parallel
         pairs = [(answer_span(rows[i][1]), rows[i][2]) for i in where]
-        graded = batch(pairs) if batch else [one(modules[kind], *pair) for pair in pairs]
-        verdicts.update(zip(where, graded, strict=True))
+        verdicts.update(zip(where, _batch(modules[kind], pairs), strict=True))
     return [verdicts[i] for i in range(len(rows))]
+
+
+def _batch(module: ModuleType, pairs: list[tuple[str, Any]]) -> list[Verdict]:
+    """The verdicts on one kind's pairs: in parallel where its verifier can, else one by one."""
+    batch = getattr(module, "verify_batch", None)  # math and code run theirs in parallel
+    if batch is not None:
+        try:
+            graded = list(batch(pairs))
+            if len(graded) == len(pairs) and not any(map(_nonsense, graded)):
+                return graded
+        except (Exception, SystemExit):
+            pass  # one row's fault: one by one, it alone is unscorable
+    return [one(module, *pair) for pair in pairs]
+
+
+def _nonsense(verdict: Any) -> bool:
+    if not isinstance(verdict, Verdict) or not isinstance(verdict.reason, str):
+        return True
+    return verdict.correct is not None and not isinstance(verdict.correct, bool)
 
 
 def one(module: ModuleType, *given: Any) -> Verdict:
@@ -92,13 +119,13 @@ def one(module: ModuleType, *given: Any) -> Verdict:
     start = time.perf_counter()
     try:
         verdict = module.verify(*given)
-        if not isinstance(verdict, Verdict):
+        if _nonsense(verdict):
             raise UserError(f"verify returned {verdict!r}, not a Verdict: return one.")
         return replace(verdict, seconds=time.perf_counter() - start)
     # A verifier is user code here: whatever it raises must not become a zero reward.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error) if isinstance(error, UserError) else f"verifier raised {error!r}"
-        return Verdict(None, reason, time.perf_counter() - start)
+        return Verdict(None, reason[:500], time.perf_counter() - start)
 
 
 def backends() -> dict[str, str]:

@@ -38,10 +38,10 @@ def read_rows(path: Path) -> tuple[list[tuple[int, tuple[str, str, Any]]], list[
                 if not isinstance(row.get(name), what) or row.get(name) is None:
                     raise UserError(f'no {name}: add "{name}"')
             verifier(kind)
-        except json.JSONDecodeError as error:
-            bad.append((number, f"not JSON: {error.msg}"))
         except (UserError, RecursionError) as error:
             bad.append((number, str(error)))
+        except ValueError as error:  # also a number of more digits than Python reads
+            bad.append((number, f"not JSON: {error}"))
         else:
             rows.append((number, (kind, row["answer"], row["reference"])))
     return rows, bad
@@ -89,5 +89,5 @@ def verify_file(path: str | Path, out: str | Path | None = None) -> int:
         with Path(out).open("w", encoding="utf-8") as file:
             for (number, row), v in zip(rows, verdicts, strict=True):
                 said = {"line": number, "kind": row[0], "verdict": v.label, **vars(v)}
-                file.write(json.dumps(said) + "\n")
+                file.write(json.dumps(said, default=repr, skipkeys=True) + "\n")
     return 1 if bad or unscorable else 0

@@ -29,10 +29,12 @@ def _inner(reference: Any) -> tuple[str, Any, list[dict[str, Any]]]:
         raise UserError("The history must be a list of messages: correct it.")
     if history and history[-1].get("role") not in ("user", "tool"):
         raise UserError("The history must end with a user or tool turn: cut it there.")
-    inner = reference["reference"]
-    if reference["kind"] == "tool_call" and history and history[0].get("tools"):
+    kind, inner = reference["kind"], reference["reference"]
+    if not isinstance(kind, str):
+        raise UserError("The kind of a multi_turn reference must be a name: correct it.")
+    if kind == "tool_call" and isinstance(inner, dict) and history and history[0].get("tools"):
         inner = {"tools": history[0]["tools"], **inner}
-    return reference["kind"], inner, history
+    return kind, inner, history
 
 
 def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
@@ -45,10 +47,11 @@ def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:
         try:
             kind, inner, history = _inner(reference)
             module = verifier(kind)
-        except UserError as error:
+            takes_history = len(inspect.signature(module.verify).parameters) > 2
+        except (UserError, TypeError, ValueError) as error:  # a verify without a signature
             verdicts[i] = Verdict(None, str(error))
             continue
-        if len(inspect.signature(module.verify).parameters) > 2:
+        if takes_history:
             verdicts[i] = one(module, answer_span(answer), inner, history)
         else:
             rows.append((kind, answer, inner))

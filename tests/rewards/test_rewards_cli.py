@@ -43,6 +43,41 @@ def test_a_file_is_graded_and_bad_rows_are_listed_by_line(tmp_path, capsys):
     assert [w["verdict"] for w in written] == ["correct", "wrong", "correct", "unscorable"]
 
 
+def test_rows_that_would_end_the_file_are_listed(tmp_path, capsys):
+    (tmp_path / "fails.py").write_text("raise SystemExit(3)\n")
+    (tmp_path / "odd.py").write_text(
+        "from katlab.rewards import Verdict\n"
+        "def verify(answer, reference):\n    return Verdict(True, 'odd', detail={(1,): object()})\n"
+    )
+    rows = [
+        '{"kind": "math", "answer": "12", "reference": ' + "9" * 5000 + "}",
+        json.dumps({"kind": str(tmp_path / "fails.py"), "answer": "1", "reference": "1"}),
+        json.dumps({"kind": str(tmp_path / "odd.py"), "answer": "1", "reference": "1"}),
+        "[" * 100_000,
+        '{"kind": "math", "answer": "12", "reference": NaN}',
+        '{"kind": "keywords", "answer": "\\udcff", "reference": {"all": ["\\udcff"]}}',
+        json.dumps({"kind": "math", "answer": "12", "reference": "12"}),
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(rows))
+    assert cli.verify_file(file, tmp_path / "out.jsonl") == 1
+    err = capsys.readouterr().err
+    assert [line.split(":")[0] for line in err.splitlines()] == [
+        "line 1",
+        "line 4",
+        "line 2",
+        "line 5",
+    ]
+    written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert {w["line"]: w["verdict"] for w in written} == {
+        2: "unscorable",
+        3: "correct",
+        5: "unscorable",
+        6: "correct",
+        7: "correct",
+    }
+
+
 def test_the_sample_file_holds_every_kind(capsys):
     assert cli.verify_file(CHECKOUT / "data_samples" / "verify" / "answers.jsonl") in (0, 1)
     out = capsys.readouterr().out

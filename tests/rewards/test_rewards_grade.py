@@ -21,6 +21,7 @@ from katlab.rewards import (
     kinds,
     math_pool,
     tool_call,
+    verdict,
     verifier,
 )
 from katlab.rewards.sandbox import isolation
@@ -54,7 +55,7 @@ def test_only_the_answer_span_counts(completion, span):
 @given(st.lists(st.sampled_from(["<answer>", "</answer>", "<think>", "</think>", "a", " ", "\n"])))
 def test_the_span_of_a_span_is_itself(parts):
     once = answer_span("".join(parts))
-    assert answer_span(once) == once and "<answer>" not in once
+    assert answer_span(once) == once and not verdict._placed(once)
 
 
 # ---- grade, and verifiers of one's own -----------------------------------------------------------
@@ -92,8 +93,62 @@ def test_the_seconds_of_a_custom_verifier_are_measured(tmp_path):
 def test_a_custom_verifier_that_gives_no_verdict_is_unscorable(tmp_path):
     file = tmp_path / "bare.py"
     file.write_text("def verify(answer, reference):\n    return answer == reference\n")
-    (verdict,) = grade([(str(file), "IX", "IX")])
-    assert verdict.correct is None and "not a Verdict" in verdict.reason
+    (graded,) = grade([(str(file), "IX", "IX")])
+    assert graded.correct is None and "not a Verdict" in graded.reason
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import no_such_package\n", "fails at import"),
+        ("raise SystemExit(1)\n", "fails at import"),
+        ("def verify(answer, reference:\n", "fails at import"),
+        ("import sys\ndef verify(answer, reference):\n    sys.exit(1)\n", "SystemExit"),
+        ("def verify(answer, reference):\n    raise KeyError(answer)\n", "KeyError"),
+        ("def verify(answer, reference):\n    return None\n", "not a Verdict"),
+        ("def verify():\n    return 1\n", "TypeError"),
+        (
+            "from katlab.rewards import Verdict\n"
+            "def verify(answer, reference):\n    return Verdict('yes', 'sure')\n",
+            "not a Verdict",
+        ),
+        (
+            "from katlab.rewards import Verdict\n"
+            "def verify_batch(pairs):\n    return [Verdict(True, 'all')] * 5\n"
+            "def verify(answer, reference):\n    return Verdict(None, 'one by one')\n",
+            "one by one",
+        ),
+        (
+            "from katlab.rewards import Verdict\n"
+            "def verify_batch(pairs):\n    raise SystemExit\n"
+            "def verify(answer, reference):\n    return Verdict(None, 'one by one')\n",
+            "one by one",
+        ),
+    ],
+)
+def test_a_failing_verifier_ends_no_batch(tmp_path, source, said):
+    file = tmp_path / "fails.py"
+    file.write_text(source)
+    inner = {"kind": str(file), "reference": "1"}
+    rows = [(str(file), "1", "1"), ("math", "12", "12"), (str(file), "2", "2")]
+    rows.append(("multi_turn", "1", inner))
+    first, sane, second, turn = grade(rows)
+    assert sane.correct is True
+    for graded in (first, second, turn):
+        assert graded.correct is None and said in graded.reason
+
+
+def test_a_broken_row_of_a_parallel_kind_costs_itself_only(monkeypatch):
+    whole = math_pool.compare
+
+    def fails(items, seconds):
+        if any("boom" in answer for _, answer in items):
+            raise RuntimeError("boom")
+        return whole(items, seconds)
+
+    monkeypatch.setattr(math_pool, "compare", fails)
+    rows = [("math", "x+2", "2+x"), ("math", "boom+3", "3"), ("math", "x+4", "4+x")]
+    assert [v.correct for v in grade(rows)] == [True, None, True]
 
 
 def test_unknown_kinds_and_files_are_named(tmp_path):
@@ -233,8 +288,8 @@ def test_20_000_mixed_verdicts_leave_memory_and_processes_as_they_were():
     before, memory, descriptors = children(), resident(), len(os.listdir("/proc/self/fd"))
     counts = {True: 0, False: 0, None: 0}
     for _ in range(30):
-        for verdict in grade(mixed(rng, 500)):
-            counts[verdict.correct] += 1
+        for graded in grade(mixed(rng, 500)):
+            counts[graded.correct] += 1
     assert sum(counts.values()) == 15_000 and min(counts[True], counts[False]) > 3000
     # Unscorable: without isolation the code, else at most what a starved machine cost.
     assert counts[None] <= (15 if isolation.choose().name != "none" else 400)
