@@ -6,10 +6,11 @@ time-out, a flood of output or a missing record is wrong; only a sandbox that co
 unscorable. See `plans` for the test forms, `sandbox.isolation` for what holds a candidate,
 `sandbox/inside.py` for the records.
 
-Accepts: the last fenced block that defines the entry (else the last fenced block), else the whole
-answer; a module, or one expression such as `lambda x: 2 * x`, which is bound to the entry's name.
-For HumanEval references also a bare function body that continues the prompt. A candidate has the
-standard library, one process (threads yes), 512 MiB, 16 MiB in /tmp, 5 s, and no network.
+Accepts: the fenced block that is the program (`markdown.program`), else the whole answer; a module,
+or one expression such as `lambda x: 2 * x`, which is bound to the entry's name. An entry that the
+module lacks is looked for in its `class Solution`. For HumanEval references also a bare function
+body that continues the prompt. A candidate has the standard library, one process (threads yes),
+512 MiB, 16 MiB in /tmp, 5 s, and no network; a program may print 4 MiB for each input.
 Reference: see `katlab.rewards.plans`.
 Usage: `verify("lambda x: x * x", {"entry": "f", "tests": [{"args": [3], "expected": 9}]})`
 """
@@ -25,6 +26,7 @@ from typing import Any
 
 from katlab import UserError
 from katlab.rewards import compare, plans
+from katlab.rewards.markdown import defines, program
 from katlab.rewards.sandbox import isolation
 from katlab.rewards.sandbox.runner import Job, Outcome, run
 from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
@@ -32,32 +34,33 @@ from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 CACHE_SIZE = 4096
 # What a forged record may cause: too deep, too many digits, odd tags, unhashable keys.
 FORGED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
-_FENCE = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _cache: OrderedDict[str, Verdict] = OrderedDict()
 _lock = threading.Lock()
 
 
-def source(answer: str, entry: str) -> str:
-    """The candidate's source text in an answer (module docstring: which part of it)."""
-    blocks = _FENCE.findall(answer)
-    if not blocks:
-        return answer
-    head = re.escape(entry.partition(".")[0])
-    defining = [b for b in blocks if re.search(rf"^(?:async +def|def|class)? *{head}\b", b, re.M)]
-    return (defining if entry and defining else blocks)[-1]
-
-
 def _job(answer: str, plan: plans.Plan) -> Job:
-    code, setup = source(answer, plan.entry), plan.setup
-    if plan.prompt and not re.search(rf"^(?:async +)?def +{re.escape(plan.entry)}\b", code, re.M):
-        if not re.match(rf" *(?:lambda\b|{re.escape(plan.entry)} *=)", code):
-            # A body; the span's strip took the blanks of its first line.
-            code, setup = plan.prompt + "    " + code.lstrip(), ""
+    code, setup = program(answer, plan.entry), plan.setup
+    if plan.prompt and not defines(code, plan.entry) and not re.match(r"\s*lambda\b", code):
+        code, setup = f"{plan.prompt.rstrip()}\n{_body(code)}", ""
     limits: dict[str, Any] = {"seconds": plan.seconds, "memory": plan.memory}
     if plan.mode == "judge":
         judge = {"setup": plan.setup, "names": plan.names, "tests": plan.tests}
         return Job("serve", code, plan.entry, setup, judge=judge, **limits)
     return Job(plan.mode, code, plan.entry, setup, plan.requests, plan.tests, **limits)
+
+
+def _body(code: str) -> str:
+    """A bare function body, indented by four; a span's strip took the blanks of its first line."""
+    first, *rest = code.strip("\n").split("\n")
+    depths = [len(line) - len(line.lstrip()) for line in rest if line.strip()]
+    own = len(first) - len(first.lstrip())
+    if not own and depths:
+        own = min(depths)
+        if first.rstrip().endswith(":") and own == depths[0]:  # nothing follows its block
+            own = max(0, own - 4)
+        first = " " * own + first
+    lines = (line[min(own, len(line) - len(line.lstrip())) :] for line in (first, *rest))
+    return "\n".join("    " + line for line in lines)
 
 
 def verify_batch(pairs: list[tuple[str, Any]]) -> list[Verdict]:

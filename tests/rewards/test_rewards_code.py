@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from katlab import UserError
-from katlab.rewards import code, compare, grade, plans
+from katlab.rewards import code, compare, grade, markdown, plans
 from katlab.rewards.sandbox import box, commands, isolation, runner, seccomp
 from katlab.rewards.sandbox.commands import Isolation
 from katlab.rewards.sandbox.runner import Job, run
@@ -91,9 +91,9 @@ def test_an_unusable_reference_is_the_rows_fault(reference):
 
 def test_the_block_that_defines_the_entry_is_taken():
     answer = "```python\ndef f(x):\n    return x\n```\nfor example\n```python\nprint(f(1))\n```"
-    assert code.source(answer, "f") == "def f(x):\n    return x\n"
-    assert code.source(answer, "") == "print(f(1))\n"
-    assert code.source("lambda x: x", "f") == "lambda x: x"
+    assert markdown.program(answer, "f") == "def f(x):\n    return x\n"
+    assert markdown.program(answer, "") == "print(f(1))\n"
+    assert markdown.program("lambda x: x", "f") == "lambda x: x"
 
 
 # ---- comparing -----------------------------------------------------------------------------------
@@ -154,8 +154,8 @@ plain = st.recursive(
 
 def inside():
     """The functions of the inside half, without running its last line."""
-    source = box.INSIDE.read_text(encoding="utf-8").replace("\nmain(job)", "\n# ")
-    exec(compile(source, box.INSIDE, "exec"), space := {"__name__": "inside"})
+    source = box.code(box.INSIDE, True).replace("\nmain(job)", "\n# ")
+    exec(compile(source, "inside", "exec"), space := {"__name__": "inside"})
     return space
 
 
@@ -197,10 +197,10 @@ def test_a_forged_complex_number_is_no_match(payload):
     st.text(alphabet="`python \ndef f(x):=lambda", max_size=120), st.sampled_from(["f", "", "S.m"])
 )
 def test_finding_the_source_never_fails_and_is_idempotent(answer, entry):
-    once = code.source(answer, entry)
-    assert once in answer
+    once = markdown.program(answer, entry)
+    assert "".join(once.split()) in "".join(answer.split())  # an indented fence gives its blanks
     if "```" not in once:
-        assert code.source(once, entry) == once
+        assert markdown.program(once, entry) == once
 
 
 # ---- honest solutions ----------------------------------------------------------------------------
@@ -356,6 +356,14 @@ def test_all_canonical_humaneval_solutions_pass(isolated):
 )
 def test_wrong_solutions_are_wrong(isolated, answer, reference):
     assert correct(answer, reference) is False
+
+
+def test_long_outputs_are_seen_whole(isolated):
+    line = {"tests": [{"input": "500000\n", "output": "ab " * 500_000}] * 12}
+    digits = {"tests": [{"input": "420000\n", "output": "0\n1\n2\n" * 140_000}]}
+    assert correct("print('ab ' * int(input()))", line) is True
+    assert correct("print('ab ' * (int(input()) - 1))", line) is False
+    assert correct("for i in range(int(input())):\n    print(i % 3)", digits) is True
 
 
 def test_no_expected_value_enters_the_candidates_sandbox(isolated, monkeypatch):

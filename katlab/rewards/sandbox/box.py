@@ -19,17 +19,17 @@ from typing import Any
 
 from katlab.rewards.sandbox import commands, seccomp
 
-MAX_RECORD, MAX_TOTAL = 2 << 20, 8 << 20
+MAX_RECORD, MAX_TOTAL = 9 << 20, 64 << 20  # bytes of a record; of all that one sandbox says
 HEADER = 16 + 1 + 10  # nonce, kind, length
-
-
-INSIDE, LANDLOCK = Path(__file__).with_name("inside.py"), Path(__file__).with_name("landlock.py")
+INSIDE, LANDLOCK = ("values.py", "programs.py", "inside.py"), ("landlock.py",)
 
 
 @lru_cache
-def _code(path: Path, as_source: bool) -> Any:
-    source = path.read_text(encoding="utf-8")
-    return source if as_source else compile(source, f"<{path.name}>", "exec")
+def code(names: tuple[str, ...], as_source: bool) -> Any:
+    """The files of this folder as one program: its source, or compiled."""
+    parts = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names]
+    source = "\n\n".join(parts)
+    return source if as_source else compile(source, f"<{names[-1]}>", "exec")
 
 
 class Box:
@@ -40,6 +40,7 @@ class Box:
         self.nonce = secrets.token_hex(8).encode()
         self.name = f"katlab-{self.nonce.decode()}"
         self.buffer, self.total, self.outgoing = bytearray(), 0, bytearray()
+        self.most = min(MAX_TOTAL, MAX_RECORD * max(2, len(job.get("requests", ()))))
         own_fd = isolation.name != "container"
         ours, theirs = os.pipe()
         filter_read, filter_write = os.pipe()
@@ -59,7 +60,7 @@ class Box:
             job |= {"in_fd": files[0], "out_fd": files[1]}
         if isolation.name == "landlock":
             rules = {"readable": commands.readable(), "program": seccomp.program(own_pid=True)}
-            job["confine"] = (rules, _code(LANDLOCK, False))
+            job["confine"] = (rules, code(LANDLOCK, False))
         passed = [theirs, *files, filter_read] if own_fd else []
         try:
             self.process = subprocess.Popen(
@@ -82,7 +83,7 @@ class Box:
         os.set_blocking(self.results, False)
         os.set_blocking(self.requests, False)
         space = {"job": job, "__name__": "inside"}
-        self.send(marshal.dumps((_code(INSIDE, not own_fd), space), 4))
+        self.send(marshal.dumps((code(INSIDE, not own_fd), space), 4))
 
     def send(self, data: bytes) -> None:
         self.outgoing += b"%010d" % len(data) + data
@@ -120,7 +121,7 @@ class Box:
                 break
             records.append((chr(self.buffer[16]), bytes(self.buffer[HEADER:end])))
             del self.buffer[:end]
-        return records, "flood" if self.total > MAX_TOTAL else fault
+        return records, "flood" if self.total > self.most else fault
 
     def close(self) -> None:
         """Kills the sandbox and everything in it, and waits until it is gone."""

@@ -1,8 +1,10 @@
+# ruff: noqa: F821 (values.py and programs.py stand before it in the same program)
 """The half of the code verifier that runs inside the sandbox; nothing here knows an expected value.
 
-Sent as a code object together with a job, executed by an interpreter without site-packages. It
-imports as little as it can (a start costs 10 ms, `import json` would double that). Every record
-goes over a descriptor of its own as `nonce, kind, length, payload`:
+Sent as a code object behind `values.py` and `programs.py`, together with a job, executed by an
+interpreter without site-packages. It imports as little as it can (a start costs 10 ms, `import
+json` would double that). Every record goes over a descriptor of its own as `nonce, kind, length,
+payload`:
   R ready     V a plain value     E an error's text     C a call to relay     B a bad reference
   D done: all tests were run to their end (in `judge` mode: every check passed)
 Modes: `call` (one function, a list of argument lists), `stdin` (a program, a list of inputs),
@@ -14,82 +16,8 @@ The candidate shares this process and may do to it what it likes: it can forge i
 import os
 import sys
 
-MAX_NODES, MAX_DEPTH = 200_000, 100
-OUTPUT, FILE = 1 << 20, 16 << 20  # bytes: what a program may print, what a file may hold
+FILE = 16 << 20  # bytes that a file may hold
 write, read, leave = os.write, os.read, os._exit
-
-
-class Unplain(Exception):
-    """The value is not made of plain data."""
-
-
-def plain(value, depth=0, budget=None):
-    """JSON text of a plain value; tuples, sets, bytes, dicts, big ints are tagged {"~": ...}."""
-    from _json import encode_basestring_ascii as quoted
-
-    budget = budget if budget is not None else [MAX_NODES]
-    budget[0] -= 1
-    if depth > MAX_DEPTH or budget[0] < 0:
-        raise Unplain("a value too large or too deep")
-    kind = type(value)  # never __class__, which an object may lie about
-    if value is None:
-        return "null"
-    if kind is bool:
-        return "true" if value else "false"
-    if issubclass(kind, str):
-        return quoted(str.__str__(value))
-    if issubclass(kind, int):
-        value = int.__add__(value, 0)
-        return int.__repr__(value) if -(2**63) < value < 2**63 else f'{{"~i":"{value:x}"}}'
-    if issubclass(kind, float):
-        text = float.__repr__(value)
-        return f'{{"~f":"{text}"}}' if text in ("nan", "inf", "-inf") else text
-
-    def each(items):
-        return "[" + ",".join([plain(x, depth + 1, budget) for x in items]) + "]"
-
-    if issubclass(kind, list):
-        return each(list.__iter__(value))
-    if issubclass(kind, tuple):
-        return '{"~t":' + each(tuple.__iter__(value)) + "}"
-    if issubclass(kind, (set, frozenset)):
-        base = set if issubclass(kind, set) else frozenset
-        return '{"~s":' + each(base.__iter__(value)) + "}"
-    if issubclass(kind, dict):
-        return '{"~d":' + each(list(dict.items(value))) + "}"
-    if issubclass(kind, (bytes, bytearray)):
-        return f'{{"~b":"{bytes(value).hex()}"}}'
-    if kind is complex:
-        return f'{{"~c":["{value.real!r}","{value.imag!r}"]}}'
-    raise Unplain(f"returned a {kind.__name__}, not a plain value")
-
-
-def python(value):
-    """The Python value that parsed `plain` text stands for."""
-    if type(value) is list:
-        return [python(x) for x in value]
-    if type(value) is not dict:
-        return value
-    ((tag, body),) = value.items()
-    if tag == "~t":
-        return tuple(python(body))
-    if tag == "~s":
-        return set(python(body))
-    if tag == "~d":
-        return dict(python(body))
-    if tag == "~b":
-        return bytes.fromhex(body)
-    if tag == "~c":
-        return complex(float(body[0]), float(body[1]))
-    return int(body, 16) if tag == "~i" else float(body)
-
-
-def said(error):
-    """A short text for an exception whose own methods are not to be trusted."""
-    try:
-        return f"{type(error).__name__}: {str.__str__(str(error))}"[:300]
-    except BaseException:
-        return type(error).__name__[:300]
 
 
 def limit(job):
@@ -134,35 +62,16 @@ def load(job, ns):
 
 
 def resolve(ns, name):
-    """The function or the method ("Class.method", on a new object) that an answer defines."""
+    """The function or the method ("Class.method", on a new object) that an answer defines.
+
+    A function that the answer lacks may be a method of its `class Solution`.
+    """
     head, _, method = name.partition(".")
+    if head not in ns and not method and hasattr(ns.get("Solution"), head):
+        head, method = "Solution", head
     if head not in ns:
         raise NameError(f"the answer does not define {head}")
     return getattr(ns[head](), method) if method else ns[head]
-
-
-def run_program(job, source, text):
-    """One run of a program on one input: what it wrote to descriptor 1."""
-    for fd, target in ((job["in_fd"], 0), (job["out_fd"], 1)):
-        os.ftruncate(fd, 0)
-        os.lseek(fd, 0, 0)
-        os.dup2(fd, target)
-    data = text.encode("utf-8", "surrogateescape")
-    while data:
-        data = data[write(job["in_fd"], data) :]
-    os.lseek(job["in_fd"], 0, 0)
-    sys.stdin = open(0, encoding="utf-8", errors="replace", closefd=False)
-    sys.stdout = out = open(1, "w", encoding="utf-8", errors="replace", closefd=False)
-    try:
-        exec(source, space("__main__"))
-    except SystemExit as stop:
-        if stop.code not in (None, 0):
-            raise RuntimeError(f"exit code {stop.code!r}"[:60]) from None
-    out.flush()
-    data = os.pread(job["out_fd"], OUTPUT + 1, 0)
-    if len(data) > OUTPUT:
-        raise RuntimeError("output limit")
-    return data.decode("utf-8", "replace")
 
 
 def main(job):
@@ -220,7 +129,7 @@ def main(job):
         try:
             record(b"V", plain(work(*args)))
         except BaseException as error:  # SystemExit and KeyboardInterrupt are answers' faults too
-            record(b"E", said(error))
+            record(b"E", said(error, job["mode"] == "serve"))
 
     if job["mode"] == "stdin":
         for text in job["requests"]:
@@ -236,6 +145,8 @@ def main(job):
             attempt(lambda: resolve(ns, name)(*args, **kwargs))  # noqa: B023 (called now)
     else:
         try:
+            if "." not in job["entry"] and job["entry"] not in ns:
+                ns[job["entry"]] = resolve(ns, job["entry"])
             exec(compile(job["tests"], "<tests>", "exec"), ns)
         except BaseException as error:
             record(b"E", said(error))
@@ -246,17 +157,27 @@ def main(job):
 
 def judge(job, record, message):
     """Runs trusted tests against proxies; only plain values come back from the candidate."""
+    import builtins
     import json
 
     class Failed(BaseException):
         """The candidate raised, or answered with something that is not plain data."""
+
+    def raised(text):
+        """The candidate's exception as tests may expect it: the built-in one that it is."""
+        kind, _, message = text.partition(": ")
+        error = getattr(builtins, kind, None)
+        try:
+            return error(message) if issubclass(error, Exception) else Failed(text)
+        except TypeError:  # none of that name, or one that is made of more than a text
+            return Failed(text)
 
     def proxy(name):
         def call(*args, **kwargs):
             record(b"C", plain([name, list(args), kwargs]))
             reply = message()
             if reply[:1] != b"V":
-                raise Failed(reply[1:].decode("utf-8", "replace"))
+                raise raised(reply[1:].decode("utf-8", "replace"))
             return python(json.loads(reply[1:]))
 
         return call
@@ -264,7 +185,7 @@ def judge(job, record, message):
     ns = space("tests")
     try:
         exec(compile(job["setup"], "<setup>", "exec"), ns)
-        ns.update({name: proxy(name) for name in job["names"]})
+        ns.update({name: proxy(entry) for name, entry in job["names"]})
         source = compile(job["tests"], "<tests>", "exec")
     except BaseException as error:
         record(b"B", said(error))
@@ -277,4 +198,4 @@ def judge(job, record, message):
     record(b"D")
 
 
-main(job)  # noqa: F821 (the job is put into this namespace by the boot line)
+main(job)  # (the job is put into this namespace by the boot line)
