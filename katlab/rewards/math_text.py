@@ -15,6 +15,7 @@ from fractions import Fraction
 from katlab.rewards import text as texts
 
 MAX_CHARS, MAX_DIGITS = 2000, 200
+LONG = 5 * MAX_CHARS  # beyond all bounds: never compared
 _SIGNS = str.maketrans(
     {
         "∞": r"\infty ",
@@ -61,7 +62,7 @@ _SENTENCE = re.compile(
     r"|,?\s*(?:因为|由于|因此|所以|故)",
     re.IGNORECASE,
 )
-_IS_ANSWER = re.compile(r"(\S+)\s+is\s+(?:the|my)\s+(?:final\s+|correct\s+)?answer\b")
+_IS_ANSWER = re.compile(r"(?<!\S)(\S+)\s+is\s+(?:the|my)\s+(?:final\s+|correct\s+)?answer\b")
 # A single backslash before a blank or a bracket; after an even run it belongs to a line break.
 _SPACING = re.compile(
     r"(?<!\\)((?:\\\\)*)\\(?:[,;:!\s()\[\]]|(?:left|right|displaystyle|quad|qquad)(?![A-Za-z]))"
@@ -104,8 +105,10 @@ def final_answer(text: str) -> str | list[str]:
         before = [text[max(m.start() - 60, 0) : m.start()] for m in stated]
         main = [m for m, b in zip(stated, before, strict=True) if not _SUBORDINATE.search(b)]
         rest = text[(main or stated)[-1].end() :]
-        shown = _DISPLAY.match(rest)
+        shown = _DISPLAY.match(rest[:LONG])
         return normalise((shown[1] or shown[2] or "") if shown else _SENTENCE.split(rest, 1)[0])
+    if len(text) > LONG:
+        return normalise(text)
     shown = [m for m in _DISPLAY.finditer(text) if not text[m.end() :].strip(" .\n")]
     if shown:
         return normalise(shown[-1][1] or shown[-1][2] or "")
@@ -130,11 +133,12 @@ def _fraction(match: re.Match[str]) -> str:
 def normalise(text: str) -> str:
     """The string without dollar signs, LaTeX spacing, wrappers, outer blanks and closing marks."""
     text = texts.plain(_latex(text))
-    if len(text) > 5 * MAX_CHARS:  # beyond all bounds: never compared
+    if len(text) > LONG:
         return " ".join(text.split())
-    before = None
-    while text != before:
+    for _ in range(12):  # what one pass takes off may show more, but not for ever
         before, text = text, _pass(text)
+        if text == before:
+            break
     return text
 
 
