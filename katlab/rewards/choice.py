@@ -6,8 +6,8 @@ letters that are anchored, with Markdown and LaTeX markup taken off, in this ord
   1. `\boxed{B}` (also `\boxed{\text{(\textbf{B})}}`, `\boxed{(B) Mars}`);
   2. a statement: "the answer is B", "**Answer:** B", "答案：B", "故选B", "option B is correct",
      "not B, so C", or with an option's text in the letter's place, "the answer is Mars";
-  3. an answer that is the letter alone, or starts with it and a delimiter: "B", "Option B",
-     "B. Mars", or with the option's own text behind it, "B (Mars)";
+  3. an answer that is the letter alone, on its first line or its last, or starts with it and a
+     delimiter: "B", "Option B", "B. Mars", or with the option's own text behind it, "B (Mars)";
   4. the text of exactly one option.
 Two different submissions are wrong unless the second takes the first back ("no, wait: ..."), and a
 letter outside the option set is wrong.
@@ -31,32 +31,36 @@ from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
 _MARKUP = re.compile(
     r"\\[()\[\],;! ]|\\(?:text(?:bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf)|mbox|rm|bf)\b|[*`${}]|__"
+    r"|</?(?:b|i|u|em|strong|code|p)>"
 )
 # After a letter: the end, a delimiter, or a word that continues a statement and not a noun phrase.
 _AFTER = (
     r"(?=\s*(?:$|[.,;:!?)\]}\n]|-|[^\x00-\x7f]|\b(?:because|since|as|and|or|but|is|not|with)\b))"
 )
 _NOUN = r"(?:\s*(?i:option|choice|letter|选项)\s*)?"
-_LETTER = rf"{_NOUN}[(\[]{{0,6}}(?P<letter>[A-Za-z])(?![A-Za-z])[)\]]{{0,6}}{_AFTER}"
+_LETTER = (
+    rf"{_NOUN}[(\[\x22\x27]{{0,6}}(?P<letter>[A-Za-z])(?![A-Za-z])[)\]\x22\x27]{{0,6}}{_AFTER}"
+)
 _CAPITAL = _LETTER.replace("A-Za-z])(", "A-Z])(")
 _STATED = re.compile(
     r"(?:(?i:\banswers?\b(?:\s+(?:choice|option))?"
     r"\s*(?:is|are|(?:would|must|should) be|[:=]|-(?=\s)|\n)"
-    r"|\bcorrect (?:option|choice|one)\s*(?:is|:))"
+    r"|\b(?:correct|right|best) (?:option|choice|one)\s*(?:is|:))"
     r"|(?:答案?|正确选项)\s*(?:应?[是为选]|[:=]))\s*[:=]?\s*"
 )
 _HENCE = re.compile(  # weaker words: a capital only, "so a, ..." is an article
     r"(?:(?i:\b(?:so|therefore|thus|hence)\b,?"
     r"(?:\s+(?:it is|it's|it must be|we choose|choose|pick))?"
-    r"|\b(?:choose|pick|select|chosen|go with))|[应故]?选择?)\s*:?\s*"
+    r"|\b(?:choose|pick|select|chosen|go with|it is|it's|it must be))|[应故]?选择?)\s*:?\s*"
 )
 _IS_RIGHT = re.compile(
     r"(?:\b(?:option|choice)\s+|选项)?[(\[]{0,6}(?<![A-Za-z])(?P<letter>[A-Z])(?![A-Za-z])[)\]]{0,6}\s*"
     r"(?:\bis\s+(?:the\s+)?(?:correct|right|best|answer)\b|(?:是|为)?正确)"
 )
+_IS_ANSWER = r"is\s+the\s+(?:(?:correct|right|final)\s+)?answer\b"
 _ALONE = re.compile(
     r"(?:(?i:(?:the\s+)?(?:option|choice|letter|answer)\b|选项?)\s*:?)?"
-    r"[(\[#\s]*(?P<letter>[A-Za-z])[)\].:\s]*(?:项|选项)?[.\s]*"
+    r"[(\[#\"'\s]*(?P<letter>[A-Za-z])[)\].:\"'\s]*(?:项|选项)?[.\s]*"
 )
 _LISTED = re.compile(
     r"^[ \t>-]{0,9}(?:(?i:option|choice)\s+)?[(\[]{0,6}(?P<letter>[A-Z])"
@@ -136,6 +140,10 @@ _AS_LETTER = {_STATED: re.compile(_LETTER), _HENCE: re.compile(_CAPITAL)}
 def _statements(answer: str, texts: dict[str, str]) -> list[tuple[int, int, str]]:
     """(start, end, letter) of each statement, by its letter or by an option's text."""
     found = [(m.start(), m.end(), m["letter"]) for m in _IS_RIGHT.finditer(answer)]
+    for letter, text in texts.items():
+        if text:
+            named = rf"(?i:(?<!\w){re.escape(text)}\s+{_IS_ANSWER})"
+            found += [(m.start(), m.end(), letter) for m in re.finditer(named, answer)]
     for pattern, as_letter in _AS_LETTER.items():
         for match in pattern.finditer(answer):
             letter = as_letter.match(answer, match.end())
@@ -179,6 +187,10 @@ def _letter_of(text: str, texts: dict[str, str]) -> str | None:
             rf"\W*{letter}\W+{re.escape(_plain(option))}\W*", _plain(text), re.IGNORECASE
         ):
             return letter
+    lines = text.split("\n")  # a letter alone on the first line or the last, reasons beside it
+    edges = [m["letter"] for m in map(_ALONE.fullmatch, (lines[0], lines[-1])) if m]
+    if len(set(edges)) == 1 and edges[0].isupper():
+        return edges[0]
     listed = {m["letter"] for m in (*_LISTED.finditer(text), *_INLINE.finditer(text))}
     return listed.pop() if len(listed) == 1 and _LISTED.match(text) else None
 
