@@ -68,7 +68,7 @@ def verifier(kind: str) -> ModuleType:
             raise fault
 
         module = ModuleType(module.__name__)
-        module.verify = verify
+        module.__dict__["verify"] = verify
     if not callable(getattr(module, "verify", None)):
         raise UserError(f"{kind} defines no verify(answer, reference): add that function.")
     return module

@@ -142,13 +142,12 @@ def _statements(answer: str, texts: dict[str, str]) -> list[tuple[int, int, str]
     found = [(m.start(), m.end(), m["letter"]) for m in _IS_RIGHT.finditer(answer)]
     for letter, text in texts.items():
         if text:
-            named = rf"(?i:(?<!\w){re.escape(text)}\s+{_IS_ANSWER})"
-            found += [(m.start(), m.end(), letter) for m in re.finditer(named, answer)]
+            first = rf"(?i:(?<!\w){re.escape(text)}\s+{_IS_ANSWER})"
+            found += [(m.start(), m.end(), letter) for m in re.finditer(first, answer)]
     for pattern, as_letter in _AS_LETTER.items():
         for match in pattern.finditer(answer):
-            letter = as_letter.match(answer, match.end())
-            if letter:
-                found.append((match.start(), letter.end(), letter["letter"].upper()))
+            if letter_at := as_letter.match(answer, match.end()):
+                found.append((match.start(), letter_at.end(), letter_at["letter"].upper()))
             elif named := _named(answer[match.end() :], texts):
                 found.append((match.start(), match.end() + named[1], named[0]))
     return found
@@ -156,15 +155,14 @@ def _statements(answer: str, texts: dict[str, str]) -> list[tuple[int, int, str]
 
 def _named(rest: str, texts: dict[str, str]) -> tuple[str, int] | None:
     """(letter, length) of the one option whose text a statement begins with, the longest."""
-    lead = re.match(r"(?:the\s+)?", rest, re.IGNORECASE).end()
-    fits = []
+    ends: dict[str, int] = {}
     for letter, text in texts.items():
         words = re.escape(_plain(text)).replace(r"\ ", r"\s+")
-        for at in {0, lead} if words else ():
-            if match := re.match(rf"(?i:{words})(?!\w|[.,]\d)", rest[at : at + 2 * len(text) + 50]):
-                fits.append((at + match.end(), letter))
-    longest = {letter for end, letter in fits if end == max(fits)[0]}
-    return (longest.pop(), max(fits)[0]) if len(longest) == 1 else None
+        match = re.match(rf"(?i:(?:the\s+)?{words})(?!\w|[.,]\d)", rest) if words else None
+        ends |= {letter: match.end()} if match else {}
+    longest = max(ends.values(), default=0)
+    named = [letter for letter, end in ends.items() if end == longest]
+    return (named[0], longest) if len(named) == 1 else None
 
 
 def _names_another(rest: str, letter: str, texts: dict[str, str]) -> bool:
@@ -182,7 +180,7 @@ def _letter_of(text: str, texts: dict[str, str]) -> str | None:
     same = [k for k, v in texts.items() if v and _plain(v) == _plain(text)]
     if len(same) == 1:
         return same[0]
-    for letter, option in texts.items():  # "B (Mars)", "B Mars": the letter and its own text
+    for letter, option in texts.items():  # "B (Mars)": the letter and its own text
         if option and re.fullmatch(
             rf"\W*{letter}\W+{re.escape(_plain(option))}\W*", _plain(text), re.IGNORECASE
         ):

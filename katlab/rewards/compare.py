@@ -7,9 +7,9 @@ How far a number may be off. A reference may state a tolerance, absolute or rela
 its numbers. Without one:
   - a value by JSON whose expected number is a float: 1e-9 relative, and 1e-9 where 0.0 is expected;
   - a value in an assert: not at all, as Python's == has it;
-  - a printed number whose expected text has a point or an exponent: as many digits as that text
-    prints and no more than 1e-6 (or 1e-9 relative), so that 0.3333333333 is 0.333333; integers,
-    like all other words, are compared as text.
+  - a printed number whose expected text has a point or an exponent: half of that text's last place
+    or 1e-6 relative, but no more than 1e-6 (or 1e-9 relative), so that 0.3333333333 is 0.333333 and
+    0.0 is not 0.0000001; integers, like all other words, are compared as text.
 Blanks at a line's end and empty lines at the text's end say nothing, nor does how many blanks part
 the numbers of a line of numbers.
 Usage: `holds([1, 2], Want("json", [1, 2]))`
@@ -88,7 +88,8 @@ def _same_word(got: str, want: str, within: float) -> bool:
     if within:
         return off <= within * max(1.0, size)
     places = len(decimals or bare_decimals or "") - int(exponent or 0)
-    return off <= max(min(0.5000001 * 10.0**-places, 1e-6), 1e-9 * size)
+    last_place = 0.5000001 * 10.0**-places
+    return off <= max(min(max(last_place, 1e-6 * size), 1e-6), 1e-9 * size)
 
 
 def same(got: Any, want: Any, by_json: bool, within: float = 0.0) -> bool:

@@ -74,7 +74,7 @@ def read(reference: Any) -> dict[str, Any]:
     for key in SIZES.keys() & ref.keys():
         ref[key] = _range(ref[key], key)
     if "overlap" in ref:
-        spec = ref["overlap"] if isinstance(ref["overlap"], dict) else {"keywords": ref["overlap"]}
+        spec = ref["overlap"] if isinstance(ref["overlap"], dict) else {}
         keys, least = _strings(spec.get("keywords"), "overlap"), spec.get("min", 0.5)
         if not keys or not isinstance(least, int | float):
             raise UserError("The check 'overlap' needs keywords and a share: correct it.")

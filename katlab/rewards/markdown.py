@@ -17,6 +17,7 @@ _OPEN = re.compile(
 _ONE_LINE = re.compile(r"[ \t]*(`{3,})(?:(?:python3?|py)[ \t]+)?([^`\n]+)\1[ \t]*")
 _LANGUAGE = re.compile(r"\{?[ \t]*\.?([\w+#.-]*)")
 _PYTHON = re.compile(r"(?:i?python|py|sage)[\d.]*", re.IGNORECASE)
+_SENTENCES = re.compile(r"\A(?:(?=\S+ )[A-Z][^\n=()\[\]{}#@;]*[.:!]\n(?:[ \t]*\n)*)+")
 _READS = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\s*\(\s*0\b")
 _PRINTS = re.compile(r"\bprint\s*\(|\bstdout\b")
 
@@ -68,7 +69,7 @@ def defines(source: str, entry: str) -> bool:
 
 
 def program(text: str, entry: str = "") -> str:
-    """The program in an answer; the whole answer when nothing is fenced.
+    """The program in an answer; when nothing is fenced, the answer without sentences before it.
 
     The last block that defines the entry, else for a program without one the last that reads its
     input or else prints; blocks named Python go before unnamed ones, and those before others.
@@ -76,7 +77,7 @@ def program(text: str, entry: str = "") -> str:
     found = blocks(text)
     if not found:
         inline = re.fullmatch(r"\s*`([^`]+)`\s*", text)
-        return inline[1] if inline else text.replace("\r\n", "\n")
+        return inline[1] if inline else _SENTENCES.sub("", text.replace("\r\n", "\n"))
 
     def rank(at: int) -> tuple[bool, int, int, int]:
         language, content = found[at]

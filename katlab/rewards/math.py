@@ -49,7 +49,7 @@ _HUGE = re.compile(
 )
 _ELLIPSIS = re.compile(r"\\(?:ldots|cdots|dots|dotsc|dotsb)(?![A-Za-z])|\.{3}|…")
 # Two numerals with nothing but a blank between them, which the library would add or multiply.
-_SIDE_BY_SIDE = re.compile(r"(?<!frac )(?<!binom )(?<![\d.])\d+(?:\.\d+)? \.?\d")
+_SIDE_BY_SIDE = re.compile(r"(?<!frac )(?<!binom )(?<![\d._^])\d+(?:\.\d+)? \.?\d")
 MEANING = {  # the worker's states: the answer's own doing, or not
     **{"equal": True, "different": False, "timeout": False, "memory": False, "crash": False},
     **{"starved": None, "no_gold": None, "gone": None},

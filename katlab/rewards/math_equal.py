@@ -3,8 +3,8 @@ r"""Whether two normalised math texts are equal: math-verify, and what is checke
 Our own rules, each for a case in the tests. After "equal", refused with its proof:
   - words: the texts hold different words of the same letters, which the library multiplies
     ("12 stone", "12 notes");
-  - unread: a letter of a relation did not survive parsing, so that not all of the text was
-    compared ("for all x > 0, f(x) = 0" is read as 0); naming the value first is no loss ("x = 12");
+  - unread: only one of the two is quantified, or a text with an inequality or a list of equations
+    was read as a bare value, so that a condition was not compared ("n >= 9, n in Z" is read as 9);
   - value: two expressions of the same symbols differ by value to 30 digits (1/2^99 and 1/2^98,
     which the library rounds to the same 0).
 After "different", accepted with its proof:
@@ -19,11 +19,8 @@ from collections import Counter
 
 from katlab.rewards.text import words
 
-_RELATION = re.compile(r"[=<>]|\\(?:le|ge|leq|geq|neq|ne|forall|exists|in)\b|[∀∃≤≥]")
-_COMMAND = re.compile(r"\\text\s*\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]{2,}")
-_NAMED = re.compile(
-    r"\s*(?:[A-Za-z]|\\[A-Za-z]+)(?:\([A-Za-z, ]*\))?\s*(?:=|\\in\b|\\approx\b|≈|∈)"
-)
+_QUANTIFIER = re.compile(r"\\(?:forall|exists)\b|[∀∃]")
+_INEQUALITY = re.compile(r"[<>≤≥≠]|\\(?:le|ge|leq|geq|lt|gt|neq|ne|leqslant|geqslant)\b")
 
 
 def boxed(text):
@@ -33,24 +30,13 @@ def boxed(text):
     return parse(rf"\boxed{{{text}}}", parsing_timeout=None)
 
 
-def names(expression):
-    """Names of the symbols and undefined functions in what was parsed."""
-    from sympy.core.function import AppliedUndef
+def unread(text, expression):
+    """Whether a condition that a text states is missing from what was read in it."""
+    import sympy
 
-    found = {str(s) for s in getattr(expression, "free_symbols", ())}
-    if hasattr(expression, "atoms"):  # math-verify also parses to plain strings
-        found |= {str(f.func) for f in expression.atoms(AppliedUndef)}
-    return found
-
-
-def whole(text, expression):
-    """Whether a relation's single-letter identifiers all survived parsing."""
-    if not _RELATION.search(text):
-        return True
-    if named := _NAMED.match(text):
-        text = text[named.end() :]
-    letters = set(re.findall(r"[A-Za-z]", _COMMAND.sub(" ", text))) - {"e", "i"}
-    return letters <= names(expression) | set(str(expression))
+    if isinstance(expression, sympy.Basic) and not isinstance(expression, sympy.Expr):
+        return False  # a relation, a set, a tuple
+    return bool(_INEQUALITY.search(text)) or ("," in text and "=" in text)
 
 
 def same_letters(gold, answer):
@@ -144,10 +130,12 @@ def compare(gold_text, answer_text, stage):
         return "different", "the answer does not parse"
     g, a = gold[0], answer[0]
     if verify(gold, answer, timeout_seconds=None):
-        if not whole(gold_text, g):
+        if unread(gold_text, g):
             return "no_gold", "part of the reference has no meaning as an expression"
-        if not whole(answer_text, a):
+        if unread(answer_text, a):
             return "different", "part of the answer has no meaning as an expression"
+        if bool(_QUANTIFIER.search(gold_text)) != bool(_QUANTIFIER.search(answer_text)):
+            return "different", "only one of the two is quantified"
         if same_letters(gold_text, answer_text):
             return "different", "different words with the same letters"
         return ("different", "not equal by value") if differ(g, a) else ("equal", "")

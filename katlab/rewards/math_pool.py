@@ -20,7 +20,8 @@ from pathlib import Path
 SLOTS = max(2, min(8, os.cpu_count() or 1))
 WINDOW = 32  # items under way: their results fit a pipe, so that neither side can block the other
 START_SECONDS = 120.0
-COMMAND = [sys.executable, "-P", "-s", "-m", "katlab.rewards.math_worker"]
+WORKER = Path(__file__).with_name("math_worker.py")
+COMMAND = [sys.executable, "-P", "-s", "-m", f"katlab.rewards.{WORKER.stem}"]
 PASSED = ("PATH", "LD_LIBRARY_PATH", "HOME")
 ROOT = str(Path(__file__).parents[2])  # where this katlab lies: the worker runs the same one
 _lock = threading.Lock()
@@ -71,9 +72,9 @@ class Worker:
         while len(results) < len(items):
             while sent < len(items) and sent - len(results) < WINDOW:
                 gold, answer = items[sent]
-                line = {"id": first + sent, "gold": gold, "answer": answer, "seconds": seconds}
+                item = {"id": first + sent, "gold": gold, "answer": answer, "seconds": seconds}
                 try:
-                    self.process.stdin.write(json.dumps(line).encode() + b"\n")
+                    self.process.stdin.write(json.dumps(item).encode() + b"\n")
                 except OSError as error:
                     raise Gone("the math worker died") from error
                 sent += 1

@@ -105,8 +105,8 @@ def final_answer(text: str) -> str | list[str]:
         before = [text[max(m.start() - 60, 0) : m.start()] for m in stated]
         main = [m for m, b in zip(stated, before, strict=True) if not _SUBORDINATE.search(b)]
         rest = text[(main or stated)[-1].end() :]
-        shown = _DISPLAY.match(rest[:LONG])
-        return normalise((shown[1] or shown[2] or "") if shown else _SENTENCE.split(rest, 1)[0])
+        below = _DISPLAY.match(rest[:LONG])
+        return normalise((below[1] or below[2] or "") if below else _SENTENCE.split(rest, 1)[0])
     if len(text) > LONG:
         return normalise(text)
     shown = [m for m in _DISPLAY.finditer(text) if not text[m.end() :].strip(" .\n")]

@@ -98,21 +98,21 @@ def _form(ref: dict[str, Any]) -> Plan:
     imports = "\n".join(ref.get("test_imports") or [])
     setup = "\n".join(filter(None, (imports, ref.get("setup", ref.get("test_setup_code")))))
     if given is not None:
-        tests = given if isinstance(given, str) else "\n".join(given)
-        return Plan(**asserts.read_asserts(tests, setup, entry))
+        source = given if isinstance(given, str) else "\n".join(given)
+        return Plan(**asserts.read_asserts(source, setup, entry))
     if "test" in ref:
         prompt = ref.get("prompt") or ""
         return Plan(prompt=prompt, **asserts.read_check(ref["test"], prompt, entry))
-    tests = _value(ref.get("tests"))
+    tests: Any = _value(ref.get("tests"))
     if tests is None and "inputs" in ref:
         pairs = zip(_value(ref["inputs"]), _value(ref["outputs"]), strict=True)
         tests = [{"input": i, "output": o} for i, o in pairs]
     if not tests or not isinstance(tests, list):
         raise UserError("A code reference needs tests: give tests, inputs, test or asserts.")
-    given = [test["input"] for test in tests if "input" in test]
+    inputs = [test["input"] for test in tests if "input" in test]
     functional = ref.get("fn_name") or any(t.get("testtype") == "functional" for t in tests)
-    texts = not functional and all(isinstance(one, str) for one in given)
-    if len(given) == len(tests) and (texts or not entry):
+    texts = not functional and all(isinstance(one, str) for one in inputs)
+    if len(inputs) == len(tests) and (texts or not entry):
         if functional:
             raise UserError("Functional tests need the function's name: add 'fn_name'.")
         wants = [Want("text", _lines(test["output"])) for test in tests]
