@@ -3,11 +3,11 @@
 The work: the stage's package, the seed, the profile values it may read (its own section and those
 that belong to no stage), the source of its stage.py and of every katlab module reached from there
 by imports, the files that such a module names by a plain string (a file beside it, with or without
-".py", a file of the project, a shipped profile other than nano), the files and folders that
-profile values name (files over 16 MiB inside a folder by name and size; `key = "name"` also names
-the stage's own key/name.py), and the work of the stages it needs. The page: the work, the
-notebook's code without its parameters cell, the katlab modules that code imports, and the
-notebook's further parameters.
+".py", a file of the project, a shipped profile other than nano), the files and folders that profile
+values name (files over 16 MiB inside a folder by name and size; of a JSONL file the Python files
+that its rows name as well; `key = "name"` also names the stage's own key/name.py), and the work of
+the stages it needs. The page: the work, the notebook's code without its parameters cell, the katlab
+modules that code imports, and the notebook's further parameters.
 
 Outside on purpose: prose, the defaults in the parameters cell, the run's name, katlab.lab (it runs
 and draws; the values it passes on are covered) and library versions (run.json records them). A
@@ -46,7 +46,9 @@ def work(name: str, parameters: dict, upstream: dict[str, str]) -> str:
     values = {k: v for k, v in values.items() if isinstance(v, dict) and k not in others}
     digest = hashlib.sha256(_json(own, parameters["seed"], values, upstream))
     for text in _texts(values):
-        digest.update(_content(stages.root() / text).encode() + b"\0")
+        path = stages.root() / text
+        for file in (path, *_told(path)):
+            digest.update(_content(file).encode() + b"\0")
     code = "" if module else notebook_code(name)
     named = values.get(own, {}).items()  # a setting may choose a file of a folder of its own name
     chosen = [f"katlab.{own}.{key}.{text}" for key, text in named if isinstance(text, str)]
@@ -153,6 +155,14 @@ def _texts(values: Any) -> list[str]:
         return [values] if values and len(values) < 256 and values.isprintable() else []
     nested = values.values() if isinstance(values, dict) else values
     return [t for v in nested for t in _texts(v)] if isinstance(values, dict | list) else []
+
+
+def _told(path: Path) -> list[Path]:
+    """The Python files that rows of a JSONL file name, such as a verifier of their own."""
+    if path.suffix != ".jsonl" or not path.is_file():
+        return []
+    named = set(re.findall(r'"([^"\\\n]+\.py)"', path.read_text("utf-8", errors="replace")))
+    return [stages.root() / text for text in sorted(named)]
 
 
 @cache

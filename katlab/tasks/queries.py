@@ -10,6 +10,7 @@ nothing that is evaluated was trained on.
 import hashlib
 import random
 from collections import Counter
+from pathlib import Path
 
 from katlab import UserError
 from katlab.lab.stages import root
@@ -26,7 +27,8 @@ def load(config, n: int, seed: int, split: str) -> list[dict]:
 
     Splits: "stage_1" (02 and 03), "stage_2" (04), "rl" (05), "eval". A file's row may say
     `"split": "train"` (any of the first three) or "eval"; without a split it may fall into each.
-    A verifier's name that stands under the profile's [rewards] becomes the path written there.
+    A verifier's name that stands under the profile's [rewards] becomes the path written there; a
+    path counts from the project folder, since kernels start in notebooks/.
     Raises UserError when the file is missing or too small, or names its first bad line.
     """
     if config.model.queries == "nano":
@@ -38,7 +40,7 @@ def load(config, n: int, seed: int, split: str) -> list[dict]:
         raise UserError(f"the query file {path} does not exist; set model.queries to a JSONL file")
     own = getattr(config.rewards, "model_extra", {})  # its names are the user's own
     rows = [
-        row | {"verifier": own.get(row["verifier"], row["verifier"])}
+        row | {"verifier": _placed(own.get(row["verifier"], row["verifier"]))}
         for row, part in assigned(files.read(path, own))
         if part == split
     ]
@@ -48,6 +50,10 @@ def load(config, n: int, seed: int, split: str) -> list[dict]:
             f"{COUNTS[split]} or give more rows."
         )
     return random.Random(seed).sample(rows, n)
+
+
+def _placed(kind: str) -> str:
+    return str(root() / kind) if kind.endswith(".py") and not Path(kind).is_file() else kind
 
 
 def assigned(rows: list[dict]) -> list[tuple[dict, str]]:

@@ -10,7 +10,7 @@ from conftest import CHECKOUT
 
 from katlab.lab import fingerprint, profiles, stages
 
-STAGES = {spec.name: spec for spec in stages.discover()}
+STAGES = {stage.name: stage for stage in stages.discover()}
 GRADING = ["02_dual_regime_data", "03_mtp_distillation", "04_cold_start", "05_step_srpo"]
 GRADING += ["06_evaluation", "07_case_studies"]
 VALUES = {"profile": "nano", "run": "a", "seed": 0, "overrides": {}, "report_to": "none"}
@@ -65,7 +65,7 @@ def test_prose_and_the_defaults_of_the_parameters_cell_change_nothing(copy, name
     assert (works(), pages()) == before
 
 
-@pytest.mark.parametrize("name", [name for name, spec in STAGES.items() if spec.module])
+@pytest.mark.parametrize("name", [name for name, stage in STAGES.items() if stage.module])
 def test_a_code_cell_changes_the_page_alone(copy, name):
     before = works(), pages()
     edit(copy / "notebooks" / f"{name}.ipynb", "code")
@@ -163,6 +163,18 @@ def test_a_value_that_names_a_file_brings_its_content(copy):
     assert "05_step_srpo" in changed(before, works(**verifier))
 
 
+def test_a_verifier_that_a_row_names_by_its_path_counts(copy):
+    mine = {"overrides": {"model.queries": "mine.jsonl"}}
+    (copy / "mine.jsonl").write_text('{"verifier": "verifiers/roman.py"}\n')
+    before = works(**mine)
+    (copy / "verifiers").mkdir()
+    (copy / "verifiers/roman.py").write_text("def verify(answer, reference): ...")
+    after = works(**mine)
+    assert set(GRADING) <= changed(before, after)
+    append(copy / "verifiers/roman.py")
+    assert set(GRADING) <= changed(after, works(**mine))
+
+
 def test_a_folder_counts_by_content_and_large_files_by_size(copy, monkeypatch):
     monkeypatch.setattr(fingerprint, "LARGE", 8)
     (copy / "student/deep").mkdir(parents=True)
@@ -225,23 +237,23 @@ def test_sources_follow_imports_and_names_but_not_the_lab():
 
 def test_stages_are_found_by_their_notebooks_and_packages():
     assert list(STAGES) == sorted(p.stem for p in (CHECKOUT / "notebooks").glob("*.ipynb"))
-    needs = {profiles.section(name): spec.needs for name, spec in STAGES.items()}
+    needs = {profiles.section(name): stage.needs for name, stage in STAGES.items()}
     assert needs["step_srpo"] == ("04_cold_start",)
     assert needs["evaluation"] == ("03_mtp_distillation", "04_cold_start", "05_step_srpo")
-    assert [name for name, spec in STAGES.items() if spec.always] == ["09_compare_runs"]
-    assert [name for name, spec in STAGES.items() if not spec.module] == ["00_start_here"]
+    assert [name for name, stage in STAGES.items() if stage.always] == ["09_compare_runs"]
+    assert [name for name, stage in STAGES.items() if not stage.module] == ["00_start_here"]
     order = list(STAGES)
-    for name, spec in STAGES.items():
-        assert all(order.index(need) < order.index(name) for need in spec.needs)
+    for name, stage in STAGES.items():
+        assert all(order.index(need) < order.index(name) for need in stage.needs)
 
 
 def test_a_stage_reads_only_what_it_says_it_needs():
     """Every upstream folder that a package opens is among its NEEDS."""
-    for name, spec in STAGES.items():
+    for name, stage in STAGES.items():
         folder = fingerprint.PACKAGE / profiles.section(name)
         read = {
             stage
             for path in folder.glob("**/*.py")
             for stage in re.findall(r'upstream\("(\w+)"\)', path.read_text(encoding="utf-8"))
         }
-        assert read <= set(spec.needs), name
+        assert read <= set(stage.needs), name

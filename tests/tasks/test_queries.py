@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from katlab import UserError, lab
+from katlab import UserError, lab, rewards
+from katlab.lab import stages
 from katlab.lab.rows import write_jsonl
 from katlab.tasks import queries
 from katlab.tasks.nano import world
@@ -95,7 +96,21 @@ def test_a_verifier_of_your_own_is_found_by_its_name(config):
     config = lab.load_profile("nano", {"model.queries": config.model.queries})
     config.rewards.mine = "verifiers/mine.py"
     wrote(config, [ROWS[0] | {"verifier": "mine", "split": "eval"}])
-    assert queries.load(config, 1, 0, "eval")[0]["verifier"] == "verifiers/mine.py"
+    [row] = queries.load(config, 1, 0, "eval")
+    assert row["verifier"] == str(stages.root() / "verifiers/mine.py")
+
+
+def test_a_verifiers_path_counts_from_the_project_folder(config, project, monkeypatch):
+    """A kernel starts in notebooks/, where no `verifiers/mine.py` is."""
+    (project / "verifiers").mkdir()
+    (project / "verifiers/mine.py").write_text(
+        "from katlab.rewards import Verdict\n\n\n"
+        "def verify(answer, reference):\n    return Verdict(answer == reference, 'read')\n"
+    )
+    monkeypatch.chdir(project / "notebooks")
+    wrote(config, [ROWS[0] | {"verifier": "verifiers/mine.py", "split": "eval", "reference": "7"}])
+    [row] = queries.load(config, 1, 0, "eval")
+    assert rewards.grade([(row["verifier"], "7", row["reference"])])[0].correct is True
 
 
 def test_the_nano_worlds_splits_never_share_a_problem():
