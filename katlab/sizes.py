@@ -46,14 +46,14 @@ def parameters(config: Mapping) -> dict[str, int]:
     }
 
 
-def kv_bytes_per_token(config: Mapping, bytes_per_value: int = 2) -> int:
-    """Bytes of key-value cache a token adds: 2 x layers x key-value heads x head size x bytes."""
+def kv_bytes_per_token(config: Mapping) -> int:
+    """Bytes of 16-bit key-value cache per token: 2 x layers x key-value heads x head size x 2."""
     _, kv_heads, head_dim = heads(config)
-    return 2 * config["num_hidden_layers"] * kv_heads * head_dim * bytes_per_value
+    return 2 * config["num_hidden_layers"] * kv_heads * head_dim * 2
 
 
 def flops_per_token(config: Mapping, sequence: int) -> int:
-    """Forward FLOPs a token: 2 a matrix weight, and 4 x layers x query width x sequence."""
+    """Forward FLOPs per token: 2 per matrix weight, and 4 x layers x query width x sequence."""
     queries, _, head_dim = heads(config)
     weights = config["num_hidden_layers"] * matrices(config)
     weights += config["vocab_size"] * config["hidden_size"]

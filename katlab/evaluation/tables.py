@@ -96,12 +96,12 @@ def routers(arms: pd.DataFrame, system: str = AFTER, delta: float = 0.0) -> pd.D
     return pd.DataFrame(table).set_index("router")
 
 
-def by_direct_pass_rate(arms: pd.DataFrame, system: str = AFTER) -> pd.DataFrame:
-    """Think-on rate and accuracy of the auto arm by p_off, with n.
+def by_direct_pass_rate(arms: pd.DataFrame) -> pd.DataFrame:
+    """Think-on rate and accuracy of the final system's auto arm by p_off, with n.
 
     p_off comes from the forced-off arm, so from other samples than the ones that are averaged.
     """
-    auto, off = pick(arms, system, "auto").astype({"correct": float}), pick(arms, system, "off")
+    auto, off = pick(arms, AFTER, "auto").astype({"correct": float}), pick(arms, AFTER, "off")
     auto = auto.assign(p_off=auto["id"].map(pass_rates(off)))
     return auto.groupby("p_off").agg(
         think_on=("thinks", "mean"), accuracy=("correct", "mean"), prompts=("id", "nunique")
@@ -200,9 +200,9 @@ def leaks(summary: dict) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def cells(arms: pd.DataFrame, system: str = AFTER) -> pd.DataFrame:
-    """Accuracy and tokens of the auto arm by category x difficulty, with the prompts of a cell."""
-    auto = pick(arms, system, "auto").astype({"correct": float})
+def cells(arms: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy and tokens of the final system's auto arm by category x difficulty, n per cell."""
+    auto = pick(arms, AFTER, "auto").astype({"correct": float})
     size = auto.groupby(["category", "difficulty"])["id"].nunique().groupby("category").min()
     parts = {}
     for name, column, digits in (("accuracy", "correct", 2), ("tokens", "tokens", 1)):

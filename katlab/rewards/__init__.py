@@ -21,7 +21,7 @@ import importlib
 import importlib.util
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -74,20 +74,18 @@ def verifier(kind: str) -> ModuleType:
     return module
 
 
-def grade(
-    rows: Iterable[tuple[str, str, Any]], files: Mapping[str, str] | None = None
-) -> list[Verdict]:
+def grade(rows: Iterable[tuple[str, str, Any]]) -> list[Verdict]:
     """Verdicts for (kind, answer, reference) rows, in order; each kind is graded as one batch.
 
-    `files` maps further kinds to Python files (a profile's own verifiers). Safe from any thread.
-    A reference that its verifier cannot use, or a verifier that fails at import, raises, exits or
-    gives no Verdict, makes its row unscorable with the reason; an unknown kind raises UserError.
+    A kind may be the path of a Python file. Safe from any thread. A reference that its verifier
+    cannot use, or a verifier that fails at import, raises, exits or gives no Verdict, makes its
+    row unscorable with the reason; an unknown kind raises UserError.
     """
     rows = list(rows)
     verdicts: dict[int, Verdict] = {}
     by_kind: dict[str, list[int]] = {}
     for i, (kind, _, _) in enumerate(rows):
-        by_kind.setdefault((files or {}).get(kind, kind), []).append(i)
+        by_kind.setdefault(kind, []).append(i)
     modules = {kind: verifier(kind) for kind in by_kind}  # unknown kinds fail before any work
     for kind, where in by_kind.items():
         pairs = [(answer_span(rows[i][1]), rows[i][2]) for i in where]

@@ -78,7 +78,7 @@ def test_a_custom_verifier_is_one_file_and_one_function(tmp_path):
     file = tmp_path / "roman.py"
     file.write_text(ROMAN)
     rows = [("roman", "XIV", 14), ("math", "14", "14"), ("roman", "XVI", 14), ("roman", "?", 14)]
-    verdicts = grade(rows, files={"roman": str(file)})
+    verdicts = grade([(str(file) if kind == "roman" else kind, *rest) for kind, *rest in rows])
     assert [v.correct for v in verdicts] == [True, True, False, None]
     assert "KeyError" in verdicts[3].reason
     assert grade([(str(file), "<answer>IX</answer>", 9)])[0].correct is True

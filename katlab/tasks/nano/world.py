@@ -32,7 +32,6 @@ def queries(
     n: int,
     seed: int,
     split: str,
-    categories: tuple[str, ...] = CATEGORIES,
     difficulties: tuple[int, ...] = DIFFICULTIES,
 ) -> list[dict]:
     """Return `n` query rows, balanced over category x difficulty, in an order set by `seed`.
@@ -41,7 +40,7 @@ def queries(
     belongs to one of them by its hash, so they never meet.
     """
     rng = random.Random(f"{split}-{seed}")
-    cells = [(c, d) for d in difficulties for c in categories]
+    cells = [(c, d) for d in difficulties for c in CATEGORIES]
     rows = []
     for index in range(n):
         category, difficulty = cells[index % len(cells)]
