@@ -1,6 +1,6 @@
 """Verifiers under load: math against math-verify alone, code in sandboxes, attacks on time.
 
-Math: groups of 64 answers a prompt, 5 % of them pathological, graded by `katlab.rewards` and by
+Math: groups of 64 answers per prompt, 5 % of them pathological, graded by `katlab.rewards` and by
 math-verify with its own time-outs in one process; the verdicts on the sane part must be the same.
 Code: distinct candidates with 5 tests each. Attacks: the slowest of the corpus over its deadline.
 The last line is one JSON object. Usage: `python benchmarks/bench_rewards.py`

@@ -4,4 +4,4 @@ __version__ = "0.1.0"
 
 
 class UserError(Exception):
-    """A mistake the user can mend; its message is one sentence that names the mend."""
+    """A mistake the user can correct; its message is one sentence that names the remedy."""

@@ -113,11 +113,11 @@ def _run_options(command: argparse.ArgumentParser) -> None:
     what.add_argument("--force", action="store_true", help="run even if nothing has changed")
 
 
-def _values(options: argparse.Namespace, specs: Sequence[stages.Stage]) -> dict[str, object]:
+def _values(options: argparse.Namespace, chosen: Sequence[stages.Stage]) -> dict[str, object]:
     """Notebook parameters from the command line, typed by the notebooks and by the profile."""
     known: dict[str, parameters.Parameter] = {}
-    for spec in specs:
-        known |= parameters.declared(stages.notebook(spec.name))
+    for stage in chosen:
+        known |= parameters.declared(stages.notebook(stage.name))
     named = {"profile": options.profile, "run": options.run, "seed": options.seed}
     values = {key: value for key, value in named.items() if value is not None}
     for name, text in map(parameters.split, options.parameters):
@@ -150,11 +150,11 @@ def _stage(options: argparse.Namespace) -> int:
     return _execute(options, [stages.find(options.stage)])
 
 
-def _execute(options: argparse.Namespace, specs: Sequence[stages.Stage]) -> int:
+def _execute(options: argparse.Namespace, chosen: Sequence[stages.Stage]) -> int:
     from katlab.lab import engine, pipeline
 
     try:
-        pipeline.run(specs, _values(options, specs), options.force)
+        pipeline.run(chosen, _values(options, chosen), options.force)
     except engine.Failed:
         return 1
     except engine.Interrupted:
@@ -163,11 +163,11 @@ def _execute(options: argparse.Namespace, specs: Sequence[stages.Stage]) -> int:
 
 
 def _params(options: argparse.Namespace) -> None:
-    spec = stages.find(options.stage)
-    print(f"{spec.name}: parameters (-p name=value)")
-    for p in parameters.declared(stages.notebook(spec.name)).values():
+    stage = stages.find(options.stage)
+    print(f"{stage.name}: parameters (-p name=value)")
+    for p in parameters.declared(stages.notebook(stage.name)).values():
         print(f"  {p.name:12} {p.default!r:12} {p.help}")
-    section = profiles.section(spec.name)
+    section = profiles.section(stage.name)
     settings = profiles.table(options.profile).get(section, {})
     if settings:
         print(f"settings of profile {options.profile} (-o {section}.name=value)")

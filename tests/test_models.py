@@ -96,7 +96,7 @@ def test_a_tag_without_a_row_is_a_mistake():
         models.attach_lora(tiny(), LORA, [64])
 
 
-def test_mistakes_name_the_mend(tmp_path):
+def test_mistakes_name_the_remedy(tmp_path):
     for changes, told in (
         ({"student": "package:no_such_weights"}, "pip install --no-deps no-such-weights"),
         ({"student": "./nowhere/at/all"}, r"\[model\]"),

@@ -18,8 +18,8 @@ ABSOLUTE = re.compile(r"""["'](/(?!/)\w|~/|[A-Z]:\\)""")
 SPAM = re.compile(r"\d+%\||it/s|s/it|Traceback \(most|Warning:|WARNING")
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
-SPECS = [stages.named(path.stem) for path in NOTEBOOKS]
-each_stage = pytest.mark.parametrize("spec", SPECS, ids=[s.name for s in SPECS])
+STAGES = [stages.named(path.stem) for path in NOTEBOOKS]
+each_stage = pytest.mark.parametrize("stage", STAGES, ids=[s.name for s in STAGES])
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -33,11 +33,11 @@ def code(path: Path) -> list[nbformat.NotebookNode]:
 
 
 @each_stage
-def test_one_stage_is_one_notebook_one_package_one_test_folder_of_one_name(spec):
-    assert (CHECKOUT / "notebooks" / f"{spec.name}.ipynb").is_file()
-    if spec.module:
-        name = spec.name[3:]
-        assert spec.module == f"katlab.{name}.stage"
+def test_one_stage_is_one_notebook_one_package_one_test_folder_of_one_name(stage):
+    assert (CHECKOUT / "notebooks" / f"{stage.name}.ipynb").is_file()
+    if stage.module:
+        name = stage.name[3:]
+        assert stage.module == f"katlab.{name}.stage"
         assert (CHECKOUT / "katlab" / name / "settings.py").is_file()
         assert list((CHECKOUT / "tests" / name).glob("test_*.py"))
 

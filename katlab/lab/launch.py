@@ -1,4 +1,4 @@
-"""Do a stage's work outside its notebook: in one process, or one process a rank under torchrun.
+"""Do a stage's work outside its notebook: in one process, or one process per rank under torchrun.
 
 The stage's folder (made by its notebook or by StageRun.create) says everything, and `run(stage)` is
 the very function the notebook calls: the figures are the same, and finished work is not done again.
@@ -27,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         quiet()
-        spec = stages.find(options.stage)  # both mistakes show before the module is imported
+        which = stages.find(options.stage)  # both mistakes show before the module is imported
         stage = StageRun.open(options.dir)
-        figures = work_of(spec)(stage)
+        figures = work_of(which)(stage)
     except UserError as mistake:
         print(mistake, file=sys.stderr)
         return 2
@@ -38,14 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def work_of(spec: stages.Stage) -> Callable[[StageRun], dict[str, float]]:
+def work_of(stage: stages.Stage) -> Callable[[StageRun], dict[str, float]]:
     """The `run` function of a stage's package; UserError if its notebook does all the work."""
-    if not spec.module:
+    if not stage.module:
         there = [one.name for one in stages.discover() if one.module]
         raise UserError(
-            f"Stage {spec.name} has no work but its notebook; choose one of: {', '.join(there)}."
+            f"Stage {stage.name} has no work but its notebook; choose one of: {', '.join(there)}."
         )
-    return import_module(spec.module).run
+    return import_module(stage.module).run
 
 
 if __name__ == "__main__":

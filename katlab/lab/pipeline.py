@@ -35,11 +35,11 @@ def select(begin: str = "", only: Sequence[str] = ()) -> list[Stage]:
     return [stage for stage in every if not only or stage in chosen]
 
 
-def arguments(specs: Sequence[Stage], values: dict[str, object]) -> dict[str, dict]:
+def arguments(chosen: Sequence[Stage], values: dict[str, object]) -> dict[str, dict]:
     """The full, checked parameters of each stage; UserError if no notebook knows a name."""
-    known = {spec.name: parameters.declared(stages.notebook(spec.name)) for spec in specs}
+    known = {stage.name: parameters.declared(stages.notebook(stage.name)) for stage in chosen}
     every = {name: p for own in known.values() for name, p in own.items()}
-    who = specs[0].name if len(specs) == 1 else "these notebooks"
+    who = chosen[0].name if len(chosen) == 1 else "these notebooks"
     parameters.check(values, every, who)
     filled = {}
     for name, own in known.items():
@@ -48,30 +48,32 @@ def arguments(specs: Sequence[Stage], values: dict[str, object]) -> dict[str, di
     return filled
 
 
-def run(specs: Sequence[Stage], values: dict[str, object], force: bool = False) -> Path:
+def run(chosen: Sequence[Stage], values: dict[str, object], force: bool = False) -> Path:
     """Run stages into outputs/<run>/ and return the path of its index page.
 
     Raises UserError for mistakes, engine.Failed if a stage fails, engine.Interrupted if stopped.
     """
-    if not specs:
+    if not chosen:
         raise UserError(
             f"There are no stage notebooks in {stages.root() / 'notebooks'}; set KATLAB_ROOT to "
             "the checkout."
         )
-    filled = arguments(specs, values)
-    first = filled[specs[0].name]
+    filled = arguments(chosen, values)
+    first = filled[chosen[0].name]
     records.check_name(first["run"])
     folder = stages.outputs() / first["run"]
-    for spec in specs:  # every mistake in a profile or override shows before anything runs
-        fingerprint.work(spec.name, filled[spec.name], {})
+    for stage in chosen:  # every mistake in a profile or override shows before anything runs
+        fingerprint.work(stage.name, filled[stage.name], {})
     if not folder.is_dir():  # a mistyped run leaves no empty folder among the runs
-        _require_upstream(folder / specs[0].name, first)
+        _require_upstream(folder / chosen[0].name, first)
     _environment()
     with run_lock(folder):
-        console = Console(folder, [spec.name for spec in specs])
+        console = Console(folder, [stage.name for stage in chosen])
         try:
-            for spec in specs:
-                _stage(folder / spec.name, filled[spec.name], force or spec.always, force, console)
+            for stage in chosen:
+                _stage(
+                    folder / stage.name, filled[stage.name], force or stage.always, force, console
+                )
         finally:
             index = report.index(folder)
         console.end(index)
@@ -88,9 +90,9 @@ def _stage(folder: Path, values: dict, execute: bool, force: bool, console: Cons
         return
     _require_upstream(folder, values)
     _await_orphan(folder)
-    if not execute and not _done(folder, work) and (lender := _lender(folder, work, page)):
-        kept = _borrow(folder, lender, values, work)
-        told = f"same as in run {lender.parent.name}, taken from there"
+    if not execute and not _done(folder, work) and (hit := _cache_hit(folder, work, page)):
+        kept = _take(folder, hit, values, work)
+        told = f"same as in run {hit.parent.name}, taken from there"
         console.unchanged(folder.name, told + _told(kept))
         if _done(folder, work, page):
             return
@@ -142,14 +144,14 @@ def _done(folder: Path, work: str, page: str = "") -> bool:
     return record["state"] == "done" and same
 
 
-def _lender(folder: Path, work: str, page: str) -> Path | None:
+def _cache_hit(folder: Path, work: str, page: str) -> Path | None:
     """The same stage of another run, done under the same work; best with the same page."""
     others = sorted(p.parent for p in folder.parents[1].glob(f"*/{folder.name}/run.json"))
     same = [other for other in others if _done(other, work)]
     return next((other for other in same if _done(other, work, page)), same[0] if same else None)
 
 
-def _borrow(folder: Path, lender: Path, values: dict, work: str) -> Path | None:
+def _take(folder: Path, hit: Path, values: dict, work: str) -> Path | None:
     """Fill a stage's place from another run: checkpoints as hard links, the rest as copies.
 
     Checkpoints are never written again; other files may be, when the page is executed again.
@@ -157,15 +159,15 @@ def _borrow(folder: Path, lender: Path, values: dict, work: str) -> Path | None:
     """
 
     def place(source: str, target: str) -> None:
-        weights = Path(source).is_relative_to(lender / "checkpoints")
+        weights = Path(source).is_relative_to(hit / "checkpoints")
         os.link(source, target) if weights else shutil.copy2(source, target)
 
     part = folder.with_name(f".{folder.name}.part")
     if part.is_dir():  # a copy that a kill cut off
         shutil.rmtree(part)
-    shutil.copytree(lender, part, copy_function=place)
-    record = records.read(lender) | {"id": f"{folder.parent.name}/{folder.name}"}
-    record |= {"parameters": values, "taken_from": lender.parent.name}
+    shutil.copytree(hit, part, copy_function=place)
+    record = records.read(hit) | {"id": f"{folder.parent.name}/{folder.name}"}
+    record |= {"parameters": values, "taken_from": hit.parent.name}
     replace(part / "run.json", json.dumps(record, indent=1) + "\n")
     kept = notebook.prepare(folder, work, anew=True)
     os.rename(part, folder)
@@ -191,7 +193,7 @@ def _await_orphan(folder: Path) -> None:
 
 
 def _environment() -> None:
-    """What every kernel inherits: quiet libraries, one thread a physical core, the lock's owner."""
+    """What kernels inherit: quiet libraries, one thread per physical core, the lock's owner."""
     notebook.quiet()
     os.environ[notebook.RUNNER] = str(os.getpid())
     os.environ["KATLAB_ROOT"] = str(stages.root())

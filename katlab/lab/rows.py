@@ -89,7 +89,7 @@ def _parse(path: Path, lines: Iterable[bytes], kind: type) -> list:
         try:
             row = json.loads(line)
         except ValueError as error:  # JSONDecodeError or UnicodeDecodeError
-            raise UserError(f"{path}, line {number}, is not JSON ({error}); mend it.") from error
+            raise UserError(f"{path}, line {number}, is not JSON ({error}); correct it.") from error
         if not isinstance(row, kind):
             raise UserError(
                 f"{path}, line {number}, must be a JSON {'object' if kind is dict else 'list'}."

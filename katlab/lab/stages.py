@@ -84,7 +84,7 @@ def root() -> Path:
 
 
 def outputs() -> Path:
-    """The folder that holds one folder a run."""
+    """The folder that holds one folder per run."""
     return root() / "outputs"
 
 

@@ -53,7 +53,7 @@ def lay_out(
     """`steps * size` queries in order; every step has the same share of missed ones.
 
     A step of hard queries alone pushes every decision to think-on, one of easy ones to think-off:
-    with few queries a step that swing is larger than what is learned. No query comes again before
+    with few queries per step that swing is larger than what is learned. No query comes again before
     all of its kind have. Candidates that could not be graded are left out.
     """
     by_kind = [[row for row in candidates if row["correct"] is ok] for ok in (False, True)]
