@@ -84,7 +84,7 @@ def batches(
 
 
 def nano_batches(
-    tokenizer: PreTrainedTokenizerBase, queries: int, seed: int, split: str, *, size: int = 16
+    tokenizer: PreTrainedTokenizerBase, queries: int, seed: int, split: str, size: int
 ) -> list[dict]:
     """Nano-world queries with oracle replies, worked (mode "on") and direct ("off") in turn."""
     rows = world.queries(queries, seed=seed, split=split)
@@ -115,13 +115,13 @@ def nano_batches(
 
 def of_stage(stage: StageRun, tokenizer: PreTrainedTokenizerBase) -> Texts:
     """What stage 01 measures the profile's student on: the nano world's texts, or `texts`."""
-    settings = stage.settings
+    settings, at_once = stage.settings, stage.settings.sequences_at_once
     if settings.text == "nano":
         read, held_out = (
-            nano_batches(tokenizer, settings.queries, stage.seed, split)
+            nano_batches(tokenizer, settings.queries, stage.seed, split, at_once)
             for split in ("train", "eval")
         )
-        train = nano_batches(tokenizer, settings.recovery_queries, stage.seed, "train")
+        train = nano_batches(tokenizer, settings.recovery_queries, stage.seed, "train", at_once)
         return Texts(read, read, train, held_out)
     documents = texts()
     if settings.text:
@@ -129,7 +129,5 @@ def of_stage(stage: StageRun, tokenizer: PreTrainedTokenizerBase) -> Texts:
             raise UserError(f"No text file {settings.text}; correct layer_saturation.text.")
         documents = {"text": [Path(settings.text).read_text(encoding="utf-8")]}
     cut = partial(batches, tokenizer, documents, settings.tokens)
-    read, held_out = (
-        cut(length=settings.length, size=settings.batch_size, offset=at) for at in (0.0, 0.5)
-    )
+    read, held_out = (cut(length=settings.length, size=at_once, offset=at) for at in (0.0, 0.5))
     return Texts(read, read, read, held_out)

@@ -16,7 +16,7 @@ class Settings(Section):
     queries: int = Field(gt=0)
     tokens: int = Field(gt=0)
     length: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
+    sequences_at_once: int = Field(gt=0)
     """Calibration: nano, a text file or "" for the shipped texts; sizes in queries and tokens."""
 
     add: int = Field(ge=0)

@@ -5,15 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT
+from transformers import AutoTokenizer
 
 from katlab import UserError, models
 from katlab.lab import StageRun
+from katlab.layer_saturation import calibration, study, verify
 from katlab.layer_saturation import stage as layer_saturation
-from katlab.layer_saturation import study, verify
 from katlab.layer_saturation.plan import LayerPlan
 
 NAME = "01_layer_saturation"
@@ -41,6 +43,15 @@ def files(stage: StageRun) -> dict[str, bytes]:
     clock = {"run.json", "progress.json", "result.json", "upscale.json"}
     paths = [p for p in stage.dir.rglob("*") if p.is_file() and p.name not in clock]
     return {str(p.relative_to(stage.dir)): p.read_bytes() for p in paths}
+
+
+@pytest.mark.parametrize("text", ["nano", ""])
+def test_no_more_sequences_are_read_at_once_than_the_profile_says(text, tmp_path):
+    overrides = {f"layer_saturation.{k}": v for k, v in (("text", text), ("sequences_at_once", 3))}
+    stage = StageRun.create(tmp_path, "run", NAME, profile="tiny", overrides=overrides)
+    found = calibration.of_stage(stage, AutoTokenizer.from_pretrained(BASE))
+    sizes = [len(batch["input_ids"]) for part in astuple(found) for batch in part]
+    assert max(sizes) == 3
 
 
 @pytest.mark.parametrize("kind", ["4bit", "8bit"])
