@@ -136,18 +136,7 @@ def tokenizer():
 @pytest.fixture(scope="session")
 def model(tokenizer):
     """The smallest decoder that can be sampled from, with random weights."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from decoder import tiny
 
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return Qwen2ForCausalLM(config)
+    ends = dict(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    return tiny(vocab_size=len(tokenizer), num_hidden_layers=1, **ends)

@@ -2,13 +2,13 @@
 
 from types import SimpleNamespace
 
+import decoder
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from accelerate import dispatch_model
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from katlab import UserError
 from katlab.layer_saturation import damage as layer_damage
@@ -17,18 +17,9 @@ from katlab.layer_saturation.damage import measure as damage
 from katlab.layer_saturation.damage import replaced, token_losses
 from katlab.layer_saturation.similarity import Saturation, decoder_layers, measure, token_masks
 
-SHAPE = dict(
-    vocab_size=61, hidden_size=32, intermediate_size=48, num_attention_heads=4,
-    num_key_value_heads=2, max_position_embeddings=64, pad_token_id=0,
-)  # fmt: skip
-
 
 def tiny(layers: int = 4, kind: str = "qwen2"):
-    torch.manual_seed(0)
-    config, model = {
-        "qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)
-    }[kind]  # fmt: skip
-    made = model(config(num_hidden_layers=layers, **SHAPE)).eval()
+    made = decoder.tiny(kind, num_hidden_layers=layers, pad_token_id=0)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(3.0)  # updates large enough to see

@@ -7,12 +7,13 @@ import os
 import resource
 from contextlib import ExitStack
 
+import decoder
 import numpy as np
 import pytest
 import torch
 from accelerate import dispatch_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM
 
 from katlab import UserError, cli
 from katlab.layer_saturation import child as children
@@ -29,16 +30,12 @@ from katlab.layer_saturation.plan import STARTS, LayerPlan, plan
 CHOSEN = plan(4, choice="list", chosen=[1, 2], start="copy")
 
 
-def tiny(dtype=torch.float32, tied: bool = True, window: bool = False) -> Qwen2ForCausalLM:
-    torch.manual_seed(0)
+def tiny(dtype=torch.float32, tied: bool = True, window: bool = False):
     sliding = dict(use_sliding_window=True, sliding_window=5, max_window_layers=2)
-    config = Qwen2Config(
-        vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=4,
-        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=tied,
-        pad_token_id=0, bos_token_id=None, eos_token_id=1,
-        **sliding if window else dict(max_window_layers=4),
-    )  # fmt: skip
-    return Qwen2ForCausalLM(config).to(dtype).eval()
+    ends = dict(pad_token_id=0, bos_token_id=None, eos_token_id=1)
+    window_layers = sliding if window else dict(max_window_layers=4)
+    shape = dict(num_hidden_layers=4, tie_word_embeddings=tied, **ends, **window_layers)
+    return decoder.tiny(**shape).to(dtype)
 
 
 def text(sequences: int = 2, length: int = 12) -> list[dict]:
@@ -509,7 +506,7 @@ def test_the_command_line_verifies(tokenizer, tmp_path, capsys):
     config = tiny().config
     config.vocab_size, config.eos_token_id = len(tokenizer), tokenizer.eos_token_id
     source, child, held_out = (tmp_path / name for name in ("source", "child", "held_out.txt"))
-    Qwen2ForCausalLM(config).save_pretrained(source)
+    AutoModelForCausalLM.from_config(config).save_pretrained(source)
     tokenizer.save_pretrained(source)
     held_out.write_text("The heat is at 7. Set it to 7+3. " * 20)
     told = ["upscale", "verify", str(source), str(child), "--text", str(held_out), "--tokens", "64"]

@@ -1,42 +1,21 @@
 """MTP: the equations by hand, what each depth may see, and modules that leave no trace."""
 
+import decoder
 import pytest
 import torch
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
 
 from katlab import UserError
 from katlab.mtp_distillation import mtp
 
-FAMILIES = {
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
-    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 8}),
-    "llama": (LlamaConfig, LlamaForCausalLM, {}),
-}
+FAMILIES = ("qwen2", "qwen3", "llama")
 
 
 def tiny(family: str = "qwen2"):
-    config, model, extra = FAMILIES[family]
-    torch.manual_seed(0)
-    return model(
-        config(
-            vocab_size=40,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            initializer_range=0.4,
-            tie_word_embeddings=True,
-            **extra,
-        )
-    ).eval()
+    narrow = dict(
+        hidden_size=16, intermediate_size=32, num_attention_heads=2, num_key_value_heads=1
+    )
+    sharp = dict(initializer_range=0.4, tie_word_embeddings=True)
+    return decoder.tiny(family, vocab_size=40, **narrow, **sharp)
 
 
 def inputs(rows: int = 2, length: int = 9):

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import decoder
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from katlab import UserError, template
 from katlab.lab import StageRun
@@ -69,20 +70,9 @@ save_steps = 2
 """
 
 
-def tiny(vocab: int) -> Qwen3ForCausalLM:
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=vocab,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        initializer_range=0.2,
-        tie_word_embeddings=True,
-    )
-    return Qwen3ForCausalLM(config)
+def tiny(vocab: int):
+    config = dict(vocab_size=vocab, initializer_range=0.2, tie_word_embeddings=True)
+    return decoder.tiny("qwen3", **config)
 
 
 def corpus(n: int) -> list[dict]:

@@ -1,12 +1,13 @@
 """ULD: bytes pair the tokens, sorted L1 by hand, top-K against the whole, what a teacher leaves."""
 
+import decoder
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast
 
 from katlab import UserError
 from katlab.mtp_distillation import uld
@@ -31,18 +32,8 @@ def byte_tokenizer(merge: list[str], vocab_size: int = 256) -> PreTrainedTokeniz
     return PreTrainedTokenizerFast(tokenizer_object=bpe)
 
 
-def teacher(vocab: int = 300) -> Qwen2ForCausalLM:
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=vocab,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        initializer_range=0.5,
-    )
-    return Qwen2ForCausalLM(config).eval()
+def teacher():
+    return decoder.tiny(vocab_size=300, initializer_range=0.5)
 
 
 def full_uld(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
