@@ -32,6 +32,7 @@ SET_BY = {
     "seed": "--seed",
     "report_to": "-p report_to=NAME",
     "max_steps": "{section}.steps",
+    "num_train_epochs": "{section}.steps",
     "gradient_accumulation_steps": "batch_size and per_device_train_batch_size",
 }
 WEIGHTS = (

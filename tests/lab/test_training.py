@@ -109,6 +109,7 @@ def test_the_trainers_table_is_passed_through(tmp_path):
         ("omega", 1, "There is no 'cold_start.trainer.omega'"),
         ("seed", 1, "Leave out cold_start.trainer.seed: it is set by --seed"),
         ("max_steps", 1, "it is set by cold_start.steps"),
+        ("num_train_epochs", 3, "it is set by cold_start.steps"),
         ("gradient_accumulation_steps", 2, "batch_size and per_device_train_batch_size"),
         ("learning_rate", 1.0, "it is set by the stage, from"),
         ("lr_scheduler_type", "cosin", "cosin is not a valid SchedulerType"),
