@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from katlab import UserError, models, template
 from katlab.arms import forced
 from katlab.generation import local
-from katlab.lab import StageRun
+from katlab.lab import Journal, StageRun
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,13 @@ class Reply:
 
 @dataclass(frozen=True)
 class Chat:
-    """A model to talk to: its weights, its tokenizer, and the words of [prompts] that force it."""
+    """A model to talk to, the words of [prompts] that force it, and how many it answers at once."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     words: object
+    batch_size: int = 128
+    journal: Journal | None = None  # of replies: what a kill leaves is not asked again
 
     def reply(
         self, messages: list[dict], mode: str = "auto", tools: list[dict] | None = None, **how
@@ -78,7 +80,9 @@ class Chat:
             [template.prompt(tok, messages, tools) + prefill for messages, tools in conversations],
             max_new_tokens=max_new_tokens,
             temperature=temperature,
+            batch_size=self.batch_size,
             seed=seed,
+            journal=self.journal,
         )
         head = tok(prefill, add_special_tokens=False)["input_ids"] if prefill else []
         return [
@@ -119,4 +123,6 @@ def _parts(
 def load(stage: StageRun) -> Chat:
     """The final student of the run, ready to talk."""
     folder = stage.upstream("05_step_srpo") / "checkpoints" / "student"
-    return Chat(*models.load_from(folder, stage.config.model), stage.config.prompts)
+    config = stage.config
+    loaded, journal = models.load_from(folder, config.model), stage.journal("replies.jsonl")
+    return Chat(*loaded, config.prompts, config.model.sample_batch, journal)

@@ -331,6 +331,16 @@ def test_run_writes_what_results_reads(tmp_path, model, tokenizer):
     assert case_studies.run(stage) == headline
 
 
+def test_what_was_answered_is_not_asked_again(tmp_path, model, tokenizer, monkeypatch):
+    """A kill after the last reply: cases, teacher and agents are all on disk."""
+    stage = begun(tmp_path, (model, tokenizer))
+    headline = case_studies.run(stage)
+    assert chat.load(stage).batch_size == stage.config.model.sample_batch
+    (stage.dir / "result.json").unlink()
+    monkeypatch.setattr(local, "_generate", None)
+    assert case_studies.run(StageRun.open(stage.dir)) == headline
+
+
 def test_another_tasks_model_is_asked_to_turn_no_dials(tmp_path, model, tokenizer):
     lab.write_jsonl(tmp_path / "own.jsonl", [row | {"split": "eval"} for row in ROWS])
     stage = begun(tmp_path, (model, tokenizer), **{"model.queries": str(tmp_path / "own.jsonl")})
