@@ -14,6 +14,8 @@ from conftest import CHECKOUT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from katlab.lab import stages
+
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 DECLARED = [Requirement(line) for line in PROJECT["dependencies"]]
 DEVELOPMENT = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
@@ -132,6 +134,19 @@ def test_relative_links_resolve(page):
 def test_every_page_behind_the_readme_is_reached_from_it():
     linked = set(re.findall(r"\]\(([^)\s#]+)", (CHECKOUT / "README.md").read_text()))
     assert {str(page.relative_to(CHECKOUT)) for page in PAGES} - {"README.md"} <= linked
+
+
+@pytest.mark.parametrize("package", sorted({s.module.split(".")[1] for s in stages.discover()[1:]}))
+def test_a_stages_modules_and_files_are_on_the_pages(package):
+    """The tree names each module; outputs/README.md each table that a stage leaves."""
+    tree, told = (CHECKOUT / page for page in ("docs/stages.md", "outputs/README.md"))
+    part = re.search(rf"^  {package}/.*?(?=^  [a-z])", tree.read_text(), re.M | re.S)[0]
+    for path in sorted((CHECKOUT / "katlab" / package).glob("*.py")):
+        if path.name != "__init__.py":
+            assert re.search(rf"\b{path.name}", part), f"{package}/{path.name} is not in the tree"
+        left = re.findall(r'"(\w+\.(?:jsonl|csv|safetensors))"', path.read_text())
+        for name in left if path.name == "stage.py" else []:
+            assert name in told.read_text(), f"{name} is not in outputs/README.md"
 
 
 def test_commands_on_the_pages_exist(capsys):

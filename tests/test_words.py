@@ -16,6 +16,16 @@ METHOD = (
 GRAMMAR = ("level ([1-5", "multi_turn|tool_use")
 
 
+PRIVATE = re.compile(r"(?<![a-z])(rungs?|ladders?|lend\w*|lent|borrow\w*|mend\w*)(?![a-z])")
+
+
+def test_names_and_messages_are_the_fields_own():
+    """A cache hit is no borrowing, a remedy no mend, a level of isolation no rung."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        found = PRIVATE.findall(path.read_text().lower())
+        assert not found, f"{path.name} says {found}"
+
+
 def spoken() -> list[str]:
     """Every phrase of nano's [prompts], without what is filled in and without its full stop."""
     words = vars(load_profile("nano").prompts)

@@ -4,7 +4,7 @@ The student's tokenizer splits digits one by one and speaks ChatML (as Qwen2.5's
 teachers' packs two digits into one token and speaks another chat layout, so cross-tokenizer
 distillation has something to align. Roles as in the report's section 3.1:
 
-- `base`         the student before anything: half-trained on direct and worked answers
+- `base`         the student before anything: answers easy queries directly, works out hard ones
 - `teacher_off`  DeepSeek-V3's role: direct answers, tags of a query, rationales for a mode
 - `teacher_on`   DeepSeek-R1's role: a thought with its habits, then the answer
 
