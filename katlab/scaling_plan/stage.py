@@ -18,9 +18,8 @@ def run(stage: StageRun) -> dict[str, float]:
     parent, child = planner.architecture(TARGET)
     model = planner.instantiate(child)
     planner.rows().to_csv(stage.dir / "scaling.csv")
-    planner.by_depth(parent, range(64, 97, 4), stage.settings).to_csv(
-        stage.dir / "depths.csv", index=False
-    )
+    depths = stage.progress(range(64, 97, 4), "students by depth")
+    planner.by_depth(parent, depths, stage.settings).to_csv(stage.dir / "depths.csv", index=False)
     untied = model.get_output_embeddings().weight is not model.get_input_embeddings().weight
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -21,6 +21,8 @@ def test_the_launcher_counts_the_40b(tmp_path, monkeypatch, capsys):
         "key_value_heads": 8,
         "untied": 1,
     }
+    shown = json.loads((stage.dir / "progress.json").read_text())
+    assert shown["step"] == shown["total"] == 9  # one per depth, as every stage shows its progress
     rows = pd.read_csv(stage.dir / "scaling.csv", index_col="model")
     assert tuple(rows.index) == planner.PROFILES
     depths = pd.read_csv(stage.dir / "depths.csv")
