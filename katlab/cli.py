@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from katlab import UserError
-from katlab.lab import parameters, profiles, runs, stages
+from katlab.lab import parameters, profiles, records, runs, stages
 
 EPILOG = "Every command explains itself: katlab COMMAND --help."
 
@@ -164,11 +164,12 @@ def _execute(options: argparse.Namespace, chosen: Sequence[stages.Stage]) -> int
 
 def _params(options: argparse.Namespace) -> None:
     stage = stages.find(options.stage)
+    table = profiles.table(options.profile)  # its mistakes show before anything else
     print(f"{stage.name}: parameters (-p name=value)")
     for p in parameters.declared(stages.notebook(stage.name)).values():
         print(f"  {p.name:12} {p.default!r:12} {p.help}")
     section = profiles.section(stage.name)
-    settings = profiles.table(options.profile).get(section, {})
+    settings = table.get(section, {})
     if settings:
         print(f"settings of profile {options.profile} (-o {section}.name=value)")
     for key, value in settings.items():
@@ -179,7 +180,7 @@ def _ls(options: argparse.Namespace) -> None:
     from katlab.lab.progress import seconds
 
     folder = stages.outputs()
-    chosen = [folder / options.run] if options.run else sorted(
+    chosen = [_run_folder(options.run)] if options.run else sorted(
         {path.parents[1] for path in folder.glob("*/*/run.json")}
     )  # fmt: skip
     if not chosen:
@@ -195,16 +196,21 @@ def _ls(options: argparse.Namespace) -> None:
             )
 
 
+def _run_folder(run: str) -> Path:
+    records.check_name(run)
+    return stages.outputs() / run
+
+
 def _compare(options: argparse.Namespace) -> None:
     from katlab.lab import compare
 
-    print(compare.side_by_side(stages.outputs(), options.runs))
+    print(compare.side_by_side(stages.outputs(), [_run_folder(run).name for run in options.runs]))
 
 
 def _report(options: argparse.Namespace) -> None:
     from katlab.lab import report
 
-    run = stages.outputs() / options.run
+    run = _run_folder(options.run)
     for folder in report.stage_folders(run):
         if (folder / "notebook.ipynb").is_file():
             report.stage(folder)

@@ -31,6 +31,7 @@ def begin(name: str, namespace: dict) -> StageRun:
         raise UserError(f"The parameters cell lacks '{missing[0]}'; every notebook has the same.")
     values = parameters.check({key: namespace[key] for key in own}, own, name)
     records.check_name(values["run"])
+    records.check_seed(values["seed"])
     folder = stages.outputs() / values["run"] / name
     upstream = upstream_fingerprints(folder)
     wanted = fingerprint.work(name, values, upstream)

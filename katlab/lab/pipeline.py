@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from katlab import UserError
-from katlab.lab import fingerprint, notebook, parameters, records, report, stages
+from katlab.lab import fingerprint, notebook, parameters, records, report, stages, training
 from katlab.lab.console import Console
 from katlab.lab.lock import run_lock
 from katlab.lab.rows import replace
@@ -61,6 +61,8 @@ def run(chosen: Sequence[Stage], values: dict[str, object], force: bool = False)
     filled = arguments(chosen, values)
     first = filled[chosen[0].name]
     records.check_name(first["run"])
+    records.check_seed(first["seed"])
+    training.check_trackers(first["report_to"])
     folder = stages.outputs() / first["run"]
     for stage in chosen:  # every mistake in a profile or override shows before anything runs
         fingerprint.work(stage.name, filled[stage.name], {})

@@ -90,10 +90,16 @@ def _read(profile: str, seen: tuple[str, ...]) -> dict:
     path = _path(profile)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"Profile {path} is not valid TOML: {error}.") from error
     base = values.pop("extends", None)
-    return values if base is None else _merge(_read(base, (*seen, profile)), values)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise UserError(f"Profile {path}: 'extends' takes a profile's name or path, not {base!r}.")
+    if base.endswith(".toml"):  # a path counts from the profile that names it
+        base = str(path.parent / base)
+    return _merge(_read(base, (*seen, profile)), values)
 
 
 def _merge(base: dict, top: dict) -> dict:

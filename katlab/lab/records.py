@@ -26,6 +26,12 @@ def check_name(run: str) -> None:
         raise UserError(f"'{run}' is no name for a run; use letters, digits and . _ - + = only.")
 
 
+def check_seed(seed: int) -> None:
+    """UserError for a seed that numpy does not take."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"Seed {seed} is out of range; take one from 0 to {2**32 - 1}.")
+
+
 def stage_folders(run: Path) -> list[Path]:
     """The stage folders of a run, in order, earlier attempts left out; UserError if no such run."""
     if not run.is_dir():

@@ -57,6 +57,7 @@ def arguments(
     """
     import torch
 
+    check_trackers(stage.report_to)
     section, model = profiles.section(stage.name), stage.config.model
     table = dict(vars(stage.settings).get("trainer", {}))
     known = [field.name for field in dataclasses.fields(config_class) if field.init]
@@ -95,6 +96,24 @@ def arguments(
     if made.n_gpu > 1:  # DataParallel would split batches that are laid out; torchrun takes more
         made._n_gpu = 1
     return made
+
+
+def check_trackers(report_to: str) -> None:
+    """UserError for a tracker that transformers does not know or this environment lacks."""
+    if report_to in ("none", "all"):
+        return
+    from transformers import integrations
+
+    known = ["none", "all", *sorted(integrations.integration_utils.INTEGRATION_TO_CALLBACK)]
+    if report_to not in known:
+        raise UserError(
+            f"There is no tracker '{report_to}' for report_to; {did_you_mean(report_to, known)}"
+        )
+    if report_to not in integrations.get_available_reporting_integrations():
+        raise UserError(
+            f"The package of tracker '{report_to}' is not installed; install it (pip install "
+            f"{report_to}) or leave report_to out."
+        )
 
 
 def train(trainer: Trainer) -> TrainOutput:

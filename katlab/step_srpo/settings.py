@@ -1,10 +1,11 @@
 """Profile section [step_srpo] (stage 05)."""
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from katlab.lab.settings import Section
+from katlab.lab.settings import Section, did_you_mean
 
 NEEDS = ("cold_start",)
 
@@ -45,6 +46,15 @@ class Settings(Section):
     judge_weight: float = Field(ge=0)
     format_mode: Literal["gate", "additive", "off"]
     """The estimator, HiPO's numbers, a decision's weight, the reward: see `StepSRPOConfig`."""
+
+    @field_validator("advantages")
+    @classmethod
+    def _is_there(cls, name: str) -> str:
+        folder = Path(__file__).with_name("advantages")  # importing the package takes seconds
+        names = sorted(path.stem for path in folder.glob("[!_]*.py"))
+        if name not in names:
+            raise ValueError(f"there is no estimator '{name}'; {did_you_mean(name, names)}")
+        return name
 
     trainer: Trainer
 

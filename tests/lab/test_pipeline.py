@@ -168,6 +168,13 @@ def test_a_copy_that_a_kill_cut_off_is_no_stage(project, capfd):
         (["run", "-o", "step_srpo.steps=-1"], "takes a whole number above 0"),
         (["run", "-o", "step_srpo.trainer.loss_type=foo"], "takes 'dapo'"),
         (["run", "--run", "../esc"], "'../esc' is no name for a run"),
+        (["run", "--seed", "-1"], "Seed -1 is out of range; take one from 0"),
+        (["run", "-p", "report_to=wandbb"], "no tracker 'wandbb' for report_to; did you mean"),
+        (["ls", ".."], "'..' is no name for a run"),
+        (["report", ""], "'' is no name for a run"),
+        (["report", ".."], "'..' is no name for a run"),
+        (["compare", "../docs"], "'../docs' is no name for a run"),
+        (["params", "1", "--profile", "nanoo"], "did you mean 'nano'"),
         (["run", "--only", "5"], "There is no stage '5'"),
         (["run", "--from", "dual_regime_dat_"], "did you mean '02_dual_regime_data'"),
         (["stage", "2"], "needs 01_layer_saturation, which is not run in run 'demo'; run: katlab"),
@@ -181,7 +188,7 @@ def test_a_mistake_is_one_sentence_and_status_2(project, capsys, arguments, word
     assert cli.main(arguments) == 2
     captured = capsys.readouterr()
     assert words in captured.err
-    assert len(captured.err.strip().splitlines()) == 1
+    assert len(captured.err.strip().splitlines()) == 1 and not captured.out
     assert not list(project.glob("outputs/*"))
 
 

@@ -27,6 +27,15 @@ def test_extends_merges_key_by_key(folder):
     assert profile.step_srpo.omega == 1.0 and type(profile.step_srpo.omega) is float
 
 
+def test_a_path_that_is_extended_counts_from_its_profile(tmp_path, monkeypatch):
+    (tmp_path / "base.toml").write_text('extends = "nano"\n[step_srpo]\nsteps = 5\n')
+    (tmp_path / "mine.toml").write_text('extends = "base.toml"\n')
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert profiles.load(str(tmp_path / "mine.toml")).step_srpo.steps == 5
+    assert profiles.load("../mine.toml").step_srpo.steps == 5
+
+
 def test_a_profile_may_be_a_path_and_open_tables_are_free(folder, tmp_path):
     mine = tmp_path / "elsewhere.toml"
     mine.write_text(
@@ -71,6 +80,7 @@ def test_overrides_reach_one_value_and_leave_the_profile_as_it_is():
         ({"prompts.rationale": "Why?"}, "needs {mode}"),
         ({"rewards.mine": 3}, "'rewards.mine' takes text, not 3"),
         ({"step_srpo": 3}, "needs a section"),
+        ({"step_srpo.advantages": "hipp"}, "no estimator 'hipp'; did you mean 'hipo'"),
         ({"model.dtype.deep": 3}, "takes 'float32', 'bfloat16' or 'float16'"),
     ],
 )
@@ -95,10 +105,12 @@ def test_a_wrong_override_is_one_sentence(overrides, words):
         ('extends = "nanoo"\n', "did you mean 'nano'"),
         ('description = "x"\n[model]\nstudent = "x"\n', "leaves out model.gguf_file; set it or"),
         ("[model\n", "not valid TOML"),
+        ("description = '\xff'\n", "not valid TOML"),
+        ("extends = 3\n", "'extends' takes a profile's name or path, not 3"),
     ],
 )
 def test_a_wrong_profile_is_one_sentence(folder, text, words):
-    (folder / "bad.toml").write_text(text)
+    (folder / "bad.toml").write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match=words) as mistake:
         profiles.load("bad", {"evaluation.prompts": 7})
     assert "\n" not in str(mistake.value) and "Override" not in str(mistake.value)

@@ -123,6 +123,21 @@ def test_a_mistake_in_the_trainers_table_is_one_sentence(tmp_path, key, value, w
     assert "\n" not in str(mistake.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("wandbb", "no tracker 'wandbb' for report_to; did you mean 'wandb'"),
+     ("wandb", r"package of tracker 'wandb' is not installed; install it \(pip install wandb\)")],
+)  # fmt: skip
+def test_a_tracker_that_is_not_there_is_one_sentence(tmp_path, monkeypatch, name, words):
+    from transformers import integrations
+
+    monkeypatch.setattr(integrations, "get_available_reporting_integrations", lambda: [])
+    made = stage(tmp_path)
+    made.report_to = name
+    with pytest.raises(UserError, match=words):
+        arguments(made, SFTConfig, output_dir="x", batch_size=4)
+
+
 class Line(torch.nn.Module):
     """y = w x, with the loss that a Trainer wants."""
 
