@@ -58,6 +58,7 @@ def run(chosen: Sequence[Stage], values: dict[str, object], force: bool = False)
             f"There are no stage notebooks in {stages.root() / 'notebooks'}; set KATLAB_ROOT to "
             "the checkout."
         )
+    notebook.quiet()  # before a tracker's name brings in transformers
     filled = arguments(chosen, values)
     first = filled[chosen[0].name]
     records.check_name(first["run"])
@@ -195,8 +196,7 @@ def _await_orphan(folder: Path) -> None:
 
 
 def _environment() -> None:
-    """What kernels inherit: quiet libraries, one thread per physical core, the lock's owner."""
-    notebook.quiet()
+    """What kernels inherit beside quiet libraries: a thread per physical core, the lock's owner."""
     os.environ[notebook.RUNNER] = str(os.getpid())
     os.environ["KATLAB_ROOT"] = str(stages.root())
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
