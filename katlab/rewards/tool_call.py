@@ -49,6 +49,8 @@ def parse_calls(answer: str) -> list[dict[str, Any]]:
     calls = []
     before, opened, rest = answer.partition(_OPEN)
     while opened:
+        if _CLOSE not in rest:  # an answer cut off within its call is told as that
+            raise ValueError("a tool call is not closed")
         rest = rest.lstrip()
         call, end = _DECODER.raw_decode(rest[:MAX_CALL])
         rest = rest[end:].lstrip()
