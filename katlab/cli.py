@@ -4,6 +4,7 @@ Usage:  katlab run --profile nano --run demo
 """
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -11,8 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from katlab import UserError
-from katlab.lab import parameters, profiles, records, runs, stages
+from katlab.lab import parameters, profiles, quiet, records, runs, stages
 
+REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space and start again")
+REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it writable")
 EPILOG = "Every command explains itself: katlab COMMAND --help."
 
 
@@ -21,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ must not stop a run
+    quiet()
     try:
         options = _parser(given).parse_args(given)
         status = options.act(options) or 0
@@ -31,6 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except UserError as mistake:
         print(mistake, file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        remedy = REMEDIES[error.errno]
+        print(f"{error.strerror}: {error.filename or 'outputs/'}; {remedy}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -172,8 +182,8 @@ def _params(options: argparse.Namespace) -> None:
     settings = table.get(section, {})
     if settings:
         print(f"settings of profile {options.profile} (-o {section}.name=value)")
-    for key, value in settings.items():
-        print(f"  {key:28} {value!r}")
+    for key, value in profiles.flat(settings).items():
+        print(f"  {key:32} {value!r}")
 
 
 def _ls(options: argparse.Namespace) -> None:

@@ -67,11 +67,13 @@ def run(stage: StageRun) -> dict[str, float]:
         "forced off": (rows, "off"),
     }
     limits = {"max_new_tokens": s.max_new_tokens, "temperature": s.temperature}
+    stage.forget_after(-1, "cases")
     frames = []
     for name, (asked, arm) in arms.items():
         frame = run_arm(stage, talk.model, talk.tokenizer, asked, arm, title=name, **limits)
         frames.append(with_flags(frame.assign(case=name)))
-        stage.log(case=name, think_on=frames[-1]["thinks"].mean(), tokens=frame["tokens"].mean())
+        think_on, tokens = frames[-1]["thinks"].mean(), frame["tokens"].mean()
+        stage.log(phase="cases", case=name, think_on=think_on, tokens=tokens)
     walked = [] if no_agents(stage) else _walk(stage, talk, s.agents, **limits)
     frames.append(teacher_arm(stage, rows, "on", talk.tokenizer).assign(case="teacher"))
     cases, steps = pd.concat(frames, ignore_index=True), step_frame(walked)

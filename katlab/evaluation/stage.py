@@ -54,6 +54,7 @@ def run(stage: StageRun) -> dict[str, float]:
         for name, (_, _, arms) in SYSTEMS.items()
         for arm in arms
     }
+    stage.forget_after(-1, "arms")
     frames = []
     for system, (source, style, arms) in SYSTEMS.items():
         folder = stage.upstream(source) / "checkpoints" / "student"
@@ -73,8 +74,8 @@ def run(stage: StageRun) -> dict[str, float]:
             )
             frames.append(with_flags(frame.assign(system=system)))
             means = frames[-1][["correct", "tokens", "thinks"]].astype(float).mean()
-            accuracy, tokens, think_on = means
-            stage.log(system=system, arm=arm, accuracy=accuracy, tokens=tokens, think_on=think_on)
+            figures = dict(zip(("accuracy", "tokens", "think_on"), means, strict=True))
+            stage.log(phase="arms", system=system, arm=arm, **figures)
     frames += [teacher_arm(stage, rows, mode, tok) for mode in template.MODES]
     arms = pd.concat(frames, ignore_index=True)
     if stage.writes:

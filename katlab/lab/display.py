@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from katlab import UserError
-from katlab.lab import runs
+from katlab.lab import profiles, runs
 from katlab.lab.progress import number
 from katlab.lab.runs import StageRun
 
@@ -83,7 +83,7 @@ def run_card(stage: StageRun) -> Markup:
         "stage": stage.name,
         "run": f"{stage.run} · profile {stage.profile} · seed {stage.seed}",
         "overrides": ", ".join(f"{k} = {v}" for k, v in stage.overrides.items()),
-        "settings": ", ".join(f"{k} = {v}" for k, v in record["settings"].items()),
+        "settings": ", ".join(f"{k} = {v}" for k, v in profiles.flat(record["settings"]).items()),
         "upstream": ", ".join(record["upstream"]),
         "versions": ", ".join(f"{k} {v}" for k, v in record["versions"].items()),
         "commit": git and git["sha"][:12] + (" with local changes" if git["changed"] else ""),

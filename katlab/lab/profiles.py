@@ -56,6 +56,15 @@ def table(profile: str, overrides: dict | None = None) -> dict:
     return load(profile, overrides).model_dump()
 
 
+def flat(values: dict) -> dict:
+    """Nested tables as one, under the dotted keys that overrides have."""
+    found = {}
+    for key, value in values.items():
+        inner = flat(value) if isinstance(value, dict) else {}
+        found |= {f"{key}.{name}": one for name, one in inner.items()} or {key: value}
+    return found
+
+
 def section(name: str) -> str:
     """The profile section of a stage: '05_step_srpo' reads [step_srpo]."""
     return name.partition("_")[2]

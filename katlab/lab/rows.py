@@ -16,8 +16,11 @@ from katlab import UserError
 def replace(path: Path, content: str | bytes) -> None:
     """Write a whole file so that a reader or a kill sees the old one or the new one."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(part, path)
+    try:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)  # what a full disk cut off
 
 
 def read_jsonl(path: str | Path) -> list[dict]:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 import pandas as pd
 
@@ -174,7 +175,8 @@ def table(profile: str) -> str:
     text = sides.set_index("model").T.map(lambda v: f"{v:,.2f}" if v < 1000 else f"{v:,.0f}")
     told = f"{profile}: {plan.gpus} x {plan.gpu}, sequences of {plan.sequence},"
     told += f" {plan.tokens:.3g} tokens, MFU {plan.mfu:.0%}"
-    return "\n".join([told, text.to_string(), "", *(f"- {a}" for a in ASSUMPTIONS)])
+    assumed = [fill(f"- {line}", 80, subsequent_indent="  ") for line in ASSUMPTIONS]
+    return "\n".join([told, text.to_string(), "", *assumed])
 
 
 def by_depth(config: Mapping, depths: Iterable[int], plan) -> pd.DataFrame:

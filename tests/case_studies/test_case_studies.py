@@ -329,6 +329,10 @@ def test_run_writes_what_results_reads(tmp_path, model, tokenizer):
     assert isinstance(case_studies.teacher_reply(stage, ROWS[0]), str)
     assert case_studies.one_agent(stage, chat.load(stage)).count("<b>User</b>") == 4
     assert case_studies.run(stage) == headline
+    logged = stage.metrics()
+    (stage.dir / "result.json").unlink()  # as a kill just before the end leaves it
+    again = type(stage).open(stage.dir)
+    assert case_studies.run(again) == headline and again.metrics() == logged
 
 
 def test_what_was_answered_is_not_asked_again(tmp_path, model, tokenizer, monkeypatch):

@@ -397,3 +397,7 @@ def test_run_writes_what_load_reads(tmp_path, model, tokenizer, monkeypatch):
         check_names=False,
     )  # the same weights under both names
     assert evaluation.run(stage) == headline
+    logged = stage.metrics()
+    (stage.dir / "result.json").unlink()  # as a kill just before the end leaves it
+    again = StageRun.open(stage.dir)
+    assert evaluation.run(again) == headline and again.metrics() == logged

@@ -1,5 +1,7 @@
 """The pipeline on small notebooks: skip, continue, refuse, interrupt; and papermill's contract."""
 
+import errno
+import logging
 import os
 import re
 import signal
@@ -15,7 +17,7 @@ import pytest
 from conftest import write_notebook
 
 from katlab import cli
-from katlab.lab import runs
+from katlab.lab import pipeline, runs
 from katlab.lab.lock import run_lock
 
 pytestmark = pytest.mark.slow  # nearly every test starts a kernel
@@ -190,6 +192,26 @@ def test_a_mistake_is_one_sentence_and_status_2(project, capsys, arguments, word
     assert words in captured.err
     assert len(captured.err.strip().splitlines()) == 1 and not captured.out
     assert not list(project.glob("outputs/*"))
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "free some space and start again"), (errno.EROFS, "make it writable")],
+)
+def test_a_disk_that_refuses_is_one_sentence(project, capsys, monkeypatch, number, words):
+    def refused(folder):
+        raise OSError(number, os.strerror(number), str(folder))
+
+    monkeypatch.setattr(pipeline, "run_lock", refused)
+    assert cli.main(["run", "--only", "1"]) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert told == [f"{os.strerror(number)}: {project / 'outputs' / 'demo'}; {words}."]
+
+
+def test_a_command_is_quiet_before_it_imports_libraries(project, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bitsandbytes"), "level", logging.NOTSET)
+    assert cli.main(["params", "1"]) == 0
+    assert logging.getLogger("bitsandbytes").level == logging.ERROR
 
 
 def test_an_ambiguous_stage_is_named(project, capsys):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from katlab import UserError
+from katlab import UserError, cli
 from katlab.lab import profiles
 
 
@@ -151,3 +151,16 @@ def test_nanos_prompts_read_what_nano_writes():
     modes = [re.findall(prompts.rationale_pattern, text) for text in forced]
     assert modes == [["on"], ["off"]]
     assert prompts.rationale.format(mode="on") == "Why think on?"
+
+
+def test_nested_tables_are_shown_under_the_keys_that_overrides_have(capsys):
+    assert profiles.flat({"a": 1, "b": {"c": 2, "d": {"e": []}}, "f": {}}) == {
+        "a": 1,
+        "b.c": 2,
+        "b.d.e": [],
+        "f": {},
+    }
+    assert cli.main(["params", "05", "--profile", "nano"]) == 0
+    shown = capsys.readouterr().out
+    assert "\n  trainer.num_generations          16\n" in shown
+    assert max(map(len, shown.splitlines())) <= 100

@@ -1,5 +1,6 @@
 """Rows on disk: whole files, the line of a mistake, journals that survive a kill."""
 
+import errno
 import json
 import os
 
@@ -95,3 +96,15 @@ def test_replace_takes_text_and_bytes(tmp_path):
     rows.replace(tmp_path / "b", b"\x89")
     assert (tmp_path / "a").read_bytes() == "é".encode()
     assert (tmp_path / "b").read_bytes() == b"\x89"
+
+
+def test_a_file_that_cannot_be_replaced_leaves_no_part(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a.json").write_text("old")
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        rows.replace(tmp_path / "a.json", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "old"
