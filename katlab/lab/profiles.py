@@ -58,7 +58,7 @@ def table(profile: str, overrides: dict | None = None) -> dict:
 
 def flat(values: dict) -> dict:
     """Nested tables as one, under the dotted keys that overrides have."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in values.items():
         inner = flat(value) if isinstance(value, dict) else {}
         found |= {f"{key}.{name}": one for name, one in inner.items()} or {key: value}
