@@ -143,7 +143,9 @@ def teacher_arm(
     tokens are of another size. There is no judge; a reply without an answer has a problem.
     """
     teacher = teachers.load(stage, mode)
-    replies = [r for (r,) in teacher.respond(rows, 1, stage.settings.temperature, stage.seed)]
+    words = {"on": stage.config.prompts.think, "off": stage.config.prompts.solve}
+    asked = teachers.asked(rows, words[mode])
+    replies = [r for (r,) in teacher.respond(asked, 1, stage.settings.temperature, stage.seed)]
     parts = [teachers.split_thought(reply) for reply in replies]
     said = [answer or None for _, answer in parts]
     frame = pd.DataFrame([{key: row[key] for key in LABEL} for row in rows])

@@ -101,6 +101,11 @@ def ask(row: dict, request: str) -> dict:
     return {"messages": [*history, asked], "tools": row["tools"]}
 
 
+def asked(rows: list[dict], request: str) -> list[dict]:
+    """Each query with the profile's request to answer it in a mode; as it is where that is ""."""
+    return [row | ask(row, request) for row in rows] if request else rows
+
+
 def split_thought(reply: str | dict) -> tuple[str | None, str]:
     """A reasoning model's reply as (thought, answer); thought None where there is none.
 
@@ -145,9 +150,14 @@ def _spoken_of(before: str, after: str) -> bool:
     return bool(fenced or line.count("`") % 2 or line.endswith(('"', "'", "“", "‘", "«")) or word)
 
 
-def direct(rows: list[dict], responder: Responder, samples: int, seed: int) -> list[dict]:
-    """Generate `samples` answers per query, reject wrong ones, keep the one most often given."""
-    replies = responder.respond(rows, n=samples, temperature=0.7, seed=seed)
+def direct(
+    rows: list[dict], responder: Responder, samples: int, seed: int, request: str = ""
+) -> list[dict]:
+    """Generate `samples` answers per query, reject wrong ones, keep the one most often given.
+
+    `request` is the profile's request for a direct answer ("": the query alone).
+    """
+    replies = responder.respond(asked(rows, request), n=samples, temperature=0.7, seed=seed)
     # A thought before a direct answer, or an empty one, as models that can think write it, is left.
     replies = [[split_thought(reply)[1] for reply in several] for several in replies]
     verdicts = _verify(rows, replies)
@@ -162,21 +172,29 @@ def direct(rows: list[dict], responder: Responder, samples: int, seed: int) -> l
 
 
 def with_thought(
-    rows: list[dict], solver: Responder, thinker: Responder, rounds: int, seed: int
+    rows: list[dict],
+    solver: Responder,
+    thinker: Responder,
+    rounds: int,
+    seed: int,
+    solve: str = "",
+    think: str = "",
 ) -> list[dict]:
     """Solver drafts, thinker reasons, critic accepts or sends back, up to `rounds` times.
 
-    Kept rows carry the draft, the number of rounds and whether thinking corrected the draft.
+    `solve` and `think` are the profile's requests to either ("": the query alone). Kept rows carry
+    the draft, the number of rounds and whether thinking corrected the draft.
     """
-    drafts = [split_thought(reply)[1] for (reply,) in solver.respond(rows)]
+    drafts = [split_thought(reply)[1] for (reply,) in solver.respond(asked(rows, solve))]
     right = [ok for (ok,) in _verify(rows, [[draft] for draft in drafts])]
     kept: dict[int, dict] = {}
     waiting = list(range(len(rows)))
     for attempt in range(rounds):
-        asked = [rows[i] for i in waiting]
+        again = [rows[i] for i in waiting]
         heat = 0.0 if attempt == 0 else 0.8  # a critic's refusal calls for another thought
-        replies = [r for (r,) in thinker.respond(asked, temperature=heat, seed=seed + attempt)]
-        reasons = criticize(asked, replies)
+        requests = asked(again, think)
+        replies = [r for (r,) in thinker.respond(requests, 1, heat, seed + attempt)]
+        reasons = criticize(again, replies)
         for i, reply, reason in zip(waiting, replies, reasons, strict=True):
             if reason is None:
                 thought, answer = split_thought(reply)
@@ -214,10 +232,10 @@ def _record(mode: str, thought: str | None, answer: str, teacher: str) -> dict:
 
 def _verify(rows: list[dict], replies: list[list[str]]) -> list[list[bool]]:
     """Verdicts of several replies per row; unscorable counts as not verified."""
-    asked = [
+    cases = [
         (row["verifier"], text, row["reference"])
         for row, texts in zip(rows, replies, strict=True)
         for text in texts
     ]
-    verdicts = iter([verdict.correct is True for verdict in grade(asked)])
+    verdicts = iter([verdict.correct is True for verdict in grade(cases)])
     return [[next(verdicts) for _ in texts] for texts in replies]

@@ -95,3 +95,24 @@ def test_thinker_is_asked_again_only_where_the_critic_refused():
     assert thinker.asked == [4, 3]
     assert [row["rounds"] for row in kept] == [1, 2, 2, 2]
     assert all(row["draft"] == "0" for row in kept)
+
+
+def test_queries_are_asked_in_the_profiles_words_and_kept_without_them():
+    rows = [row for row in ROWS if row["category"] == "math"][:2]
+    heard = []
+
+    def say(row, k):
+        heard.append(row["messages"][-1]["content"])
+        return row["direct"]
+
+    kept = teachers.direct(rows, Scripted(say), samples=1, seed=0, request="Answer only.")
+    assert heard == [f"{row['messages'][-1]['content']}\nAnswer only." for row in rows]
+    assert [row["messages"] for row in kept] == [row["messages"] for row in rows]
+    heard.clear()
+
+    def think(row, k):
+        return f"<think>\n{row['thought']}\n</think>\n\n{say(row, k)}"
+
+    kept = teachers.with_thought(rows, Scripted(say), Scripted(think), 1, 0, "Only.", "Think.")
+    assert [text.rpartition("\n")[2] for text in heard] == ["Only."] * 2 + ["Think."] * 2
+    assert [row["messages"] for row in kept] == [row["messages"] for row in rows]

@@ -37,12 +37,13 @@ def direct(rows: list[dict], share: float, share_on: float, words, seed: int) ->
 
 
 def respond(
-    rows: list[dict], off: teachers.Responder, on: teachers.Responder, seed: int
+    rows: list[dict], off: teachers.Responder, on: teachers.Responder, words, seed: int
 ) -> list[dict]:
     """The chosen mode's teacher answers; only verified responses are kept."""
     plain = [row | {"messages": row.get("plain", row["messages"]), "row": row} for row in rows]
-    answered = teachers.direct([r for r in plain if r["mode"] == "off"], off, 2, seed)
-    answered += teachers.with_thought([r for r in plain if r["mode"] == "on"], off, on, 2, seed)
+    easy, hard = ([r for r in plain if r["mode"] == mode] for mode in ("off", "on"))
+    answered = teachers.direct(easy, off, 2, seed, words.solve)
+    answered += teachers.with_thought(hard, off, on, 2, seed, words.solve, words.think)
     keep = ("mode", "thought", "answer", "teacher")
     return [r["row"] | {key: r[key] for key in keep} for r in answered]
 

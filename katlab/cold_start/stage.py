@@ -77,7 +77,7 @@ def build_corpus(stage: StageRun, voted: list[dict]) -> list[dict]:
     chosen = randomize(chosen, s.random_share, stage.seed)
     chosen = direct(chosen, s.directive_share, s.think_on_share, words, stage.seed)
     off, on = (teachers.load(stage, mode) for mode in ("off", "on"))
-    answered = respond(chosen, off, on, stage.seed)
+    answered = respond(chosen, off, on, words, stage.seed)
     stage.forget_after(-1, "responses")
     stage.log(phase="responses", asked=len(chosen), kept=len(answered))
     corpus, dropped = rationalize(answered, off, words)

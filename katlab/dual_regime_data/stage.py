@@ -46,11 +46,13 @@ def run(stage: StageRun) -> dict[str, float]:
         )
     rows_off = stage.kept(
         "think_off.jsonl",
-        lambda: _verified(teachers.direct(easy, off, s.samples, seed), "off"),
+        lambda: _verified(teachers.direct(easy, off, s.samples, seed, words.solve), "off"),
     )
     rows_on = stage.kept(
         "think_on.jsonl",
-        lambda: _verified(teachers.with_thought(hard, off, on, s.rounds, seed), "on"),
+        lambda: _verified(
+            teachers.with_thought(hard, off, on, s.rounds, seed, words.solve, words.think), "on"
+        ),
     )
     corpus = stage.kept("corpus.jsonl", lambda: compose(rows_off, rows_on, s.think_on_share, seed))
     stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})

@@ -56,6 +56,10 @@ class Prompts(Section):
     rationale_pattern: str
     """Requests for a query's tags and for the reason of a {mode}, and patterns of the replies."""
 
+    solve: str
+    think: str
+    """Requests for a direct answer and for a thought, put behind a query; "" leaves it alone."""
+
     directive_on: list[str] = Field(min_length=1)
     directive_off: list[str] = Field(min_length=1)
     forced_on: str

@@ -115,7 +115,7 @@ def test_responses_come_from_the_modes_teacher():
     rows = [row | {"mode": mode} for row, mode in zip(ROWS[:40], ["on", "off"] * 20, strict=True)]
     on = Scripted(lambda r, k: f"<think>\n{r['thought']}\n</think>\n\n{r['direct']}", name="R1")
     off = Scripted(lambda row, k: row["direct"], name="V3")
-    answered = corpus.respond(rows, off, on, seed=0)
+    answered = corpus.respond(rows, off, on, WORDS, seed=0)
     assert len(answered) == 40
     assert {(row["mode"], row["teacher"]) for row in answered} == {("on", "R1"), ("off", "V3")}
     assert all((row["thought"] is None) == (row["mode"] == "off") for row in answered)
