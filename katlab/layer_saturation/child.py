@@ -9,55 +9,18 @@ are made in `layer_saturation.plan`; the checkpoint that later stages continue f
 """
 
 import copy
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from katlab import UserError, models
 from katlab.layer_saturation import damage
-from katlab.layer_saturation.plan import RESIDUAL, LayerPlan, child_config, child_tensors
-from katlab.layer_saturation.similarity import decode, decoder_layers
-
-
-class _Pass(nn.Module):
-    """A parent's layer as one layer of the child: its two residual outputs times a factor."""
-
-    def __init__(self, layer: nn.Module, factor: float):
-        super().__init__()
-        self.layer, self.factor = layer, factor
-
-    def forward(self, *args, **kwargs):
-        with ExitStack() as stack:
-            for name, module in self.layer.named_modules() if self.factor != 1.0 else ():
-                if name in RESIDUAL:
-                    scaled = module.register_forward_hook(lambda _, __, out: out * self.factor)
-                    stack.callback(scaled.remove)
-            return self.layer(*args, **kwargs)
-
-
-@contextmanager
-def upscaled(model: PreTrainedModel, plan: LayerPlan) -> Iterator[PreTrainedModel]:
-    """Within the block, `model` runs as the child of `plan`; no tensor is copied.
-
-    For measuring: a layer and its copies are one module. Works wherever the parent works, packed
-    by a quantisation or spread over devices too.
-    """
-    config = copy.deepcopy(model.config)
-    for key, value in child_config(model.config.to_dict(), plan).items():
-        if key in ("num_hidden_layers", "layer_types", "max_window_layers"):
-            setattr(config, key, value)
-    layers = decoder_layers(model)
-    owner = next(m for m in model.modules() if getattr(m, "layers", None) is layers)
-    kept = owner.config
-    passes = zip(plan.source, plan.scale, strict=True)
-    owner.layers, owner.config = nn.ModuleList(_Pass(layers[i], f) for i, f in passes), config
-    try:
-        yield model
-    finally:
-        owner.layers, owner.config = layers, kept
+from katlab.layer_saturation.architectures import child_config, child_tensors, shift
+from katlab.layer_saturation.passes import scaled, upscaled
+from katlab.layer_saturation.plan import LayerPlan
+from katlab.layer_saturation.similarity import decode
 
 
 def require_trainable(model: PreTrainedModel) -> None:
@@ -80,10 +43,11 @@ def apply_in_memory(model: PreTrainedModel, plan: LayerPlan) -> PreTrainedModel:
     """
     require_trainable(model)
     config = model.config.__class__.from_dict(child_config(model.config.to_dict(), plan))
+    kind = config.model_type
     tensors = {
-        child_name: tensor.to(torch.float32, copy=True).mul_(factor)
+        child_name: scaled(tensor.to(torch.float32, copy=True), factor, shift(kind))
         for name, tensor in model.state_dict().items()
-        for child_name, factor in child_tensors(name, plan)
+        for child_name, factor in child_tensors(name, plan, kind)
     }
     child = models.assemble(config, tensors, dict(model.named_buffers()), torch.float32)
     child.generation_config = copy.deepcopy(model.generation_config)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from katlab import UserError
+from katlab.layer_saturation.passes import decoder_layers
 from katlab.layer_saturation.similarity import (
     RunningMeans,
     decode,
-    decoder_layers,
     state_of,
     tensor_of,
     token_masks,

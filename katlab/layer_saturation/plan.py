@@ -5,7 +5,7 @@ parameters, each chosen layer once. It states neither which layers nor how copie
 copy is not free (notebook 01), so both are arguments here. Without arguments, the most saturated
 quarter is duplicated in place; the report's start is "copy", the default here "half-step".
 
-Starts (W stands for o_proj and down_proj, the two matrices that write to the residual stream):
+Starts (W stands for what writes to the residual stream, o_proj and down_proj in most decoders):
     copy       the copy is exact                                   (SOLAR, Yi-9B)
     zero       W = 0 in the copy: the child equals its parent      (LLaMA-Pro, arXiv 2401.02415)
     half-step  W/2 in original and copy, W/(n+1) for n copies: one Euler step split in two
@@ -18,9 +18,8 @@ This module needs neither torch nor transformers: planning 40B takes no memory a
 
 from __future__ import annotations
 
-import copy
 import json
-import re
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,12 +34,11 @@ from katlab import UserError, sizes
 if TYPE_CHECKING:  # writing 81 GB needs no tables
     import pandas as pd
 
+_WIDTHS = ("hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
 CHOICES = ("similarity", "skip-damage", "repeat-damage", "run", "evenly", "list")
 STARTS = ("copy", "zero", "half-step", "alpha")
 ORDERS = ("interleaved", "stacked")
 _COLUMN = {"similarity": "influence", "skip-damage": "skip", "repeat-damage": "repeat"}
-_LAYER = re.compile(r"^(.*\blayers\.)(\d+)(\..+)$")
-RESIDUAL = ("self_attn.o_proj", "mlp.down_proj")  # what a layer adds to the residual stream
 
 
 @dataclass(frozen=True)
@@ -64,19 +62,42 @@ class LayerPlan:
         """Parent layers that got a copy, ascending, as often as they were copied."""
         return sorted(s for s, new in zip(self.source, self.is_new, strict=True) if new)
 
+    def require(self, layers: int) -> None:
+        """UserError unless this is a plan for a model of so many layers."""
+        if layers != self.parent_layers:
+            raise UserError(
+                f"The plan is for {self.parent_layers} layers and the model has {layers}; plan"
+                " again."
+            )
+
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        """Write the plan; UserError when that is impossible."""
+        try:
+            path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}); name another file with --out."
+            ) from error
 
     @classmethod
     def load(cls, path: Path) -> LayerPlan:
         """Read a plan by `save`, or by the writer beside its child; UserError if it is neither."""
         try:
             written = json.loads(Path(path).read_text())
-            return TypeAdapter(cls).validate_python(written.get("plan", written))
+            plan = TypeAdapter(cls).validate_python(written.get("plan", written))
+            pairs = list(zip(plan.source, plan.is_new, plan.scale, strict=True))
         except (OSError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{path} is no layer plan; write one with `katlab upscale plan`."
             ) from error
+        kept = [source for source, new, _ in pairs if not new]
+        known = set(plan.source) <= set(kept) and all(math.isfinite(s) for s in plan.scale)
+        if not known or kept != list(range(len(kept))) or len(kept) != plan.parent_layers:
+            raise UserError(
+                f"The plan {path} does not keep every layer of the parent once and in order; write"
+                " one with `katlab upscale plan`."
+            )
+        return plan
 
 
 def plan(
@@ -103,6 +124,8 @@ def plan(
     for value, known in ((choice, CHOICES), (order, ORDERS), (start, STARTS)):
         if value not in known:
             raise UserError(f"{value!r} is not possible here; use one of {', '.join(known)}.")
+    if not math.isfinite(alpha):
+        raise UserError(f"alpha = {alpha} is no factor; give a number, as 0.25.")
     if choice == "list":
         picked = sorted(chosen)
         if not picked or picked[0] < 0 or picked[-1] >= layers:
@@ -166,43 +189,21 @@ def _stack(layers: int, count: Counter) -> list[tuple[int, int]]:
     return sequence
 
 
-def child_config(config: Mapping, plan: LayerPlan) -> dict:
-    """The parent's config.json with the child's depth, layer types and window layers."""
-    layers = config["num_hidden_layers"]
-    if layers != plan.parent_layers:
-        raise UserError(
-            f"The plan is for {plan.parent_layers} layers and the model has {layers}; plan again."
-        )
-    child = copy.deepcopy(dict(config)) | {"num_hidden_layers": plan.child_layers}
-    types = config.get("layer_types")
-    if types:
-        child["layer_types"] = [types[i] for i in plan.source]
-    window = config.get("max_window_layers")
-    if window is not None:
-        # Layers from max_window_layers on use the window, so it moves with the layers before it.
-        child["max_window_layers"] = (
-            sum(i < window for i in plan.source) if window < layers else plan.child_layers
-        )
-    return child
-
-
-def child_tensors(name: str, plan: LayerPlan) -> list[tuple[str, float]]:
-    """(child's name, factor) of every tensor the child makes of the parent's tensor `name`."""
-    match = _LAYER.match(name)
-    if not match:
-        return [(name, 1.0)]
-    head, layer, tail = match[1], int(match[2]), match[3]
-    module, _, leaf = tail[1:].rpartition(".")
-    writes = module in RESIDUAL and leaf in ("weight", "bias")
-    factor = plan.scale if writes else (1.0,) * plan.child_layers
-    return [(f"{head}{i}{tail}", factor[i]) for i, s in enumerate(plan.source) if s == layer]
-
-
 def costs(config: Mapping, plan: LayerPlan) -> dict:
-    """Layers, parameters, cache bytes and forward FLOPs (at 4,096 tokens) per token, of both."""
+    """Layers, parameters, cache bytes and forward FLOPs (at 4,096 tokens) per token, of both.
+
+    UserError for a configuration that names no width, or an architecture not counted here.
+    """
+    plan.require(config["num_hidden_layers"])
+    missing = [key for key in _WIDTHS if not isinstance(config.get(key), int)]
+    if missing:
+        raise UserError(f"config.json gives no {missing[0]}; repair that file.")
+    usual = {"num_key_value_heads": config["num_attention_heads"], "tie_word_embeddings": False}
+    config = usual | {key: value for key, value in config.items() if value is not None}
     row = {}
-    for who, c in (("parent", config), ("child", child_config(config, plan))):
-        row[f"{who}_layers"] = c["num_hidden_layers"]
+    for who, layers in (("parent", plan.parent_layers), ("child", plan.child_layers)):
+        c = config | {"num_hidden_layers": layers}
+        row[f"{who}_layers"] = layers
         row[f"{who}_parameters"] = sizes.parameters(c)["total"]
         row[f"{who}_kv_bytes_per_token"] = sizes.kv_bytes_per_token(c)
         row[f"{who}_flops_per_token"] = sizes.flops_per_token(c, 4096)

@@ -22,8 +22,8 @@ from transformers import PreTrainedModel
 
 from katlab import UserError
 from katlab.layer_saturation.child import apply_in_memory, mean_loss
+from katlab.layer_saturation.passes import decoder_layers
 from katlab.layer_saturation.plan import LayerPlan
-from katlab.layer_saturation.similarity import decoder_layers
 
 SCHEMES = ("all", "new", "layer-wise")
 DECAY = 0.7

@@ -55,25 +55,29 @@ def _buffered(source: int, target: int, offset: int, size: int) -> int:
 
 
 def scale(source: int, target: int, piece: Piece) -> None:
-    """Append a tensor times its factor, in chunks."""
+    """Append a tensor times its factor (with its shift), in chunks."""
     for done in range(0, piece.size, CHUNK):
         size = min(CHUNK, piece.size - done)
-        if piece.factor == 0.0:
+        if piece.factor == 0.0 and not piece.shift:
             append(target, bytes(size))
             continue
         data = os.pread(source, size, piece.offset + done)
         if len(data) != size:
             raise OSError(errno.EIO, "the file ended early")
-        append(target, scaled(np.frombuffer(data, NUMPY[piece.dtype]), piece.factor, piece.dtype))
+        values = np.frombuffer(data, NUMPY[piece.dtype])
+        append(target, scaled(values, piece.factor, piece.dtype, piece.shift))
 
 
-def scaled(values: np.ndarray, factor: float, dtype: str) -> bytes:
-    """`values` times `factor` in the dtype's own rounding; BF16 comes and goes as uint16."""
-    if dtype == "F16":
-        return (values.astype(np.float32) * np.float32(factor)).astype(np.float16).tobytes()
+def scaled(values: np.ndarray, factor: float, dtype: str, shift: float = 0.0) -> bytes:
+    """(values + shift) factor - shift, rounded as the dtype is; BF16 comes and goes as uint16."""
+    if dtype == "BF16":
+        wide = (values.astype(np.uint32) << 16).view(np.float32)
+    else:
+        wide = values.astype(np.float64 if dtype == "F64" else np.float32, copy=False)
+    by, added = wide.dtype.type(factor), wide.dtype.type(shift)
+    wide = (wide + added) * by - added if shift else wide * by
     if dtype != "BF16":
-        return (values * values.dtype.type(factor)).tobytes()
-    wide = (values.astype(np.uint32) << 16).view(np.float32) * np.float32(factor)
+        return wide.astype(values.dtype, copy=False).tobytes()
     bits = wide.view(np.uint32)  # rounded to nearest even, as torch does
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16).tobytes()
 

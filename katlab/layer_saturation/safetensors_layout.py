@@ -6,16 +6,18 @@ Only headers are read: the plan, index, names and shapes of an 81 GB child are k
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from katlab import UserError
-from katlab.layer_saturation.plan import LayerPlan, child_tensors
+from katlab.layer_saturation.architectures import child_tensors, shift
+from katlab.layer_saturation.plan import LayerPlan
 
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000  # the Hub's usual shard
+QUANTISED = ("quantize_config.json", "quant_config.json")  # GPTQ and AWQ say so beside config.json
 NUMPY = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 
@@ -26,14 +28,15 @@ class Piece:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    factor: float
+    factor: float  # a weight w becomes (w + shift) factor - shift
+    shift: float
     source: str  # file name in the parent's folder
     offset: int  # of its first byte in that file
     size: int  # in bytes
 
 
 def read_header(path: Path) -> tuple[dict, int]:
-    """Header of a safetensors file and the position of its first tensor byte.
+    """The tensors in the header of a safetensors file, and the position of the first one's bytes.
 
     UserError when the file cannot be read, is no safetensors, or is shorter than it says.
     """
@@ -41,7 +44,8 @@ def read_header(path: Path) -> tuple[dict, int]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
-            end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"))
+        header.pop("__metadata__", None)
+        end = max(entry["data_offsets"][1] for entry in header.values())
         whole = path.stat().st_size == 8 + length + end
     except OSError as error:
         raise UserError(
@@ -54,59 +58,93 @@ def read_header(path: Path) -> tuple[dict, int]:
     return header, 8 + length
 
 
+def weight_map(source: Path) -> dict[str, str]:
+    """Which file has each tensor by the index of a folder, {} without one."""
+    path = source / INDEX
+    if not path.is_file():
+        return {}
+    return json.loads(path.read_text())["weight_map"]
+
+
 def source_files(source: Path) -> list[str]:
     """Names of the parent's safetensors files, in the order of its index."""
-    if (source / INDEX).is_file():
-        weight_map = json.loads((source / INDEX).read_text())["weight_map"]
-        return sorted(set(weight_map.values()))
+    if listed := weight_map(source):
+        return sorted(set(listed.values()))
     if (source / "model.safetensors").is_file():
         return ["model.safetensors"]
     raise UserError(f"No safetensors weights in {source}; save the model as safetensors first.")
 
 
+def stored(source: Path) -> dict[str, Piece]:
+    """Every tensor of a folder and where it lies; UserError if the index names one no file has."""
+    found: dict[str, Piece] = {}
+    for file in source_files(source):
+        header, start = read_header(source / file)
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            shape, at, size = tuple(entry["shape"]), start + begin, end - begin
+            piece = Piece(name, entry["dtype"], shape, 1.0, 0.0, file, at, size)
+            found[name] = piece
+    if missing := weight_map(source).keys() - found.keys():
+        raise UserError(f"{min(missing)} is in the index of {source} but in no shard.")
+    return found
+
+
 def read_config(source: Path) -> dict:
-    """config.json of a model folder; UserError when there is none or its weights are quantised."""
+    """config.json of a decoder's folder.
+
+    UserError when there is none, when its weights are quantised, or when it describes several
+    models, as those that see do.
+    """
+    path = source / "config.json"
     try:
-        config = json.loads((source / "config.json").read_text())
+        config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"No readable config.json in {source}; give a model folder.") from error
-    if "quantization_config" in config:
+    if not isinstance(config, dict):
+        raise UserError(f"{path} holds no object; fetch it again.")
+    nested = [key for key, value in config.items() if _is_model(key, value)]
+    if nested:
+        raise UserError(
+            f"{path} describes its decoder in {nested[0]}, beside other models; save the text model"
+            " alone and upscale that."
+        )
+    layers = config.get("num_hidden_layers")
+    if not isinstance(layers, int) or isinstance(layers, bool) or layers < 1:
+        raise UserError(f"{path} gives no number num_hidden_layers; give a decoder's folder.")
+    if not isinstance(config.get("model_type"), str):
+        raise UserError(f'{path} names no model_type; add it, as "qwen2".')
+    beside = [name for name in QUANTISED if (source / name).is_file()]
+    if config.get("quantization_config") or beside:
         raise UserError(f"The weights in {source} are quantised; upscale the original weights.")
     return config
 
 
-def layout(source: Path, plan: LayerPlan, shard_bytes: int = SHARD_BYTES) -> list[list[Piece]]:
+def _is_model(key: str, value: object) -> bool:
+    return key.endswith("_config") and isinstance(value, dict) and "num_hidden_layers" in value
+
+
+def layout(
+    source: Path, plan: LayerPlan, kind: str, shard_bytes: int = SHARD_BYTES
+) -> list[list[Piece]]:
     """The child's shards as lists of pieces, in the parent's byte order so that ranges stay long.
 
-    Raises UserError when a header and the index or the plan disagree.
+    `kind` is the configuration's model_type. Raises UserError when the files, the index and the
+    plan disagree.
     """
     pieces = []
-    for file in source_files(source):
-        header, start = read_header(source / file)
-        for name, entry in header.items():
-            if name == "__metadata__":
-                continue
-            made = child_tensors(name, plan)
-            if not made:
-                raise UserError(
-                    f"{name} in {file} is beyond the plan's {plan.parent_layers} layers; plan for"
-                    " this model."
-                )
-            begin, end = entry["data_offsets"]
-            for copy, (child_name, factor) in enumerate(made):
-                dtype, shape = entry["dtype"], tuple(entry["shape"])
-                at, size = start + begin, end - begin
-                piece = Piece(child_name, dtype, shape, factor, file, at, size)
-                if factor not in (0.0, 1.0) and piece.dtype not in NUMPY:
-                    raise UserError(f"Cannot scale {name} of dtype {piece.dtype}; start with copy.")
-                pieces.append((file, copy, piece.offset, piece))
-    if (source / INDEX).is_file():
-        listed = json.loads((source / INDEX).read_text())["weight_map"]
-        missing = {c for n in listed for c, _ in child_tensors(n, plan)} - {
-            p.name for *_, p in pieces
-        }
-        if missing:
-            raise UserError(f"{min(missing)} is in the index of {source} but in no shard.")
+    for name, tensor in stored(source).items():
+        made = child_tensors(name, plan, kind)
+        if not made:
+            raise UserError(
+                f"{name} in {tensor.source} is beyond the plan's {plan.parent_layers} layers; plan"
+                " for this model."
+            )
+        for copy, (child_name, factor) in enumerate(made):
+            if factor not in (0.0, 1.0) and tensor.dtype not in NUMPY:
+                raise UserError(f"Cannot scale {name} of dtype {tensor.dtype}; start with copy.")
+            piece = replace(tensor, name=child_name, factor=factor, shift=shift(kind))
+            pieces.append((tensor.source, copy, tensor.offset, piece))
     shards: list[list[Piece]] = [[]]
     filled = 0
     for *_, piece in sorted(pieces, key=lambda p: p[:3]):

@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 
 from katlab import UserError
 from katlab.lab.rows import replace
+from katlab.layer_saturation.passes import decoder_layers
 
 METRICS = ("influence", "update", "attention", "mlp", "attention_share")
 FIRST_TOKENS = "first tokens"
@@ -62,16 +63,6 @@ class Saturation:
         """Read what `save` wrote."""
         angular = pd.read_csv(folder / "angular.csv").to_numpy()
         return cls(pd.read_csv(folder / "saturation.csv"), angular)
-
-
-def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The model's stack of decoder layers; UserError when it has none under the name `layers`."""
-    for name, module in model.named_modules():
-        if name.split(".")[-1] == "layers" and isinstance(module, nn.ModuleList):
-            return module
-    raise UserError(
-        f"{type(model).__name__} has no `layers` stack; use a decoder of the Qwen or Llama family."
-    )
 
 
 def decode(model: PreTrainedModel, batch: dict) -> Tensor:

@@ -15,9 +15,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from katlab import UserError
+from katlab.layer_saturation import configuration
+from katlab.layer_saturation.architectures import child_tensors, shift
 from katlab.layer_saturation.child import Reference, mean_loss, predict
-from katlab.layer_saturation.plan import LayerPlan, child_config, child_tensors
-from katlab.layer_saturation.safetensors_layout import read_config, read_header, source_files
+from katlab.layer_saturation.passes import scaled
+from katlab.layer_saturation.plan import LayerPlan
+from katlab.layer_saturation.safetensors_layout import read_config, source_files, stored
 
 
 def files(source: Path, target: Path, plan: LayerPlan) -> int:
@@ -27,13 +30,19 @@ def files(source: Path, target: Path, plan: LayerPlan) -> int:
     times its factor, bit by bit and in the parent's dtype. Returns the number of tensors; raises
     UserError at the first that differs.
     """
-    if read_config(target) != child_config(read_config(source), plan):
+    config = read_config(source)
+    if read_config(target) != configuration.of_child(config, plan):
         raise UserError(f"{target}/config.json is not what the plan says; write the child again.")
     with ExitStack() as stack:
         parent, child = (_tensors(folder, stack) for folder in (source, target))
-        made = {new: (old, f) for old in parent for new, f in child_tensors(old, plan)}
+        kind = config["model_type"]
+        made = {new: (old, f) for old in parent for new, f in child_tensors(old, plan, kind)}
         wrong = made.keys() ^ child.keys() or next(
-            ({new} for new, (old, f) in made.items() if not _same(child[new](), parent[old](), f)),
+            (
+                {new}
+                for new, (old, factor) in made.items()
+                if not _same(child[new](), parent[old](), factor, shift(kind))
+            ),
             set(),
         )
     if wrong:
@@ -44,15 +53,14 @@ def files(source: Path, target: Path, plan: LayerPlan) -> int:
 def _tensors(folder: Path, stack: ExitStack) -> dict[str, Callable[[], Tensor]]:
     """How to read every tensor of a folder."""
     read: dict[str, Callable[[], Tensor]] = {}
-    for file in source_files(folder):
-        names = read_header(folder / file)[0].keys() - {"__metadata__"}
-        opened = stack.enter_context(safe_open(folder / file, "pt"))
-        read |= {name: partial(opened.get_tensor, name) for name in names}
+    files = {f: stack.enter_context(safe_open(folder / f, "pt")) for f in source_files(folder)}
+    for name, tensor in stored(folder).items():
+        read[name] = partial(files[tensor.source].get_tensor, name)
     return read
 
 
-def _same(found: Tensor, parent: Tensor, factor: float) -> bool:
-    return found.dtype == parent.dtype and torch.equal(found, parent * factor)
+def _same(found: Tensor, parent: Tensor, factor: float, shift: float) -> bool:
+    return found.dtype == parent.dtype and torch.equal(found, scaled(parent, factor, shift))
 
 
 class Expected:

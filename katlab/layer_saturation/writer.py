@@ -13,10 +13,11 @@ SHA-256 of the source files) and mergekit.yaml (the same child by arcee-ai/merge
 
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby, zip_longest
@@ -24,12 +25,10 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-import numpy as np
-
 import katlab
 from katlab import UserError
-from katlab.layer_saturation import safetensors_bytes
-from katlab.layer_saturation.plan import LayerPlan, child_config
+from katlab.layer_saturation import mergekit, safetensors_bytes
+from katlab.layer_saturation.plan import LayerPlan
 from katlab.layer_saturation.safetensors_layout import (
     INDEX,
     SHARD_BYTES,
@@ -71,39 +70,39 @@ def write(
 
 
 def _write(source: Path, target: Path, plan: LayerPlan, shard_bytes: int) -> dict[str, Any]:
-    config = child_config(read_config(source), plan)
-    shards = layout(source, plan, shard_bytes)
+    from katlab.layer_saturation import configuration, probe  # torch, which planning does without
+
+    own = read_config(source)
+    shards = layout(source, plan, own["model_type"], shard_bytes)
     names = shard_names(len(shards))
     part = target.with_name(target.name + ".partial")
+    fresh = not part.exists()
     part.mkdir(parents=True, exist_ok=True)
     _same_job(part, source, plan, shard_bytes)
-    sizes = [len(header_bytes(s)) + sum(p.size for p in s) for s in shards]
-    todo = [
-        (name, shard, size)
-        for name, shard, size in zip(names, shards, sizes, strict=True)
-        if not (part / name).is_file() or (part / name).stat().st_size != size
-    ]
-    needed, free = sum(size for *_, size in todo), shutil.disk_usage(part).free
-    if needed > free:
-        if not any(part.glob("*.safetensors")):
+    proven = False
+    try:
+        with _at_work(source, part, dict(zip(names, shards, strict=True))) as (written, digests):
+            config = configuration.of_child(own, plan)
+            probe.prove(source, plan, config)
+            proven = True
+            for shard in written:
+                shard.result()
+            sha256 = {file: digest.result() for file, digest in digests.items()}
+    finally:
+        if fresh and not proven:
             shutil.rmtree(part)
-        raise UserError(
-            f"{target} needs {needed / 1e9:.3g} GB and the disk has {free / 1e9:.3g} GB free; free"
-            " some or give another disk."
-        )
-    digests = _work(source, part, todo)
     _carry(source, part)
+    where = {p.name: name for name, shard in zip(names, shards, strict=True) for p in shard}
     total = sum(piece.size for shard in shards for piece in shard)
     if len(shards) > 1:
-        where = {p.name: name for name, s in zip(names, shards, strict=True) for p in s}
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
         _write_json(part / INDEX, index)
-    (part / "mergekit.yaml").write_text(mergekit_yaml(source, plan, config))
+    (part / mergekit.FILE).write_text(mergekit.recipe(source, plan, config, where))
     record = {
         "plan": asdict(plan),
-        "source": {"folder": str(source), "sha256": digests},
-        "tensors": sum(len(shard) for shard in shards),
-        "parameters": sum(int(np.prod(p.shape)) for shard in shards for p in shard),
+        "source": {"folder": str(source), "sha256": sha256},
+        "tensors": len(where),
+        "parameters": sum(math.prod(p.shape) for shard in shards for p in shard),
         "bytes": total,
         "katlab": katlab.__version__,
     }
@@ -114,23 +113,42 @@ def _write(source: Path, target: Path, plan: LayerPlan, shard_bytes: int) -> dic
     return record
 
 
-def _work(source: Path, part: Path, todo: list[tuple[str, list[Piece], int]]) -> dict[str, str]:
-    """Write the shards of `todo` and hash the source files while their pages are in memory."""
+@contextmanager
+def _at_work(
+    source: Path, part: Path, shards: dict[str, list[Piece]]
+) -> Iterator[tuple[list[Future], dict[str, Future]]]:
+    """Write the shards that are not there, and hash the source files while they are in memory.
+
+    Goes on within the block, where the small copy is tried; what is not done then is stopped.
+    """
+    todo = _todo(part, shards)
     stop, files = Event(), ["config.json", *source_files(source)]
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
-    digests, copies = {}, []
+    written, digests = [], {}
     try:
-        for file, job in zip_longest(files, todo):
-            if job is not None:
-                copies.append(pool.submit(_write_shard, source, part, job[0], job[1]))
+        for file, name in zip_longest(files, todo):
+            if name is not None:
+                written.append(pool.submit(_write_shard, source, part, name, shards[name], stop))
             if file is not None:
                 digests[file] = pool.submit(_digest, source / file, stop)
-        for copied in copies:
-            copied.result()
-        return {file: digest.result() for file, digest in digests.items()}
+        yield written, digests
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+def _todo(part: Path, shards: dict[str, list[Piece]]) -> list[str]:
+    """The shards that are not in the folder; UserError where the disk has no room for them."""
+    sizes = {n: len(header_bytes(s)) + sum(p.size for p in s) for n, s in shards.items()}
+    there = {path.name: path.stat().st_size for path in part.glob("*.safetensors")}
+    todo = [name for name in sizes if there.get(name) != sizes[name]]
+    needed, free = sum(sizes[name] for name in todo), shutil.disk_usage(part).free
+    if needed > free:
+        raise UserError(
+            f"{part.with_suffix('')} needs {needed / 1e9:.3g} GB and the disk has {free / 1e9:.3g}"
+            " GB free; free some or give another disk."
+        )
+    return todo
 
 
 def _same_job(part: Path, source: Path, plan: LayerPlan, shard_bytes: int) -> None:
@@ -156,7 +174,11 @@ def _digest(path: Path, stop: Event) -> str:
         return safetensors_bytes.sha256(path, stop)
 
 
-def _write_shard(source: Path, part: Path, name: str, pieces: list[Piece]) -> None:
+class _Stopped(Exception):
+    """The child is refused, or another shard failed."""
+
+
+def _write_shard(source: Path, part: Path, name: str, pieces: list[Piece], stop: Event) -> None:
     """Write one shard under a passing name, then give it its own."""
     unfinished = part / f"{name}.part"
     try:
@@ -166,14 +188,21 @@ def _write_shard(source: Path, part: Path, name: str, pieces: list[Piece]) -> No
                 with _reading(source / file), (source / file).open("rb", buffering=0) as data:
                     if plain:
                         for offset, size in _ranges(run):
+                            _go_on(stop)
                             safetensors_bytes.copy(data.fileno(), out.fileno(), offset, size)
                     else:
                         for piece in run:
+                            _go_on(stop)
                             safetensors_bytes.scale(data.fileno(), out.fileno(), piece)
         unfinished.rename(part / name)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def _go_on(stop: Event) -> None:
+    if stop.is_set():
+        raise _Stopped
 
 
 @contextmanager
@@ -191,10 +220,10 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _ranges(run: Iterator[Piece]) -> Iterator[tuple[int, int]]:
-    """(offset, size) of the pieces with neighbouring bytes joined."""
+    """(offset, size) of the pieces with neighbouring bytes joined, up to a quarter of a GB."""
     start = end = -1
     for piece in run:
-        if piece.offset != end:
+        if piece.offset != end or end - start > 2**28:
             if end > start:
                 yield start, end - start
             start = piece.offset
@@ -210,29 +239,3 @@ def _carry(source: Path, part: Path) -> None:
         if path.is_file() and not own and not path.name.endswith(".index.json"):
             if path.suffix in CARRIED or path.name.upper().startswith("LICENSE"):
                 shutil.copyfile(path, part / path.name)
-
-
-def mergekit_yaml(source: Path, plan: LayerPlan, config: dict) -> str:
-    """The plan as a mergekit passthrough recipe, for whoever prefers that tool."""
-    dtype = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
-    lines = ["merge_method: passthrough", f"dtype: {dtype}", "slices:"]
-    i = 0
-    while i < plan.child_layers:
-        first, scale, end = plan.source[i], plan.scale[i], i + 1
-        while end < plan.child_layers and (plan.source[end], plan.scale[end]) == (
-            first + end - i,
-            scale,
-        ):
-            end += 1
-        lines += [
-            "  - sources:",
-            f"      - model: {json.dumps(str(source))}",
-            f"        layer_range: [{first}, {first + end - i}]",
-        ]
-        if scale != 1.0:
-            lines += ["        parameters:", "          scale:"]
-            for part in ("o_proj", "down_proj"):
-                lines += [f"            - filter: {part}", f"              value: {scale}"]
-            lines.append("            - value: 1.0")
-        i = end
-    return "\n".join(lines) + "\n"

@@ -9,15 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from katlab import UserError
-from katlab.layer_saturation.plan import (
-    ORDERS,
-    STARTS,
-    LayerPlan,
-    child_config,
-    child_tensors,
-    costs,
-    plan,
-)
+from katlab.layer_saturation.architectures import child_config, child_tensors
+from katlab.layer_saturation.plan import ORDERS, STARTS, LayerPlan, costs, plan
 
 TABLE = pd.DataFrame(
     {
@@ -96,7 +89,7 @@ def test_every_plan_keeps_each_layer_once_in_order_and_adds_the_chosen(chosen, o
 def test_names_of_the_child_are_a_bijection(chosen, order):
     made = plan(6, choice="list", chosen=chosen, order=order, start="zero")
     names = [f"model.layers.{i}.mlp.down_proj.weight" for i in range(6)]
-    child = [pair for name in names for pair in child_tensors(name, made)]
+    child = [pair for name in names for pair in child_tensors(name, made, "qwen2")]
     assert sorted(name for name, _ in child) == sorted(
         f"model.layers.{i}.mlp.down_proj.weight" for i in range(made.child_layers)
     )
@@ -107,11 +100,11 @@ def test_only_the_two_residual_projections_are_scaled():
     made = plan(2, choice="list", chosen=[1], start="zero")
     scaled = {"self_attn.o_proj.weight", "self_attn.o_proj.bias", "mlp.down_proj.weight"}
     for tail in (*scaled, "self_attn.q_proj.weight", "input_layernorm.weight", "mlp.up_proj.bias"):
-        assert child_tensors(f"model.layers.1.{tail}", made) == [
+        assert child_tensors(f"model.layers.1.{tail}", made, "qwen2") == [
             (f"model.layers.1.{tail}", 1.0),
             (f"model.layers.2.{tail}", 0.0 if tail in scaled else 1.0),
         ]
-    assert child_tensors("lm_head.weight", made) == [("lm_head.weight", 1.0)]
+    assert child_tensors("lm_head.weight", made, "qwen2") == [("lm_head.weight", 1.0)]
 
 
 def test_layer_types_and_window_layers_follow_the_map():

@@ -15,7 +15,8 @@ from katlab.layer_saturation import damage as layer_damage
 from katlab.layer_saturation import similarity
 from katlab.layer_saturation.damage import measure as damage
 from katlab.layer_saturation.damage import replaced, token_losses
-from katlab.layer_saturation.similarity import Saturation, decoder_layers, measure, token_masks
+from katlab.layer_saturation.passes import decoder_layers
+from katlab.layer_saturation.similarity import Saturation, measure, token_masks
 
 
 def tiny(layers: int = 4, kind: str = "qwen2"):

@@ -16,15 +16,18 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from katlab import UserError, cli
-from katlab.layer_saturation import child as children
 from katlab.layer_saturation import (
+    architectures,
     command,
     damage,
+    mergekit,
+    probe,
     safetensors_bytes,
     safetensors_layout,
     verify,
     writer,
 )
+from katlab.layer_saturation import child as children
 from katlab.layer_saturation.plan import STARTS, LayerPlan, plan
 
 CHOSEN = plan(4, choice="list", chosen=[1, 2], start="copy")
@@ -229,7 +232,8 @@ def test_the_mergekit_recipe_lists_every_layer(parent, tmp_path):
     import yaml
 
     made = plan(4, choice="list", chosen=[1, 2], start="zero")
-    recipe = yaml.safe_load(writer.mergekit_yaml(parent, made, {"dtype": "bfloat16"}))
+    config, names = {"dtype": "bfloat16", "model_type": "qwen2"}, safetensors_layout.stored(parent)
+    recipe = yaml.safe_load(mergekit.recipe(parent, made, config, names))
     assert recipe["merge_method"] == "passthrough" and recipe["dtype"] == "bfloat16"
     layers = []
     for part in recipe["slices"]:
@@ -245,11 +249,11 @@ def test_interrupted_it_continues_with_the_finished_shards(parent, tmp_path, mon
     child, partial = tmp_path / "child", tmp_path / "child.partial"
     real, calls = writer._write_shard, []
 
-    def stops(source, part, name, pieces):
+    def stops(source, part, name, *rest):
         calls.append(name)
         if len(calls) > 2:
             raise KeyboardInterrupt
-        real(source, part, name, pieces)
+        real(source, part, name, *rest)
 
     monkeypatch.setattr(writer, "_write_shard", stops)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
@@ -292,8 +296,9 @@ def test_a_full_disk_gives_one_sentence_and_no_checkpoint(
 
 @pytest.mark.parametrize("start", ["copy", "half-step"])
 @pytest.mark.parametrize("limit", [300, 8_000, 60_000])
-def test_the_kernel_itself_refuses_to_write_on(parent, tmp_path, start, limit):
+def test_the_kernel_itself_refuses_to_write_on(parent, tmp_path, monkeypatch, start, limit):
     """Files may grow to `limit` bytes only: in the marker, in a small and in a large shard."""
+    monkeypatch.setattr(probe, "prove", lambda *_: None)  # would write a small copy first
     made = plan(4, choice="list", chosen=[1, 2], start=start)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
@@ -418,12 +423,12 @@ def test_40b_end_to_end_from_sparse_files(tmp_path):
     """Qwen2.5-32B's real shapes and 17 shards as sparse files: names, shapes, index, 40.57B."""
     source = sparse_qwen32b(tmp_path / "Qwen2.5-32B")
     made = plan(64, choice="list", chosen=range(40, 56))
-    shards = safetensors_layout.layout(source, made)
+    shards = safetensors_layout.layout(source, made, "qwen2")
     pieces = {p.name: p for shard in shards for p in shard}
     assert len(shards) == 17 and sum(len(s) for s in shards) == len(pieces) == 80 * 12 + 3
     assert sum(int(np.prod(p.shape)) for p in pieces.values()) == 40_565_560_320
     assert sum(p.size for p in pieces.values()) == 81_131_120_640
-    config = writer.child_config(safetensors_layout.read_config(source), made)
+    config = architectures.child_config(safetensors_layout.read_config(source), made)
     from katlab.scaling_plan import planner
 
     expected = planner.instantiate(config).state_dict()
