@@ -76,7 +76,11 @@ def source_files(source: Path) -> list[str]:
 
 
 def stored(source: Path) -> dict[str, Piece]:
-    """Every tensor of a folder and where it lies; UserError if the index names one no file has."""
+    """Every tensor of a folder and where it lies, each once.
+
+    Raises UserError for a tensor that the index names and no file has, or that two files have with
+    different values.
+    """
     found: dict[str, Piece] = {}
     for file in source_files(source):
         header, start = read_header(source / file)
@@ -84,10 +88,26 @@ def stored(source: Path) -> dict[str, Piece]:
             begin, end = entry["data_offsets"]
             shape, at, size = tuple(entry["shape"]), start + begin, end - begin
             piece = Piece(name, entry["dtype"], shape, 1.0, 0.0, file, at, size)
-            found[name] = piece
+            if name not in found:
+                found[name] = piece
+            elif not _equal(source, found[name], piece):
+                raise UserError(
+                    f"{name} lies in {found[name].source} and otherwise in {file}; fetch {source}"
+                    " again."
+                )
     if missing := weight_map(source).keys() - found.keys():
         raise UserError(f"{min(missing)} is in the index of {source} but in no shard.")
     return found
+
+
+def _equal(source: Path, one: Piece, other: Piece) -> bool:
+    """Whether two tensors are the same, read a part at a time."""
+    if (one.dtype, one.shape, one.size) != (other.dtype, other.shape, other.size):
+        return False
+    with (source / one.source).open("rb") as a, (source / other.source).open("rb") as b:
+        a.seek(one.offset), b.seek(other.offset)
+        parts = (min(2**22, one.size - done) for done in range(0, one.size, 2**22))
+        return all(a.read(part) == b.read(part) for part in parts)
 
 
 def read_config(source: Path) -> dict:
