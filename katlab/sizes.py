@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from katlab import UserError
 
+KINDS = ("qwen2", "qwen3", "llama")  # what is counted here, by model_type
+
 
 def heads(config: Mapping) -> tuple[int, int, int]:
     """Query heads, key-value heads and the size of a head."""
@@ -25,7 +27,7 @@ def matrices(config: Mapping) -> int:
 def parameters(config: Mapping) -> dict[str, int]:
     """Parameters of a Qwen2, Qwen3 or Llama decoder: layer, layers, embedding, head, total."""
     hidden, kind = config["hidden_size"], config["model_type"]
-    if kind not in ("qwen2", "qwen3", "llama"):
+    if kind not in KINDS:
         raise UserError(f"Cannot count a {kind!r} model; use a qwen2, qwen3 or llama config.")
     queries, kv_heads, head_dim = heads(config)
     attention_bias = kind == "qwen2" or config.get("attention_bias", False)

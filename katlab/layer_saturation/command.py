@@ -6,13 +6,17 @@ katlab upscale verify Qwen2.5-32B KAT-40B --text held_out.txt
 """
 
 import argparse
+import itertools
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
-from katlab import UserError
+from katlab import UserError, sizes
 from katlab.lab.notebook import quiet
 from katlab.layer_saturation import plan as layer_plan
 from katlab.layer_saturation import safetensors_layout, writer
+
+MOST_LAYERS = 10_000
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -58,6 +62,8 @@ def parse_layers(text: str) -> list[int]:
     try:
         for part in filter(None, text.split(",")):
             first, _, last = part.partition("-")
+            if not 0 <= int(first) <= int(last or first) < MOST_LAYERS:
+                raise ValueError(part)
             layers += range(int(first), int(last or first) + 1)
     except ValueError as error:
         raise UserError(f"--layers {text!r} is no list of layers; write it as 8,11-14.") from error
@@ -95,17 +101,36 @@ def _load(folder: Path, arguments: argparse.Namespace):
 def _batches(tokenizer, text: Path, tokens: int) -> list[dict]:
     from katlab.layer_saturation import calibration
 
-    if not text.is_file():
-        raise UserError(f"No text file {text}; give one with --text.")
-    return calibration.batches(tokenizer, {"text": [text.read_text()]}, tokens)
+    if tokens < 1:
+        raise UserError(f"--tokens {tokens} measures nothing; give a number above 0, as 1024.")
+    try:
+        held_out = text.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"No UTF-8 text file {text}; give one with --text.") from error
+    return calibration.batches(tokenizer, {"text": [held_out]}, tokens)
+
+
+def _facts(source: Path, config: dict, plan: layer_plan.LayerPlan) -> dict:
+    """What parent and child cost; for architectures not counted here, what their files say."""
+    kind = config["model_type"]
+    if kind in sizes.KINDS:
+        return layer_plan.costs(config, plan)
+    parent = safetensors_layout.stored(source).values()
+    child = itertools.chain(*safetensors_layout.layout(source, plan, kind))
+    return {
+        "parent_layers": plan.parent_layers,
+        "child_layers": plan.child_layers,
+        "parent_parameters": sum(math.prod(tensor.shape) for tensor in parent),
+        "child_parameters": sum(math.prod(tensor.shape) for tensor in child),
+    }
 
 
 def run_plan(arguments: argparse.Namespace) -> None:
     """Print what the child will be and cost, and write the plan."""
     measured, model, batches = {}, None, []
     config = safetensors_layout.read_config(arguments.source)
-    if not arguments.out.parent.is_dir():
-        raise UserError(f"No folder {arguments.out.parent}; make it or choose another --out.")
+    if arguments.out.is_dir() or not arguments.out.parent.is_dir():
+        raise UserError(f"{arguments.out} cannot be a file; name one, as --out plan.json.")
     measures = not arguments.layers and arguments.choice not in ("evenly", "list")
     if measures and arguments.text is None:
         raise UserError(
@@ -125,7 +150,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
             table = table.merge(damage, on=["group", "layer"])
         measured = {"table": table, "angular": report.angular}
     plan = _plan(arguments, measured)
-    facts = layer_plan.costs(config, plan)
+    facts = _facts(arguments.source, config, plan)
     print(
         f"layers      {facts['parent_layers']} -> {facts['child_layers']} ({plan.start},"
         f" {plan.order}); copied: {', '.join(map(str, plan.duplicated))}"
@@ -135,8 +160,9 @@ def run_plan(arguments: argparse.Namespace) -> None:
         ("kv_bytes_per_token", "KiB", 1024),
         ("flops_per_token", "G", 1e9),
     ):
-        parent, child = facts[f"parent_{key}"] / scale, facts[f"child_{key}"] / scale
-        print(f"{key:<19} {parent:.4g} -> {child:.4g} {unit}")
+        if f"child_{key}" in facts:
+            parent, child = facts[f"parent_{key}"] / scale, facts[f"child_{key}"] / scale
+            print(f"{key:<19} {parent:.4g} -> {child:.4g} {unit}")
     if model is None:
         print("loss change not predicted: give --text FILE to measure it")
     else:
@@ -153,6 +179,9 @@ def run_plan(arguments: argparse.Namespace) -> None:
 
 def run_apply(arguments: argparse.Namespace) -> None:
     """Write the child folder."""
+    if not 0 < arguments.shard_gb < math.inf:
+        raise UserError(f"--shard-gb {arguments.shard_gb} is no size; give GB above 0, as 5.")
+    quiet()
     if arguments.plan is not None:
         plan = layer_plan.LayerPlan.load(arguments.plan)
     else:

@@ -8,8 +8,10 @@ Only headers are read: the plan, index, names and shapes of an 81 GB child are k
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import StringConstraints, TypeAdapter
 
 from katlab import UserError
 from katlab.layer_saturation.architectures import child_tensors, shift
@@ -18,7 +20,18 @@ from katlab.layer_saturation.plan import LayerPlan
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000  # the Hub's usual shard
 QUANTISED = ("quantize_config.json", "quant_config.json")  # GPTQ and AWQ say so beside config.json
+FileName = Annotated[str, StringConstraints(pattern=r"^[^/\x00]+$")]
 NUMPY = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
+_HEADER = TypeAdapter(dict[str, _Entry])
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ def read_header(path: Path) -> tuple[dict, int]:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        end = max(entry["data_offsets"][1] for entry in header.values())
+        end = max(entry.data_offsets[1] for entry in _HEADER.validate_python(header).values())
         whole = path.stat().st_size == 8 + length + end
     except OSError as error:
         raise UserError(
@@ -59,11 +72,15 @@ def read_header(path: Path) -> tuple[dict, int]:
 
 
 def weight_map(source: Path) -> dict[str, str]:
-    """Which file has each tensor by the index of a folder, {} without one."""
+    """Which file has each tensor by the index of a folder, {} without one; UserError if damaged."""
     path = source / INDEX
     if not path.is_file():
         return {}
-    return json.loads(path.read_text())["weight_map"]
+    try:
+        listed = json.loads(path.read_text())["weight_map"]
+        return TypeAdapter(dict[str, FileName]).validate_python(listed, strict=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no index of safetensors files; fetch it again.") from error
 
 
 def source_files(source: Path) -> list[str]:
