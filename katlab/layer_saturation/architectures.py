@@ -51,7 +51,7 @@ STEPS = ("decoder_sparse_step",)  # every n-th layer has experts, those of mlp_o
 def layer_of(name: str) -> tuple[int, str] | None:
     """(layer, rest of the name) of a tensor in a decoder layer, an expert's number as *."""
     match = _LAYER.fullmatch(name)
-    return match and (int(match[2]), re.sub(r"\.\d+\.", ".*.", match[3]))
+    return (int(match[2]), re.sub(r"\.\d+\.", ".*.", match[3])) if match else None
 
 
 def branches(kind: str) -> tuple[str, ...]:

@@ -158,7 +158,7 @@ def _small_config(config: PreTrainedConfig) -> PreTrainedConfig:
 def _plain(rope: dict) -> dict:
     """Rotary positions without long-context factors, whose lists are as wide as a head."""
     kept = {key: rope[key] for key in ("rope_theta", "partial_rotary_factor") if key in rope}
-    each = {key: _plain(value) for key, value in rope.items() if isinstance(value, dict)}
+    each: dict = {key: _plain(value) for key, value in rope.items() if isinstance(value, dict)}
     return each or {"rope_type": "default", **kept}
 
 
