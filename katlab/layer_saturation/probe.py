@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -142,7 +143,7 @@ def _small_model(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def _small_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    values = config.to_dict()
+    values: dict[str, Any] = config.to_dict()
     heads, kv = values.get("num_attention_heads"), values.get("num_key_value_heads")
     values |= {key: width for key, width in WIDTHS.items() if values.get(key)}
     values |= {key: min(most, values[key]) for key, most in AT_MOST.items() if values.get(key)}
@@ -155,11 +156,11 @@ def _small_config(config: PreTrainedConfig) -> PreTrainedConfig:
     return type(config).from_dict(values)
 
 
-def _plain(rope: dict) -> dict:
+def _plain(rope: dict[str, Any]) -> dict[str, Any]:
     """Rotary positions without long-context factors, whose lists are as wide as a head."""
-    kept = {key: rope[key] for key in ("rope_theta", "partial_rotary_factor") if key in rope}
-    each: dict = {key: _plain(value) for key, value in rope.items() if isinstance(value, dict)}
-    return each or {"rope_type": "default", **kept}
+    each: dict[str, Any] = {k: _plain(v) for k, v in rope.items() if isinstance(v, dict)}
+    kept = {k: v for k, v in rope.items() if k in ("rope_theta", "partial_rotary_factor")}
+    return each or kept | {"rope_type": "default"}
 
 
 def _same_names(source: Path, small: Path, model: PreTrainedModel) -> None:

@@ -2,22 +2,24 @@
 
 Report section 2 at full size: 65 GB of Qwen2.5-32B become 81 GB of a 40B. The safetensors headers
 say where every tensor lies, so the child is new headers plus ranges of the parent's files; a tensor
-is decoded only where its start scales it. Memory stays at some tens of megabytes whatever the size.
+is decoded only where its start scales it. Memory stays below half a gigabyte whatever the size.
 
-The child grows in DST.partial and is renamed to DST when it is whole. Run again after an
-interruption, finished shards are kept. Beside the weights lie upscale.json (plan, layer map, start,
-SHA-256 of the source files) and mergekit.yaml (the same child by arcee-ai/mergekit).
+The child grows in DST.partial and is renamed to DST when it is whole. While the first bytes are
+copied the plan is tried on a small copy (`probe`, most of the memory); a refused child leaves
+nothing. After an interruption finished shards are kept. Beside the weights lie upscale.json (plan,
+layer map, start, SHA-256 of the source files) and mergekit.yaml.
 
     writer.write(Path("Qwen2.5-32B"), Path("KAT-40B"), plan)
 """
 
 import errno
+import gc
 import json
 import math
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby, zip_longest
@@ -51,7 +53,8 @@ def write(
     """Write the child of `source` to the new folder `target`; returns what upscale.json holds.
 
     Raises UserError, leaving no folder `target`, when the target exists or cannot be written, the
-    disk is too small or full, or a shard of the source is missing, cut or unreadable.
+    disk is too small or full, a shard of the source is missing, cut or unreadable, or the child
+    would not be what its plan says.
     """
     source, target = Path(source), Path(target)
     if target.exists():
@@ -70,10 +73,7 @@ def write(
 
 
 def _write(source: Path, target: Path, plan: LayerPlan, shard_bytes: int) -> dict[str, Any]:
-    from katlab.layer_saturation import configuration, probe  # torch, which planning does without
-
-    own = read_config(source)
-    shards = layout(source, plan, own["model_type"], shard_bytes)
+    shards = layout(source, plan, read_config(source)["model_type"], shard_bytes)
     names = shard_names(len(shards))
     part = target.with_name(target.name + ".partial")
     fresh = not part.exists()
@@ -82,9 +82,7 @@ def _write(source: Path, target: Path, plan: LayerPlan, shard_bytes: int) -> dic
     proven = False
     try:
         with _at_work(source, part, dict(zip(names, shards, strict=True))) as (written, digests):
-            config = configuration.of_child(own, plan)
-            probe.prove(source, plan, config)
-            proven = True
+            config, proven = _proven(source, plan), True
             for shard in written:
                 shard.result()
             sha256 = {file: digest.result() for file, digest in digests.items()}
@@ -111,6 +109,19 @@ def _write(source: Path, target: Path, plan: LayerPlan, shard_bytes: int) -> dic
     (part / "job.json").unlink()
     part.rename(target)
     return record
+
+
+def _proven(source: Path, plan: LayerPlan) -> dict:
+    """The child's configuration, tried on a small copy of the parent; UserError as `probe`."""
+    gc.disable()  # a quarter of the time that torch and transformers take to import
+    try:
+        from katlab.layer_saturation import configuration, probe
+
+        config = configuration.of_child(read_config(source), plan)
+        probe.prove(source, plan, config)
+        return config
+    finally:
+        gc.enable()
 
 
 @contextmanager
@@ -174,10 +185,6 @@ def _digest(path: Path, stop: Event) -> str:
         return safetensors_bytes.sha256(path, stop)
 
 
-class _Stopped(Exception):
-    """The child is refused, or another shard failed."""
-
-
 def _write_shard(source: Path, part: Path, name: str, pieces: list[Piece], stop: Event) -> None:
     """Write one shard under a passing name, then give it its own."""
     unfinished = part / f"{name}.part"
@@ -201,8 +208,9 @@ def _write_shard(source: Path, part: Path, name: str, pieces: list[Piece], stop:
 
 
 def _go_on(stop: Event) -> None:
+    """Give up when the child is refused or another shard has failed."""
     if stop.is_set():
-        raise _Stopped
+        raise CancelledError
 
 
 @contextmanager

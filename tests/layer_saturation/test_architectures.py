@@ -1,6 +1,7 @@
 """Other decoders: each starts as its plan says, or is refused before a byte is written."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -314,3 +315,30 @@ def test_the_mergekit_recipe_scales_the_same_tensors(kind, filters, tmp_path):
         return
     scales = [s["sources"][0].get("parameters", {}).get("scale", []) for s in recipe["slices"]]
     assert {entry["filter"] for scale in scales for entry in scale if "filter" in entry} == filters
+
+
+def test_a_child_refused_while_it_is_written_leaves_nothing(tmp_path, monkeypatch):
+    """Shards are copied while the small copy is tried; those of an earlier attempt are kept."""
+    parent_of("qwen2", tmp_path / "parent")
+    child, partial = tmp_path / "child", tmp_path / "child.partial"
+
+    def refuse(*arguments):
+        while not list(partial.glob("*.safetensors")):
+            time.sleep(0.001)
+        raise UserError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(probe, "prove", refuse)
+        with pytest.raises(UserError, match="no"):
+            writer.write(tmp_path / "parent", child, planned())
+        assert not partial.exists() and not child.exists()
+        patch.setattr(writer, "_carry", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(probe, "prove", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            writer.write(tmp_path / "parent", child, planned())
+        patch.setattr(probe, "prove", refuse)
+        with pytest.raises(UserError, match="no"):
+            writer.write(tmp_path / "parent", child, planned())
+    assert list(partial.glob("*.safetensors"))
+    writer.write(tmp_path / "parent", child, planned())
+    assert child.exists() and not partial.exists()
