@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from katlab import UserError
+from katlab import UserError, jsonl
 from katlab.rewards import Verdict, grade, verifier
 
 LABELS = ("correct", "wrong", "unscorable")
@@ -23,25 +23,21 @@ LABELS = ("correct", "wrong", "unscorable")
 def read_rows(path: Path) -> tuple[list[tuple[int, tuple[str, str, Any]]], list[tuple[int, str]]]:
     """([(line number, (kind, answer, reference))], [(line number, what is wrong with it)])."""
     rows, bad = [], []
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, row in jsonl.lines(path, "answers").items():
         try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise UserError("not a JSON object")
+            if isinstance(row, str):
+                raise UserError(row)
             kind = row.get("kind", row.get("verifier"))
             if not isinstance(kind, str):
-                raise UserError('no kind: add "kind"')
+                raise UserError('has no kind; add "kind"')
             for name, what in (("answer", str), ("reference", object)):
-                if not isinstance(row.get(name), what) or row.get(name) is None:
-                    raise UserError(f'no {name}: add "{name}"')
+                if row.get(name) is None:
+                    raise UserError(f'has no {name}; add "{name}"')
+                if not isinstance(row[name], what):
+                    raise UserError(f"has an {name} that is no text; write it as text")
             verifier(kind)
-        except (UserError, RecursionError) as error:
+        except UserError as error:
             bad.append((number, str(error)))
-        except ValueError as error:  # also a number of more digits than Python reads
-            bad.append((number, f"not JSON: {error}"))
         else:
             rows.append((number, (kind, row["answer"], row["reference"])))
     return rows, bad
@@ -68,14 +64,9 @@ def verify_file(path: str | Path, out: str | Path | None = None) -> int:
     a row was bad or unscorable. Raises UserError when the file does not exist or holds no row, or
     there is no folder for `out`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"The file {path} does not exist: give a JSONL file of answers.")
     if out is not None and not Path(out).absolute().parent.is_dir():
         raise UserError(f"There is no folder for {out}: make it, or write the verdicts elsewhere.")
-    rows, bad = read_rows(path)
-    if not rows and not bad:
-        raise UserError(f"The file {path} holds no row: give lines with kind, answer, reference.")
+    rows, bad = read_rows(Path(path))
     verdicts = grade([row for _, row in rows])
     print(table([(row[0], verdict) for (_, row), verdict in zip(rows, verdicts, strict=True)]))
     if isolations := sorted({v.detail["isolation"] for v in verdicts if "isolation" in v.detail}):

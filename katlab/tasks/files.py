@@ -1,13 +1,11 @@
 """Files of queries: read whole and checked row by row before anything is loaded.
 
-JSONL in UTF-8, with or without a byte order mark, or in UTF-16 or UTF-32 with one; lines end in LF
-or CRLF, and blank ones are skipped. A row is a `Query`; other keys stay as they are.
+JSONL as `katlab.jsonl` reads it. A row is a `Query`; other keys stay as they are.
 
     rows = files.read("mine.jsonl")      # or UserError with the first bad line
     status = files.check("mine.jsonl")   # prints what the file holds and every bad line
 """
 
-import codecs
 import json
 import sys
 from collections import Counter
@@ -17,16 +15,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from katlab import UserError, rewards
+from katlab import UserError, jsonl, rewards
 from katlab.lab.stages import root
 
-MARKS = {  # the longer first: UTF-32's begins with UTF-16's
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 TOOL = ("tool", "function")
 TEXT = ("text", "input_text", "output_text")  # types of a part that is text
 WIDTH = 200  # columns of a table that goes to a file or a pipe
@@ -146,49 +137,17 @@ def check(path: str | Path, own: Collection[str] = ()) -> int:
     return 1 if bad else 0
 
 
-def lines(path: str | Path) -> dict[int, dict | str]:
-    """{line: its JSON object, or what is wrong with it}; blank lines are left out.
-
-    Raises UserError when the file is missing, has another encoding, or is a JSON list.
-    """
-    found: dict[int, dict | str] = {}
-    for number, line in enumerate(_text(Path(path)).split("\n"), start=1):
-        if line.strip():
-            try:
-                found[number] = _object(line)
-            except RecursionError:
-                found[number] = "is nested too deeply"
-            except json.JSONDecodeError as error:
-                found[number] = f"is not JSON ({error.msg} at character {error.pos + 1})"
-            except UnicodeEncodeError:
-                found[number] = "has half a surrogate pair, which is no character"
-            except ValueError as error:
-                found[number] = str(error)
-                if "set_int_max_str_digits" in str(error):
-                    found[number] = "has a number of too many digits; write it as text"
-    return found
-
-
-def _object(line: str) -> dict:
-    if alien := next((c for c in line if "\udc80" <= c <= "\udcff"), None):
-        raise ValueError(f"is not UTF-8 (byte 0x{ord(alien) - 0xDC00:x}); save the file as UTF-8")
-    row = json.loads(line)
-    if not isinstance(row, dict):
-        raise ValueError("must be a JSON object")
-    json.dumps(row, ensure_ascii=False).encode()
-    return row
-
-
 def _scan(path: Path, own: Collection[str]) -> tuple[dict[int, dict], dict[int, str]]:
     """({line: row}, {line: what is wrong with it}) of a whole file."""
     rows: dict[int, dict] = {}
     bad: dict[int, str] = {}
     problems: dict[str, int] = {}
-    for number, found in lines(path).items():
+    for number, found in jsonl.lines(path, "query rows").items():
         if isinstance(found, str):
             bad[number] = found
             continue
         try:
+            json.dumps(found, ensure_ascii=False).encode()
             row = _row(found, own)
             first = problems.setdefault(problem(row), number)
             if row.get("split") != rows.get(first, row).get("split"):
@@ -196,31 +155,11 @@ def _scan(path: Path, own: Collection[str]) -> tuple[dict[int, dict], dict[int, 
             rows[number] = row
         except ValidationError as error:
             bad[number] = _reason(error)
+        except UnicodeEncodeError:
+            bad[number] = "has half a surrogate pair, which is no character"
         except ValueError as error:
             bad[number] = str(error)
-    if not rows and not bad:
-        raise UserError(f"The file {path} holds no row; write one JSON object per line.")
     return rows, bad
-
-
-def _text(path: Path) -> str:
-    """A file's text; a byte that is no UTF-8 stays half a surrogate pair, which `lines` names."""
-    if not path.is_file():
-        raise UserError(f"The file {path} does not exist; give a JSONL file of query rows.")
-    try:
-        data = path.read_bytes()
-        encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
-        text = data.decode(encoding, "surrogateescape" if "8" in encoding else "strict")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); set its rights.") from error
-    except UnicodeDecodeError as error:
-        line = data[: error.start].decode(encoding, "ignore").count("\n") + 1
-        raise UserError(
-            f"{path}, line {line}, is no {encoding.upper()}; save it as UTF-8."
-        ) from error
-    if text.lstrip().startswith("["):
-        raise UserError(f"{path}, line 1, begins a JSON list; write one JSON object per line.")
-    return text
 
 
 def _row(row: dict, own: Collection[str]) -> dict:

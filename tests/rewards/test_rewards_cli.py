@@ -109,3 +109,33 @@ def test_the_command_writes_each_verdict_with_its_reason(tmp_path, capsys):
     assert all(row["reason"] for row in written)
     assert command.main(["verify", str(file), "--out", str(tmp_path / "none" / "v.jsonl")]) == 2
     assert "no folder" in capsys.readouterr().err
+
+
+SAVED = {  # how an answer file is saved -> its bytes
+    "with a byte order mark": lambda text: text.encode("utf-8-sig"),
+    "with CRLF": lambda text: text.replace("\n", "\r\n").encode(),
+    "with blank lines": lambda text: ("\n \n" + text.replace("\n", "\n\t\n")).encode(),
+    "in UTF-16": lambda text: text.encode("utf-16"),
+    "in UTF-32": lambda text: text.encode("utf-32"),
+}
+
+
+@pytest.mark.parametrize("how", SAVED)
+def test_answers_are_read_however_they_are_saved(how, tmp_path, capsys):
+    rows = [
+        {"kind": "keywords", "answer": a, "reference": {"all": ["é"]}} for a in ("é\u2028", "e")
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(SAVED[how]("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)))
+    assert cli.verify_file(file) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[1:4] == ["2", "1", "1"]
+
+
+def test_a_byte_of_another_encoding_is_one_line_of_the_list(tmp_path, capsys):
+    good = json.dumps({"kind": "math", "answer": "12", "reference": "12"})
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes('{"kind": "choice", "answer": "café"}\n'.encode("latin-1") + good.encode())
+    assert cli.verify_file(file) == 1
+    assert capsys.readouterr().err == (
+        "line 1: not graded, is not UTF-8 (byte 0xe9); save the file as UTF-8\n"
+    )

@@ -97,7 +97,7 @@ def test_other_forms_of_a_row_are_read(text, tmp_path):
 BAD = {  # a second line -> what is said of it
     b"{": "is not JSON",
     b"not JSON": "is not JSON (Expecting value at character 1)",
-    b"3": "must be a JSON object",
+    b"3": "is no JSON object",
     says("café").encode("latin-1"): "is not UTF-8 (byte 0xe9); save the file as UTF-8",
     line(reference=9).replace("9", "9" * 5000).encode(): "too many digits; write it as text",
     b"[" * 100_000: "is nested too deeply",
@@ -144,8 +144,8 @@ UNREAD = {  # bytes of a whole file -> what is said of it
     json.dumps([ROW, ROW], indent=1).encode(): "line 1, begins a JSON list",
     line().encode("utf-16")[:-1]: "line 1, is no UTF-16; save it as UTF-8",
     f"{line()}\n{line()}".encode("utf-16") + b"\x00\xd8": "line 2, is no UTF-16",
-    json.dumps(ROW, indent=1).encode(): "line 1: is not JSON",
-    line().encode("utf-16-le"): "line 1: is not JSON",
+    json.dumps(ROW, indent=1).encode(): "is no JSONL of query rows: line 1 is not JSON",
+    line().encode("utf-16-le"): "is no JSONL of query rows: line 1 is not JSON",
 }
 
 
@@ -161,7 +161,9 @@ def test_a_file_that_is_no_jsonl_is_one_sentence(content, tmp_path):
 @pytest.mark.parametrize("call", [files.read, files.check])
 def test_a_missing_file_is_one_sentence(call, tmp_path):
     for path in (tmp_path / "none.jsonl", tmp_path):
-        with pytest.raises(UserError, match="does not exist; give a JSONL file"):
+        with pytest.raises(
+            UserError, match="(does not exist|Is a directory.); give a JSONL file of query"
+        ):
             call(path)
 
 
@@ -210,9 +212,7 @@ def test_check_lists_every_bad_line_and_ids_that_come_again(tmp_path, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert "line 3 has the id of line 1" in shown
     assert "line 4: lacks id" in shown
-    assert [row for row in shown if row.startswith("line 44: ")] == [
-        "line 44: must be a JSON object"
-    ]
+    assert [row for row in shown if row.startswith("line 44: ")] == ["line 44: is no JSON object"]
 
 
 def test_check_knows_the_verifiers_of_a_profile(tmp_path):
