@@ -32,7 +32,7 @@ from threading import Lock
 from typing import Any
 
 from katlab.rewards import math_pool
-from katlab.rewards.math_text import MAX_CHARS, MAX_DIGITS, exact, final_answer, normalise
+from katlab.rewards.math_text import MAX_CHARS, MAX_DIGITS, exact, final_answer, measured, normalise
 from katlab.rewards.text import items
 from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
@@ -105,6 +105,8 @@ def quick(submitted: str | list[str], gold: str) -> tuple[bool | None, str] | No
         far = a.denominator == g.denominator == 1 or abs(a - g) * 1000 > max(abs(a), abs(g))
         if far and not re.search("[eE]", text + gold):
             return False, "a different number"
+    if (g is not None and measured(text) == g) or (a is not None and measured(gold) == a):
+        return True, "equal numbers, one with a unit"
     if fault := beyond_bounds(gold):
         return None, f"reference beyond bounds: {fault}"
     if fault := unreadable(gold):

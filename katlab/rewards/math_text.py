@@ -90,13 +90,32 @@ _TIMES = {"万": 10**4, "亿": 10**8, "千": 1000, "百": 100}
 _AND = re.compile(r"(?<=[\w)}])\s*[和或与]\s*(?=[\dA-Za-z({\\-])", re.ASCII)
 _CELSIUS = re.compile(r"°\s*([CF])(?![A-Za-z])")
 _NUMBER = re.compile(r"([+-]?)\s*(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?:\s*/\s*(\d+))?")
-_FRAC = re.compile(r"([+-]?)\s*(\d+)?\s*\\[dt]?frac\s*\{\s*([+-]?\d+)\s*\}\s*\{\s*([+-]?\d+)\s*\}")
+_FRAC = re.compile(  # a digit alone needs no braces
+    r"([+-]?)\s*(\d+)?\s*\\[dt]?frac\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))"
+    r"\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))"
+)
+# What may follow a number without changing it: words, or units with their powers.
+_UNIT = re.compile(
+    r"(?P<number>.*[\d}]) ?(?P<unit>[A-Za-z]+\.?(?: ?/ ?[A-Za-z]+|\^\{?[23]\}?| [A-Za-z]+\.?)*)"
+)
+_COUNTS = re.compile(  # words that do change it, or that join it to another
+    r"\b(?:(?:hundred|thousand|million|billion|trillion|dozen|score|ten)s?|half|halves|thirds?|quarters?"
+    r"|\w*(?:four|fif|six|seven|eigh|nin|ten|teen|tie|hundred|thousand|million|billion)ths?"
+    r"|percent(?:age)?|pct|squared|cubed|factorial|radians?|pi|tau|and|or|to|by|times|plus|minus"
+    r"|over|mod|modulo|choose|divided|base|if|for|where|when|not|infinity"
+    r"|sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|gcd|lcm|max|min)\b",
+    re.IGNORECASE,
+)
+_SHORT = frozenset("m s g l h in cm mm km dm ft yd mi oz lb kg mg ml hr kw hz ms kj pm am".split())
+_LABEL = re.compile(
+    r"^(?:\\text\s*\{\s*)?(?:the\s+)?(?:final\s+)?answer\s*(?:is)?\s*[:=]?\s*\}?\s*(?=\S)", re.I
+)
 
 
 def final_answer(text: str) -> str | list[str]:
     r"""What the answer submits: a string, or the list of several differing `\boxed{}` contents."""
     text = texts.plain(_latex(text))
-    contents = [normalise(content) for content in texts.boxes(text)]
+    contents = [normalise(_LABEL.sub("", content)) for content in texts.boxes(text)]
     if contents:
         distinct = list({exact(c) if exact(c) is not None else c: c for c in contents}.values())
         return distinct[0] if len(distinct) == 1 else distinct
@@ -201,6 +220,19 @@ def _foreign(text: str) -> str:
     return _LEADING.sub("", "".join(pieces))
 
 
+def measured(text: str) -> Fraction | None:
+    """The number of a normalised "12 dollars" or "12 km^2" (`exact` reads none), else None."""
+    match = _UNIT.fullmatch(text) if len(text) <= MAX_DIGITS else None
+    if match is None or _COUNTS.search(match["unit"]):
+        return None
+    pieces = re.findall("[A-Za-z]+", match["unit"])
+    if any(len(piece) < 3 and piece.lower() not in _SHORT for piece in pieces):
+        return None
+    if len(pieces) == 1 and len(pieces[0]) == 1:  # "12 m" may be a product
+        return None
+    return exact(match["number"].strip())
+
+
 def exact(text: str) -> Fraction | None:
     """The rational number that a normalised string writes in full, else None."""
     if len(text) > MAX_DIGITS:
@@ -211,8 +243,8 @@ def exact(text: str) -> Fraction | None:
             return None
         value = Fraction(whole.replace(",", "") + (decimals or "")) / int(below or 1)
         return -value if sign == "-" else value
-    if (match := _FRAC.fullmatch(text)) and int(match[4]):
-        value = Fraction(int(match[3]), int(match[4]))
+    if (match := _FRAC.fullmatch(text)) and int(match[5] or match[6]):
+        value = Fraction(int(match[3] or match[4]), int(match[5] or match[6]))
         if match[2]:  # a mixed number; what is no proper fraction behind its whole is not read
             value = value + int(match[2]) if 0 < value < 1 else None
         return -value if match[1] == "-" and value is not None else value
