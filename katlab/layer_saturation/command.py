@@ -19,20 +19,19 @@ from katlab.layer_saturation import safetensors_layout, writer
 MOST_LAYERS = 10_000
 
 
-def register(subparsers: argparse._SubParsersAction) -> None:
-    """Add `upscale` with its three commands to the katlab command line."""
-    upscale = subparsers.add_parser("upscale", help="plan, write and verify a deeper model")
+def register(upscale: argparse.ArgumentParser) -> None:
+    """Give `katlab upscale` its three commands."""
     commands = upscale.add_subparsers(dest="upscale_command", required=True)
     plan = commands.add_parser("plan", help="choose layers; predict loss, parameters and cost")
     plan.add_argument("source", type=Path, help="folder of the parent (config.json, safetensors)")
     plan.add_argument("--out", type=Path, default=Path("layer_plan.json"), help="plan to write")
-    plan.set_defaults(run=run_plan)
+    plan.set_defaults(act=run_plan)
     apply = commands.add_parser("apply", help="write the child, shard by shard")
     apply.add_argument("source", type=Path, help="folder of the parent")
     apply.add_argument("target", type=Path, help="new folder for the child")
     apply.add_argument("--plan", type=Path, help="plan by `katlab upscale plan`; else --layers")
     apply.add_argument("--shard-gb", type=float, default=5.0, help="largest output shard, GB")
-    apply.set_defaults(run=run_apply)
+    apply.set_defaults(act=run_apply)
     for parser in (plan, apply):
         options = parser.add_argument_group("plan")
         options.add_argument("--add", type=int, default=0, help="new layers; 0 is a quarter")
@@ -48,7 +47,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     verify.add_argument("source", type=Path, help="folder of the parent")
     verify.add_argument("target", type=Path, help="folder of the child")
     verify.add_argument("--text", type=Path, help="held-out text: load both and compare the loss")
-    verify.set_defaults(run=run_verify)
+    verify.set_defaults(act=run_verify)
     for parser in (plan, verify):
         options = parser.add_argument_group("with --text")
         options.add_argument("--tokens", type=int, default=1024, help="how much of it")

@@ -1,0 +1,20 @@
+"""`katlab compare`: runs side by side."""
+
+import argparse
+
+from katlab.cli import given
+from katlab.cli.parser import Commands, command
+from katlab.lab import stages
+
+
+def register(commands: Commands) -> None:
+    """Add `compare`."""
+    compare = command(commands, "compare", "claims and figures of two or more runs", _compare)
+    compare.add_argument("runs", nargs="+", metavar="RUN")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from katlab.lab import compare
+
+    chosen = [given.run_folder(run).name for run in options.runs]
+    print(compare.side_by_side(stages.outputs(), chosen))
