@@ -6,12 +6,11 @@ katlab upscale verify Qwen2.5-32B KAT-40B --text held_out.txt
 """
 
 import argparse
-import itertools
 import math
 from pathlib import Path
 from types import SimpleNamespace
 
-from katlab import UserError, sizes
+from katlab import UserError
 from katlab.lab.notebook import quiet
 from katlab.layer_saturation import plan as layer_plan
 from katlab.layer_saturation import safetensors_layout, writer
@@ -109,25 +108,10 @@ def _batches(tokenizer, text: Path, tokens: int) -> list[dict]:
     return calibration.batches(tokenizer, {"text": [held_out]}, tokens)
 
 
-def _facts(source: Path, config: dict, plan: layer_plan.LayerPlan) -> dict:
-    """What parent and child cost; for architectures not counted here, what their files say."""
-    kind = config["model_type"]
-    if kind in sizes.KINDS:
-        return layer_plan.costs(config, plan)
-    parent = safetensors_layout.stored(source).values()
-    child = itertools.chain(*safetensors_layout.layout(source, plan, kind))
-    return {
-        "parent_layers": plan.parent_layers,
-        "child_layers": plan.child_layers,
-        "parent_parameters": sum(math.prod(tensor.shape) for tensor in parent),
-        "child_parameters": sum(math.prod(tensor.shape) for tensor in child),
-    }
-
-
 def run_plan(arguments: argparse.Namespace) -> None:
     """Print what the child will be and cost, and write the plan."""
     measured, model, batches = {}, None, []
-    config = safetensors_layout.read_config(arguments.source)
+    safetensors_layout.read_config(arguments.source)  # its faults show before any other
     if arguments.out.is_dir() or not arguments.out.parent.is_dir():
         raise UserError(f"{arguments.out} cannot be a file; name one, as --out plan.json.")
     measures = not arguments.layers and arguments.choice not in ("evenly", "list")
@@ -149,7 +133,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
             table = table.merge(damage, on=["group", "layer"])
         measured = {"table": table, "angular": report.angular}
     plan = _plan(arguments, measured)
-    facts = _facts(arguments.source, config, plan)
+    facts = safetensors_layout.sizes_of(arguments.source, plan)
     print(
         f"layers      {facts['parent_layers']} -> {facts['child_layers']} ({plan.start},"
         f" {plan.order}); copied: {', '.join(map(str, plan.duplicated))}"

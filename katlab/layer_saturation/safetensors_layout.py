@@ -6,6 +6,7 @@ Only headers are read: the plan, index, names and shapes of an 81 GB child are k
 """
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +14,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import StringConstraints, TypeAdapter
 
-from katlab import UserError
+from katlab import UserError, sizes
 from katlab.layer_saturation.architectures import child_tensors, shift
-from katlab.layer_saturation.plan import LayerPlan
+from katlab.layer_saturation.plan import LayerPlan, costs
 
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000  # the Hub's usual shard
@@ -191,6 +192,24 @@ def layout(
         shards[-1].append(piece)
         filled += piece.size
     return shards
+
+
+def sizes_of(source: Path, plan: LayerPlan) -> dict:
+    """Layers and parameters of parent and child; of families that `sizes` counts, cost per token.
+
+    UserError as for `read_config`, `stored` and `layout`.
+    """
+    config = read_config(source)
+    kind = config["model_type"]
+    if kind in sizes.KINDS:
+        return costs(config, plan)
+    child = [tensor for shard in layout(source, plan, kind) for tensor in shard]
+    return {
+        "parent_layers": plan.parent_layers,
+        "child_layers": plan.child_layers,
+        "parent_parameters": sum(math.prod(tensor.shape) for tensor in stored(source).values()),
+        "child_parameters": sum(math.prod(tensor.shape) for tensor in child),
+    }
 
 
 def shard_names(count: int) -> list[str]:

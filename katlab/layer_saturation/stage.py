@@ -11,8 +11,8 @@ from huggingface_hub import snapshot_download
 
 from katlab import UserError, lab, models
 from katlab.layer_saturation import calibration, study, verify, writer
-from katlab.layer_saturation.plan import LayerPlan, costs
-from katlab.layer_saturation.safetensors_layout import read_config, source_files
+from katlab.layer_saturation.plan import LayerPlan
+from katlab.layer_saturation.safetensors_layout import read_config, sizes_of, source_files
 
 
 @lab.work
@@ -42,7 +42,7 @@ def _work(stage: lab.StageRun) -> dict[str, float]:
     expected = verify.Expected(parent, plan, texts.held_out)
     del parent  # the student may need its room
     checks = expected.met_by(models.load_from(target, config)[0])
-    sizes = costs(read_config(source), plan)
+    sizes = sizes_of(source, plan)
     stage.write("costs.json", sizes)
     if settings.real_tokens:
         study.smollm2(stage)

@@ -9,6 +9,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 import pytest
+import transformers
 from conftest import CHECKOUT
 from transformers import AutoTokenizer
 
@@ -43,6 +44,26 @@ def files(stage: StageRun) -> dict[str, bytes]:
     clock = {"run.json", "progress.json", "result.json", "upscale.json"}
     paths = [p for p in stage.dir.rglob("*") if p.is_file() and p.name not in clock]
     return {str(p.relative_to(stage.dir)): p.read_bytes() for p in paths}
+
+
+@pytest.mark.parametrize("family", ["MistralConfig", "Gemma2Config"])
+def test_a_parent_of_another_family_goes_through_the_whole_stage(family, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    config = getattr(transformers, family)(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=4,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16, pad_token_id=0, bos_token_id=0,
+        eos_token_id=0,
+    )  # fmt: skip
+    transformers.set_seed(0)
+    parent = transformers.AutoModelForCausalLM.from_config(config)
+    parent.save_pretrained(tmp_path / "parent")
+    tokenizer.save_pretrained(tmp_path / "parent")
+    start = "zero"  # the only one that a norm behind the projections leaves exact
+    stage = made(tmp_path, start, student=str(tmp_path / "parent"))
+    figures = layer_saturation.run(stage)
+    written = transformers.AutoModelForCausalLM.from_pretrained(stage.checkpoints / "student")
+    assert written.config.num_hidden_layers == figures["layers"] > 4
+    assert sum(p.numel() for p in written.parameters()) == figures["parameters"]
 
 
 @pytest.mark.parametrize("text", ["nano", ""])
