@@ -54,6 +54,20 @@ def paired_difference(
     return float(drawn[0]), float(low), float(high)
 
 
+def difference(
+    a: pd.DataFrame, b: pd.DataFrame, column: str, relative: bool = False
+) -> tuple[float, float, float]:
+    """Mean of `column` in `a` minus that in `b` where they share no prompts, with its interval."""
+    drawn = []
+    for seed, frame in enumerate((a, b)):
+        sums, counts = _clusters(frame, column)
+        weights = np.vstack([np.ones(len(sums), dtype=int), _weights(len(sums), seed=seed)])
+        drawn.append(weights @ sums / (weights @ counts))
+    found = (drawn[0] - drawn[1]) / (drawn[1] if relative else 1)
+    low, high = np.quantile(found[1:], [0.025, 0.975])
+    return float(found[0]), float(low), float(high)
+
+
 def percent(interval: Sequence[float], form: str = ".1%") -> str:
     """A share or a relative change, (mean, low, high), as per cent in a format like "+.0%"."""
     mean, low, high = (format(x, form) for x in interval)

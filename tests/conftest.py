@@ -74,7 +74,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "01_layer_saturation",
         '(stage.dir / "plan.txt").write_text("plan")',
         'for i in stage.progress(3, "counting"):\n    stage.log(reward=i / 2)',
-        'stage.verdict([("Two is more than one.", 2, 1 + 1, True)])\nstage.finish()',
+        'two = lab.Claim("Two is more than one.", 2, 1 + 1, True, "check")\n'
+        "stage.verdict([two])\nstage.finish()",
     )
     write_notebook(
         notebooks / "02_dual_regime_data.ipynb",
@@ -88,7 +89,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_notebook(
         notebooks / "08_scaling_plan.ipynb",
         "08_scaling_plan",
-        'stage.verdict([("Pigs fly.", "yes", "no", False), ("Size.", 40.0, "-", None)])',
+        'pigs = lab.Claim("Pigs fly.", "yes", "no", False, "report")\n'
+        'stage.verdict([pigs, lab.Claim("Size.", 40.0, "-", None, "report")])',
         "stage.finish()",
     )
     monkeypatch.setenv("KATLAB_ROOT", str(tmp_path))

@@ -45,9 +45,9 @@ def chosen(stage: StageRun) -> list[str]:
 
 
 def claims(stage: StageRun) -> pd.DataFrame:
-    """`compare.claims` of the chosen runs, without this stage's own claims about claims."""
+    """`compare.claims` of the chosen runs, without facts and without this stage's own claims."""
     found = compare.claims(stage.dir.parents[1], chosen(stage))
-    return found[found["stage"] != stage.name]
+    return found[(found["stage"] != stage.name) & (found["kind"] != "fact")]
 
 
 def held(claims: pd.DataFrame) -> pd.Series:

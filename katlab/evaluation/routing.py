@@ -15,7 +15,7 @@ import re
 import pandas as pd
 
 from katlab import UserError, rewards, template
-from katlab.arms import ARMS
+from katlab.arms import ARMS, judge_agrees
 from katlab.intervals import bootstrap, paired_difference
 
 CELL = ["category", "difficulty"]
@@ -118,16 +118,9 @@ def leakage(on: pd.DataFrame, off: pd.DataFrame) -> dict[str, float | None]:
 
 
 def judge_agreement(auto: pd.DataFrame, names_mode: str) -> float:
-    """Share of decided samples whose judge names the mode decided on and no other.
-
-    `names_mode` is the profile's prompts.rationale_pattern, whose one group is "on" or "off"; a
-    judge that names no mode does not agree.
-    """
-    decided = auto[auto["mode"].notna()]
-    judges = [text.partition("</judge>")[0] for text in decided["completion"]]
-    named = [set(re.findall(names_mode, judge)) for judge in judges]
-    agrees = [modes == {mode} for modes, mode in zip(named, decided["mode"], strict=True)]
-    return sum(agrees) / max(1, len(agrees))
+    """Share of decided samples for which `arms.judge_agrees`; 0 without any."""
+    agrees = judge_agrees(auto, names_mode).dropna()
+    return float(agrees.mean()) if len(agrees) else 0.0
 
 
 def failures(frame: pd.DataFrame) -> pd.Series:

@@ -6,6 +6,7 @@ kernel and the command line both start with it.
 Usage:  from katlab import lab;  stage = lab.begin("05_step_srpo", globals())
 """
 
+from katlab.lab.claims import Claim
 from katlab.lab.notebook import begin, quiet
 from katlab.lab.profiles import load as load_profile
 from katlab.lab.progress import number
@@ -15,6 +16,7 @@ from katlab.lab.training import latest_checkpoint
 from katlab.lab.work import work
 
 __all__ = [
+    "Claim",
     "Journal",
     "StageRun",
     "begin",

@@ -60,14 +60,14 @@ def headline(outputs: Path, chosen: Sequence[str]) -> pd.Series:
 
 
 def claims(outputs: Path, chosen: Sequence[str]) -> pd.DataFrame:
-    """Verdict rows: run, stage, claim, reported, measured, held (True, False or None)."""
+    """Verdict rows: run, stage, claim, reported, measured, held (True, False or None), kind."""
     rows = [
         {"run": run, "stage": folder.name, **row}
         for run in chosen
         for folder in stage_folders(outputs / run)
         for row in verdicts(folder)
     ]
-    columns = ["run", "stage", "claim", "reported", "measured", "held"]
+    columns = ["run", "stage", "claim", "reported", "measured", "held", "kind"]
     return pd.DataFrame(rows, columns=columns).astype({"held": object})
 
 

@@ -89,6 +89,7 @@ class Console:
             (name[:2], row["claim"], row["reported"], row["measured"], HELD[row["held"]])
             for name in self.names
             for row in verdicts(self.folder / name)
+            if row["kind"] != "fact"
         ]
         if rows:
             _print(f"\n{table(('', 'claim', 'reported', 'measured', 'verdict'), rows)}")
@@ -118,9 +119,10 @@ def progress(folder: Path) -> str:
 
 
 def verdicts(folder: Path) -> list[dict]:
-    """The verdict rows of a stage folder; none if it has no verdict."""
+    """The verdict rows of a stage folder, each with its `kind`; none if it has no verdict."""
     path = folder / "verdict.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return [{"kind": "report"} | row for row in rows]  # of a run older than kinds
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from katlab import UserError
 from katlab.lab import profiles, runs
+from katlab.lab.claims import KINDS, Claim
 from katlab.lab.progress import number
 from katlab.lab.runs import StageRun
 
@@ -28,7 +29,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.globals.update(HELD=HELD, COLOURS=COLOURS)
+TEMPLATES.globals.update(HELD=HELD, COLOURS=COLOURS, KINDS=KINDS)
 
 
 def html(template: str, **values: object) -> Markup:
@@ -59,18 +60,19 @@ def figure(stage: StageRun, figure, name: str, takeaway: str) -> None:
         show(html("figure", name=name, title=title, takeaway=takeaway, data=data))
 
 
-def verdict(stage: StageRun, rows: Sequence[tuple[str, object, object, bool | None]]) -> None:
+def verdict(stage: StageRun, rows: Sequence[Claim]) -> None:
     """See `StageRun.verdict`."""
     shown = [
         {
-            "claim": claim,
-            "reported": number(reported),
-            "measured": number(measured),
-            "held": None if held is None else bool(held),
+            "claim": row.claim,
+            "reported": number(row.reported),
+            "measured": number(row.measured),
+            "held": None if row.held is None else bool(row.held),
+            "kind": row.kind,
         }
-        for claim, reported, measured, held in rows
+        for row in sorted(rows, key=lambda row: list(KINDS).index(row.kind))  # facts last
     ]
-    stage.write("verdict.json", shown)
+        stage.write("verdict.json", shown)
     if stage.shows:
         show(html("verdicts", rows=shown))
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from katlab.lab import profiles, records, training
+from katlab.lab.claims import Claim
 from katlab.lab.progress import Bar
 from katlab.lab.provenance import git, now, peak_memory_mib, since, versions
 from katlab.lab.records import read, stage_folders, stale, state
@@ -214,8 +215,8 @@ class StageRun:
         display.figure(self, figure, name, takeaway)
         self._drawn.add(name)
 
-    def verdict(self, rows: Sequence[tuple[str, object, object, bool | None]]) -> None:
-        """Save and show (claim, reported, measured, held) rows; held None = not applicable."""
+    def verdict(self, rows: Sequence[Claim]) -> None:
+        """Save the rows as verdict.json and show them: the claims, then the facts."""
         from katlab.lab import display
 
         display.verdict(self, rows)

@@ -8,13 +8,13 @@ import pytest
 from katlab import UserError
 from katlab.compare_runs import figures
 from katlab.compare_runs import stage as compare_runs
-from katlab.lab import compare
+from katlab.lab import Claim, compare
 from katlab.lab.runs import StageRun
 
 
 def run(outputs, name, rows=(), stage="05_step_srpo", **given) -> StageRun:
     made = StageRun.create(outputs, name, stage, **given)
-    made.verdict([(claim, 1, 1, held) for claim, held in rows])
+    made.verdict([Claim(claim, 1, 1, held, "report") for claim, held in rows])
     return made
 
 
@@ -47,7 +47,7 @@ def test_counts_by_hand(tmp_path):
     run(tmp_path, "b", [("x", True), ("y", False)])
     run(tmp_path, "c", [("y", True)], seed=7)
     stage = begun(tmp_path, runs=["a", "b", "c"])
-    stage.verdict([("A claim about claims.", 1, 1, False)])
+    stage.verdict([Claim("A claim about claims.", 1, 1, False, "check")])
     counts = {"runs": 3, "seeds": 2, "claims": 2, "held_everywhere": 1}
     assert compare_runs.run(stage) == counts
     assert json.loads((stage.dir / "run.json").read_text())["headline"] == counts
@@ -65,7 +65,7 @@ def test_counts_by_hand(tmp_path):
 
 def test_its_own_claims_about_claims_are_not_counted(tmp_path):
     stage = begun(tmp_path)
-    stage.verdict([("Every claim holds.", 1, 0, False)])
+    stage.verdict([Claim("Every claim holds.", 1, 0, False, "check")])
     assert compare_runs.run(stage)["claims"] == 0
 
 

@@ -278,7 +278,7 @@ def test_a_judge_that_names_another_mode_rings():
 def test_verdict_rows_hold_or_not():
     arms = population()
     summary = {name: summarized(arms, name) for name in evaluation.JUDGED}
-    held = {claim: ok for claim, _, _, ok in verdict.rows(arms, summary)}
+    held = {row.claim: row.held for row in verdict.rows(arms, summary)}
     tokens = next(ok for claim, ok in held.items() if "19 %" in claim)
     change = tables.difference(arms, "tokens", relative=True)[0]
     assert tokens == (change <= -0.19) and not tokens  # 8 tokens of 88 are not 19 %
@@ -290,7 +290,7 @@ def test_a_model_that_writes_no_format_holds_nothing():
     arms = arms.assign(thinks=False, well_formed=False)
     summary = {name: summarized(arms, name) for name in evaluation.JUDGED}
     rows = verdict.rows(arms, summary)
-    assert [held for *_, held in rows] == [None] * 7 + [False]
+    assert [row.held for row in rows] == [None] * 7 + [False]
 
 
 def test_unscorable_samples_are_counted_and_are_in_no_accuracy():

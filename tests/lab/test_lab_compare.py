@@ -4,13 +4,13 @@ import pandas as pd
 import pytest
 
 from katlab import UserError
-from katlab.lab import compare
+from katlab.lab import Claim, compare
 from katlab.lab.runs import StageRun
 
 
 def run(outputs, name: str, seed: int, tokens: int, held: bool, **given: object) -> None:
     stage = StageRun.create(outputs, name, "05_step_srpo", seed=seed, overrides=given)
-    stage.verdict([("Tokens fall.", "-19 %", tokens, held)])
+    stage.verdict([Claim("Tokens fall.", "-19 %", tokens, held, "report")])
     stage.record(tokens=tokens)
     stage.finish()
 
@@ -29,7 +29,9 @@ def test_settings_claims_and_figures_stand_side_by_side(tmp_path):
 def test_claims_of_runs_that_lack_a_stage(tmp_path):
     run(tmp_path, "a", 0, -21, True)
     other = StageRun.create(tmp_path, "b", "01_layer_saturation")
-    other.verdict([("Second.", 1, 1, None), ("First.", 1, 1, True)])
+    other.verdict(
+        [Claim(name, 1, 1, held, "report") for name, held in (("Second.", None), ("First.", True))]
+    )
     assert compare.claim_table(compare.claims(tmp_path, ["a", "b"])).splitlines()[2:] == [
         "| 01 | Second. | 1 | – | 1 |",
         "| 01 | First. | 1 | – | 1 ✓ |",

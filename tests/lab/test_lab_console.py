@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from katlab.lab import Claim
 from katlab.lab.console import Console, progress, table
 from katlab.lab.runs import StageRun
 
@@ -67,7 +68,13 @@ def test_elsewhere_nothing_is_rewritten(tmp_path, capsys):
     console = Console(tmp_path / "r", [stage.name])
     with console.watching(stage.dir):
         stage.bar(30, "training")
-    stage.verdict([("It falls.", 1, 0, True), ("It rises.", 1, 0, False), ("Aside.", 1, 0, None)])
+    rows = [
+        ("It falls.", True, "report"),
+        ("It rises.", False, "check"),
+        ("Aside.", None, "target"),
+    ]
+    claims = [Claim(name, 1, 0, held, kind) for name, held, kind in rows]
+    stage.verdict([*claims, Claim("Rows.", 1, 0, None, "fact")])
     stage.record(reward=0.5)
     stage.finish()
     console.done(stage.dir)

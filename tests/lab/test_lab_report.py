@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from katlab import UserError
-from katlab.lab import report
+from katlab.lab import Claim, report
 from katlab.lab.runs import StageRun
 
 TEXT = """# Title
@@ -105,7 +105,9 @@ def test_links_between_notebooks_lead_to_pages(tmp_path):
 
 def test_the_index_words_every_outcome(tmp_path):
     stage, _ = rendered(tmp_path)
-    stage.verdict([("Up <b>.", 1, 2, True), ("Down.", 1, 2, False), ("Aside.", 1, 2, None)])
+    rows = [("Up <b>.", True, "report"), ("Down.", False, "target"), ("Aside.", None, "check")]
+    claims = [Claim(name, 1, 2, held, kind) for name, held, kind in rows]
+    stage.verdict([*claims, Claim("Rows.", 1, 2, None, "fact")])
     stage.record(reward=0.875)
     import matplotlib.pyplot as plt
 
@@ -122,7 +124,7 @@ def test_the_index_words_every_outcome(tmp_path):
     assert 'href="05_step_srpo/report.html"' in page
     assert 'href="05_step_srpo/report.html#line"><img alt="A line"' in page
     assert 'href="06_evaluation/report.html"' not in page  # it has no page, so no dead link
-    assert page.count("<th ") == page.count('<th scope="col"') == 9  # what a screen reader needs
+    assert page.count("<th ") == page.count('<th scope="col"') == 23  # what a screen reader needs
     assert not re.search(r"<script|<link|src=\"http", page)
 
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from conftest import write_notebook
 
-from katlab import cli
+from katlab import cli, lab
 from katlab.lab import pipeline, runs
 from katlab.lab.lock import run_lock
 
@@ -378,7 +378,7 @@ def test_params_compare_and_ls_read_what_runs_wrote(project, capfd):
         stage = runs.StageRun.create(project / "outputs", run, folder.name)
         stage.record(reward=0.5 if run == "a" else 0.75)
         if run == "b":
-            stage.verdict([("Tokens fall.", "-19 %", "-21 %", True)])
+            stage.verdict([lab.Claim("Tokens fall.", "-19 %", "-21 %", True, "report")])
         stage.finish()
     assert cli.main(["compare", "a", "b"]) == 0
     told = capfd.readouterr().out.splitlines()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from katlab import UserError
-from katlab.lab import runs
+from katlab.lab import Claim, runs
 from katlab.lab.progress import line, number, seconds, telling
 from katlab.lab.runs import StageRun
 from katlab.lab.training import latest_checkpoint
@@ -110,7 +110,7 @@ def test_only_rank_zero_writes(tmp_path, monkeypatch):
     figure, axes = plt.subplots()
     axes.set_title("Loss")
     other.figure(figure, "loss", "It falls.")
-    other.verdict([("It falls.", 1, 0, True)])
+    other.verdict([Claim("It falls.", 1, 0, True, "report")])
     list(other.progress(2, "work"))
     other.finish()
     assert {p: p.read_bytes() for p in stage.dir.rglob("*") if p.is_file()} == before
@@ -145,14 +145,24 @@ def test_a_figure_is_saved_with_title_and_takeaway(tmp_path):
 def test_a_verdict_keeps_every_outcome(tmp_path):
     stage = StageRun.create(tmp_path, "r", "04_cold_start")
     rows = [
-        ("a", 0.348, np.float64(0.3412), np.bool_(True)),
-        ("b", 1, 2, False),
-        ("c", "", 3, None),
+        Claim("d", "", 4, None, "fact"),
+        Claim("a", 0.348, np.float64(0.3412), np.bool_(True), "report"),
+        Claim("b", 1, 2, False, "report"),
+        Claim("c", "", 3, None, "check"),
     ]
     stage.verdict(rows)
     saved = json.loads((stage.dir / "verdict.json").read_text())
-    assert [row["held"] for row in saved] == [True, False, None]
+    assert [row["held"] for row in saved] == [True, False, None, None]
+    assert [row["kind"] for row in saved] == ["report", "report", "check", "fact"]  # facts last
     assert (saved[0]["reported"], saved[0]["measured"]) == ("0.348", "0.341")
+
+
+def test_a_fact_has_no_verdict_and_a_kind_is_one_of_four():
+    with pytest.raises(UserError, match="is a fact"):
+        Claim("Rows", "-", 3, True, "fact")
+    with pytest.raises(UserError, match="report, target, check, fact"):
+        Claim("Rows", "-", 3, True, "figure")
+    assert Claim("Tokens fall", "-19 %", 0, True, "report").withheld().held is None
 
 
 def test_progress_is_written_and_read_as_one_line(tmp_path):

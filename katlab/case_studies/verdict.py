@@ -1,0 +1,91 @@
+"""The claims of stage 07: what the report's section 6 shows once, measured over many queries.
+
+stage.verdict(verdict.rows(cases, steps))
+"""
+
+import pandas as pd
+
+from katlab.intervals import bootstrap, paired_difference, percent
+from katlab.lab import Claim
+
+FORMED = 0.5  # below this share of well-formed replies nothing is said about behaviour
+
+
+def rows(cases: pd.DataFrame, steps: pd.DataFrame) -> list[Claim]:
+    """The rows of stage 07's verdict; what the report shows once is measured over n queries.
+
+    With fewer than half of the plain replies well formed, every claim but the one about the format
+    is not applicable; so are the claims about agents where none was run (`steps` has no row).
+    """
+    case = dict(list(cases.groupby("case")))
+    plain, forced = case["plain"], pd.concat([case["forced on"], case["forced off"]])
+    simple = plain[plain["difficulty"] == plain["difficulty"].min()]
+    hard = plain[plain["difficulty"] == plain["difficulty"].max()]
+    calm = _share(~simple["thinks"], simple["id"])
+    deep = bootstrap(hard, "thinks")
+    told = {
+        m: _share(case[f"told {m}"]["mode"].eq(m), case[f"told {m}"]["id"]) for m in ("off", "on")
+    }
+    formed = bootstrap(forced, "well_formed")
+    less = paired_difference(simple, case["teacher"], "tokens", relative=True)
+    once, n = "one example", f"n = {plain['id'].nunique()}"
+    behaviour = [
+        Claim(
+            "A simple query is answered without thinking (Figure 10)",
+            f"{once}; >= 80 % (ours)",
+            f"{percent(calm)}, n = {len(simple)}",
+            calm[0] >= 0.80,
+            "report",
+        ),
+        Claim(
+            "It costs fewer tokens than a reasoning model (Figure 10)",
+            "379 thought tokens saved",
+            f"{percent(less, '+.0%')}, n = {len(simple)}",
+            less[2] < 0,
+            "report",
+        ),
+        Claim(
+            "A hard query is thought through (Figure 11)",
+            f"{once}; >= 90 % (ours)",
+            f"{percent(deep)}, n = {len(hard)}",
+            deep[0] >= 0.90,
+            "report",
+        ),
+        *_agents(steps),
+        *(
+            Claim(
+                f"The query's wish for {wish} is obeyed (Figure 13)",
+                f"{once}; >= 90 % (ours)",
+                f"{percent(told[mode])}, {n}",
+                told[mode][0] >= 0.90,
+                "report",
+            )
+            for mode, wish in (("off", "no thought"), ("on", "a deeper thought"))
+        ),
+    ]
+    if plain["well_formed"].mean() < FORMED:
+        behaviour = [claim.withheld() for claim in behaviour]
+    claim = "A mode forced by program gives well-formed replies"
+    measured = f"{percent(formed)}, n = {len(forced)}"
+    return [*behaviour, Claim(claim, ">= 98 % (ours)", measured, formed[0] >= 0.98, "target")]
+
+
+def _agents(steps: pd.DataFrame) -> list[Claim]:
+    switching = "An agent switches modes along its steps (Figure 12)"
+    calling = "An agent's tool calls do what was asked (Figure 12)"
+    one, none = "one trajectory", "no agent was run"
+    if steps.empty:
+        return [Claim(claim, one, none, None, "report") for claim in (switching, calling)]
+    both = steps.groupby("id")["thinks"].agg(lambda t: t.any() and not t.all()).astype(bool)
+    switches, reached = _share(both, both.index), bootstrap(steps, "reached")
+    switched = f"{percent(switches)}, {steps['id'].nunique()} agents"
+    turned = f"{percent(reached)}, {len(steps)} steps"
+    return [
+        Claim(switching, f"{one}; >= 90 % (ours)", switched, switches[0] >= 0.90, "report"),
+        Claim(calling, f"{one}; >= 80 % (ours)", turned, reached[0] >= 0.80, "report"),
+    ]
+
+
+def _share(flags: pd.Series, ids: pd.Series) -> tuple[float, float, float]:
+    """How often a flag is true, with its interval over the prompts or agents `ids`."""
+    return bootstrap(pd.DataFrame({"id": list(ids), "flag": list(flags)}), "flag")
