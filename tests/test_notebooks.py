@@ -11,7 +11,7 @@ import papermill
 import pytest
 from conftest import CHECKOUT
 
-from katlab.lab import notebook, parameters, profiles, runs, stages
+from katlab.lab import parameters, profiles, runs, stages
 
 NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
 ABSOLUTE = re.compile(r"""["'](/(?!/)\w|~/|[A-Z]:\\)""")
@@ -60,19 +60,14 @@ def test_committed_without_outputs_or_leftovers(path):
 
 
 @each
-def test_parameters_are_the_common_five_and_parse_alike_everywhere(path):
-    declared = parameters.declared(path)
-    assert list(declared)[:5] == list(notebook.PARAMETERS)
-    assert [declared[name].default for name in notebook.PARAMETERS] == [
-        "nano",
-        "demo",
-        0,
-        {},
-        "none",
-    ]
+def test_the_parameters_cell_repeats_the_packages_defaults(path):
+    parameters.check_cell(path)
     inferred = papermill.inspect_notebook(str(path))
-    assert list(inferred) == list(declared)
-    assert all(inferred[name]["inferred_type_name"] != "None" for name in declared)
+    defaults = {name: ast.literal_eval(one["default"]) for name, one in inferred.items()}
+    own = parameters.of(path.stem)
+    assert list(defaults) == list(own)
+    assert defaults == {name: parameter.default for name, parameter in own.items()}
+    assert all(one["inferred_type_name"] != "None" for one in inferred.values())
 
 
 @each

@@ -31,7 +31,7 @@ def values(options: argparse.Namespace, chosen: Sequence[stages.Stage]) -> dict[
     """Notebook parameters from the command line, typed by the notebooks and by the profile."""
     known: dict[str, parameters.Parameter] = {}
     for stage in chosen:
-        known |= parameters.declared(stages.notebook(stage.name))
+        known |= parameters.of(stage.name)
     named = {"profile": options.profile, "run": options.run, "seed": options.seed}
     values = {key: value for key, value in named.items() if value is not None}
     for name, text in map(parameters.split, options.parameters):

@@ -41,8 +41,8 @@ def _params(options: argparse.Namespace) -> None:
     stage = stages.find(options.stage)
     table = profiles.table(options.profile)  # its mistakes show before anything else
     print(f"{stage.name}: parameters (-p name=value)")
-    for p in parameters.declared(stages.notebook(stage.name)).values():
-        print(f"  {p.name:12} {p.default!r:12} {p.help}")
+    for name, p in parameters.of(stage.name).items():
+        print(f"  {name:12} {p.default!r:12} {p.help}")
     section = profiles.section(stage.name)
     settings = table.get(section, {})
     if settings:

@@ -2,3 +2,6 @@
 
 NEEDS: tuple[str, ...] = ()
 ALWAYS = True
+PARAMETERS: dict[str, tuple[list, str]] = {
+    "runs": ([], "folders under outputs/; none named: all that differ in seed alone")
+}

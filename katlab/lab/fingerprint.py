@@ -26,39 +26,38 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from katlab.lab import profiles, stages
+from katlab.lab import parameters, profiles, stages
 from katlab.lab.profiles import PACKAGE
 
 NAME = re.compile(r"\w[\w./-]{0,200}")  # text that may name a file
 LARGE = 16 * 2**20  # bytes; a larger file in a folder counts by name and size
-COMMON = ("profile", "run", "seed", "overrides", "report_to")  # parameters of every notebook
 
 
-def work(name: str, parameters: dict, upstream: dict[str, str]) -> str:
+def work(name: str, values: dict, upstream: dict[str, str]) -> str:
     """The fingerprint (16 hex digits) of a stage's work under these notebook parameters.
 
     `upstream` holds the work fingerprints of the stages it needs. Raises UserError for a mistake
     in the profile or the overrides.
     """
     own, module = profiles.section(name), stages.named(name).module
-    values = profiles.table(parameters["profile"], parameters["overrides"])
+    table = profiles.table(values["profile"], values["overrides"])
     others = set(profiles.stage_sections()) - {own}
-    values = {k: v for k, v in values.items() if isinstance(v, dict) and k not in others}
-    digest = hashlib.sha256(_json(own, parameters["seed"], values, upstream))
-    for text in _texts(values):
+    table = {k: v for k, v in table.items() if isinstance(v, dict) and k not in others}
+    digest = hashlib.sha256(_json(own, values["seed"], table, upstream))
+    for text in _texts(table):
         path = stages.root() / text
         for file in (path, *_told(path)):
             digest.update(_content(file).encode() + b"\0")
     code = "" if module else notebook_code(name)
-    named = values.get(own, {}).items()  # a setting may choose a file of a folder of its own name
+    named = table.get(own, {}).items()  # a setting may choose a file of a folder of its own name
     chosen = [f"katlab.{own}.{key}.{text}" for key, text in named if isinstance(text, str)]
     _update(digest, code, [module, *chosen] if module else [])
     return digest.hexdigest()[:16]
 
 
-def page(name: str, parameters: dict, work: str) -> str:
+def page(name: str, values: dict, work: str) -> str:
     """The fingerprint of what the notebook shows of finished work."""
-    further = {key: value for key, value in parameters.items() if key not in COMMON}
+    further = {key: value for key, value in values.items() if key not in parameters.COMMON}
     digest = hashlib.sha256(_json(work, further))
     _update(digest, notebook_code(name), [])
     return digest.hexdigest()[:16]

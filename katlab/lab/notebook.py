@@ -10,10 +10,9 @@ import warnings
 from pathlib import Path
 
 from katlab import UserError
-from katlab.lab import display, fingerprint, parameters, records, runs, stages
+from katlab.lab import display, fingerprint, identity, parameters, records, runs, stages, training
 from katlab.lab.runs import StageRun
 
-PARAMETERS = fingerprint.COMMON
 RUNNER = "KATLAB_RUNNER"  # set by the runner for its kernels: it holds the lock of the run folder
 
 
@@ -21,27 +20,35 @@ def begin(name: str, namespace: dict) -> StageRun:
     """Open outputs/<run>/<stage>/ with the notebook's own parameters and show the run card.
 
     `namespace` is the notebook's globals(). What was done or cut off with the same inputs is
-    gone on with; an attempt with others is kept beside the new one as <stage>@N. Raises UserError
-    for a mistake in parameters, profile or overrides before any folder is touched.
+    gone on with; an attempt with others is kept beside the new one as <stage>@N. Where the cell
+    holds the default of profile, seed or overrides, a run that has begun keeps its own (and the
+    namespace gets it). Raises UserError for another value, and for a mistake in parameters,
+    profile or overrides, before any folder is touched.
     """
     quiet()
-    own = parameters.declared(stages.notebook(name))
-    missing = [key for key in (*PARAMETERS, *own) if key not in namespace]
+    own = parameters.of(name)
+    missing = [key for key in own if key not in namespace]
     if missing:
         raise UserError(f"The parameters cell lacks '{missing[0]}'; every notebook has the same.")
     values = parameters.check({key: namespace[key] for key in own}, own, name)
     records.check_name(values["run"])
-    records.check_seed(values["seed"])
     folder = stages.outputs() / values["run"] / name
+    named = {key: values[key] for key in identity.KEYS if values[key] != own[key].default}
+    kept = identity.settle(folder.parent, named)
+    values |= kept.values()
     upstream = upstream_fingerprints(folder)
     wanted = fingerprint.work(name, values, upstream)
     if RUNNER not in os.environ:
         from katlab.lab.lock import run_lock
 
+        training.check_trackers(values["report_to"])
         for need in upstream:
             records.upstream(folder, need, values["profile"])
         with run_lock(folder.parent):
+            identity.keep(folder.parent, kept)
             prepare(folder, wanted)
+    told = [f"{key} {values[key]}" for key in identity.KEYS if values[key] != namespace[key]]
+    namespace.update({key: values[key] for key in identity.KEYS})
     stage = created(folder, values, wanted, upstream)
     stage.shows = _in_notebook()
     if stage.shows:
@@ -49,6 +56,8 @@ def begin(name: str, namespace: dict) -> StageRun:
 
         plt.style.use(display.STYLE)
         display.show(display.run_card(stage))
+        if told:
+            print(f"Run '{stage.run}' keeps its own values: {', '.join(told)}.")
     return stage
 
 
@@ -57,7 +66,7 @@ def created(folder: Path, values: dict, work: str, upstream: dict[str, str]) -> 
     return StageRun.create(
         folder.parents[1],
         name=folder.name,
-        **{key: values[key] for key in PARAMETERS},
+        **{key: values[key] for key in parameters.COMMON},
         parameters=values,
         fingerprint=work,
         upstream=upstream,

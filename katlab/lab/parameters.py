@@ -1,19 +1,21 @@
-"""The parameters cell of a notebook, read strictly (papermill only warns about a misspelt name).
+"""The parameters of a stage: what its notebook's parameters cell may set, and the defaults.
 
-A cell tagged `parameters` assigns plain literals (str, int, float, bool, list, dict; never None);
-the comment behind one is its help. Command-line values take the type of the default.
+They come from the package: the five that every notebook has, and those under PARAMETERS in a
+stage's settings.py. A saved notebook has no say, so that saving one changes no command. Values are
+plain (str, int, float, bool, list, dict; never None) and take the type of the default.
 
-Usage:  parameters.declared(path)["seed"].default
+Usage:  parameters.of("05_step_srpo")["seed"].default
 """
 
-import ast
 import json
 import tomllib
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from katlab import UserError
+from katlab.lab import profiles
 from katlab.lab.profiles import did_you_mean
 
 TYPES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -22,46 +24,38 @@ TYPES |= {list: "a list", dict: "a table"}
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of a parameters cell."""
+    """A default and what it means."""
 
-    name: str
     default: str | int | float | bool | list | dict
     help: str
 
 
-def declared(path: Path) -> dict[str, Parameter]:
-    """The parameters of a notebook, in order.
+COMMON = {
+    "profile": Parameter(profiles.SCHEMA, "a shipped profile's name or a TOML file"),
+    "run": Parameter("demo", "folder under outputs/"),
+    "seed": Parameter(0, "drives queries, sampling and training"),
+    "overrides": Parameter({}, "single values of the profile (-o section.key=value)"),
+    "report_to": Parameter("none", "trackers for the trainers, under their names in transformers"),
+}
 
-    Raises UserError if there is not exactly one parameters cell or if it is more than literals.
-    """
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
-    if len(tagged) != 1:
+
+def of(stage: str) -> dict[str, Parameter]:
+    """The parameters of a stage by its name ('09_compare_runs'), in order."""
+    own = profiles.section(stage)
+    if not (profiles.PACKAGE / own / "settings.py").is_file():
+        return COMMON
+    further = vars(import_module(f"katlab.{own}.settings")).get("PARAMETERS", {})
+    return COMMON | {name: Parameter(*pair) for name, pair in further.items()}
+
+
+def check_cell(notebook: Path) -> None:
+    """UserError unless one cell is tagged `parameters`: values put elsewhere would be overruled."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = sum("parameters" in cell["metadata"].get("tags", []) for cell in cells)
+    if tagged != 1:
         raise UserError(
-            f"{path.name} has {len(tagged)} cells tagged 'parameters'; it must have exactly one."
+            f"{notebook.name} has {tagged} cells tagged 'parameters'; it must have exactly one."
         )
-    source = "".join(tagged[0]["source"])
-    found = {}
-    for node in ast.parse(source).body:
-        name, value = _assignment(node, path)
-        comment = source.splitlines()[node.end_lineno - 1][node.end_col_offset :]
-        found[name] = Parameter(name, value, comment.partition("#")[2].strip())
-    return found
-
-
-def _assignment(node: ast.stmt, path: Path) -> tuple[str, Any]:
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    value = getattr(node, "value", None)
-    if len(targets) == 1 and isinstance(targets[0], ast.Name) and value is not None:
-        try:
-            literal = ast.literal_eval(value)
-        except ValueError:
-            literal = None
-        if type(literal) in TYPES:
-            return targets[0].id, literal
-    raise UserError(
-        f"Line {node.lineno} of the parameters cell of {path.name} is not 'name: type = literal'."
-    )
 
 
 def check(values: dict[str, Any], known: dict[str, Parameter], who: str) -> dict[str, Any]:

@@ -16,7 +16,16 @@ from pathlib import Path
 import psutil
 
 from katlab import UserError
-from katlab.lab import fingerprint, notebook, parameters, records, report, stages, training
+from katlab.lab import (
+    fingerprint,
+    identity,
+    notebook,
+    parameters,
+    records,
+    report,
+    stages,
+    training,
+)
 from katlab.lab.console import Console
 from katlab.lab.lock import run_lock
 from katlab.lab.rows import replace
@@ -36,8 +45,13 @@ def select(begin: str = "", only: Sequence[str] = ()) -> list[Stage]:
 
 
 def arguments(chosen: Sequence[Stage], values: dict[str, object]) -> dict[str, dict]:
-    """The full, checked parameters of each stage; UserError if no notebook knows a name."""
-    known = {stage.name: parameters.declared(stages.notebook(stage.name)) for stage in chosen}
+    """The full, checked parameters of each stage; UserError if no notebook knows a name.
+
+    `values` are those named in a command; a run that has begun keeps the rest.
+    """
+    known = {stage.name: parameters.of(stage.name) for stage in chosen}
+    for name in known:
+        parameters.check_cell(stages.notebook(name))
     every = {name: p for own in known.values() for name, p in own.items()}
     who = chosen[0].name if len(chosen) == 1 else "these notebooks"
     parameters.check(values, every, who)
@@ -45,7 +59,11 @@ def arguments(chosen: Sequence[Stage], values: dict[str, object]) -> dict[str, d
     for name, own in known.items():
         given = parameters.check({k: v for k, v in values.items() if k in own}, own, name)
         filled[name] = {key: p.default for key, p in own.items()} | given
-    return filled
+    run = next(iter(filled.values()))["run"]
+    records.check_name(run)
+    named = {key: values[key] for key in identity.KEYS if key in values}
+    kept = identity.settle(stages.outputs() / run, named).values()
+    return {name: own | kept for name, own in filled.items()}
 
 
 def run(chosen: Sequence[Stage], values: dict[str, object], force: bool = False) -> Path:
@@ -61,8 +79,6 @@ def run(chosen: Sequence[Stage], values: dict[str, object], force: bool = False)
     notebook.quiet()  # before a tracker's name brings in transformers
     filled = arguments(chosen, values)
     first = filled[chosen[0].name]
-    records.check_name(first["run"])
-    records.check_seed(first["seed"])
     training.check_trackers(first["report_to"])
     folder = stages.outputs() / first["run"]
     for stage in chosen:  # every mistake in a profile or override shows before anything runs
@@ -71,6 +87,8 @@ def run(chosen: Sequence[Stage], values: dict[str, object], force: bool = False)
         _require_upstream(folder / chosen[0].name, first)
     _environment()
     with run_lock(folder):
+        kept = identity.settle(folder, {key: first[key] for key in identity.KEYS})
+        identity.keep(folder, kept)
         console = Console(folder, [stage.name for stage in chosen])
         try:
             for stage in chosen:

@@ -17,13 +17,17 @@ import psutil
 
 from katlab import UserError
 
-RUN_NAME = re.compile(r"\w[\w.+=-]*")
+LONGEST = 100
+RUN_NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
 
 
 def check_name(run: str) -> None:
     """UserError for a run name that is no plain folder name."""
     if not RUN_NAME.fullmatch(run):
-        raise UserError(f"'{run}' is no name for a run; use letters, digits and . _ - + = only.")
+        raise UserError(
+            f"'{run}' is no name for a run; use letters (a to z), digits and . _ - only, at most "
+            f"{LONGEST}, and none of . - in front."
+        )
 
 
 def check_seed(seed: int) -> None:
@@ -70,9 +74,13 @@ def upstream(folder: Path, need: str, profile: str) -> Path:
     path = folder.parent / need
     told = state(read(path)) if (path / "run.json").is_file() else "not run"
     if told != "done" and (told == "not run" or result(path) is None):
+        where = f"in run '{folder.parent.name}'"
+        if not folder.parent.is_dir():
+            where = f"yet (there is no run '{folder.parent.name}')"
+        asked = f"--run {folder.parent.name}" + f" --profile {profile}" * (profile != "nano")
         raise UserError(
-            f"{folder.name} needs {need}, which is {told} in run '{folder.parent.name}'; "
-            f"run: katlab stage {need[:2]} --profile {profile} --run {folder.parent.name}"
+            f"{folder.name} needs {need}, which is {told} {where}; "
+            f"run: katlab run --to {need[:2]} {asked}"
         )
     return path
 

@@ -79,6 +79,7 @@ class StageRun:
         `extra` joins run.json. Under the `fingerprint` that run.json has already, the figures
         found so far stay, and so does all that it says of work that is finished.
         """
+        records.check_name(run)
         parameters = {
             "profile": profile,
             "run": run,

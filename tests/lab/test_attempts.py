@@ -7,14 +7,18 @@ import pytest
 from conftest import write_notebook
 
 from katlab import UserError, lab
-from katlab.lab import compare, records, runs
+from katlab.lab import compare, records, runs, stages
 from katlab.lab.runs import StageRun
 
 FIRST, SECOND = "01_layer_saturation", "02_dual_regime_data"
-VALUES = {"profile": "nano", "run": "demo", "seed": 0, "overrides": {}, "report_to": "none"}
+VERIFIER = {"rewards.mine": "mine.py"}  # a file that every stage's work depends on
+VALUES = {"profile": "nano", "run": "demo", "seed": 0, "overrides": VERIFIER, "report_to": "none"}
 
 
-def begin(name: str = FIRST, **changes) -> StageRun:
+def begin(name: str = FIRST, edit: str = "", **changes) -> StageRun:
+    """Begin a stage, after an `edit` of the verifier if one is given: then its work is other."""
+    if edit:
+        (stages.root() / "mine.py").write_text(edit)
     return lab.begin(name, VALUES | changes)
 
 
@@ -49,22 +53,23 @@ def test_beginning_a_finished_stage_again_loses_nothing(project):
 def test_other_work_sets_a_finished_attempt_aside_whole(project):
     folder = finished(begin())
     first = content(folder)
-    other = finished(begin(seed=1))
+    other = finished(begin(edit="1"))
     assert other == folder and (folder / "report.html").is_file()
+    second = records.read(folder)["fingerprint"]
     kept = folder.with_name(f"{FIRST}@1")
     assert content(kept) == first
     assert (kept / "checkpoints/student").is_dir()
-    begin(overrides={"layer_saturation.tokens": 512})
-    assert records.read(folder.with_name(f"{FIRST}@2"))["seed"] == 1
+    begin(edit="2")
+    assert records.read(folder.with_name(f"{FIRST}@2"))["fingerprint"] == second
     assert not (folder / "report.html").exists()
 
 
 def test_numbers_of_attempts_go_on_after_one_is_removed(project):
-    for seed in range(3):
-        finished(begin(seed=seed))
+    for edit in "012":
+        finished(begin(edit=edit))
     run = project / "outputs/demo"
     (run / f"{FIRST}@1").rename(project / "elsewhere")
-    begin(seed=3)
+    begin(edit="3")
     assert sorted(path.name for path in run.glob("*@*")) == [f"{FIRST}@2", f"{FIRST}@3"]
 
 
@@ -73,7 +78,7 @@ def test_an_unfinished_attempt_is_continued_or_set_aside(project):
     (stage.checkpoints / "mark").touch()
     stage.close("failed", "no towel")
     assert (begin().checkpoints / "mark").is_file()
-    assert not (begin(seed=1).checkpoints / "mark").exists()
+    assert not (begin(edit="1").checkpoints / "mark").exists()
     kept = stage.dir.with_name(f"{FIRST}@1")
     assert (kept / "checkpoints/mark").is_file()
 
@@ -88,7 +93,7 @@ def test_files_of_unknown_origin_are_set_aside_as_well(project):
 
 def test_an_earlier_attempt_is_no_stage_but_opens_like_one(project):
     finished(begin())
-    finished(begin(seed=1))
+    finished(begin(edit="1"))
     run = project / "outputs/demo"
     assert [folder.name for folder in runs.stage_folders(run)] == [FIRST]
     assert compare.names(project / "outputs") == ["demo"]
@@ -122,7 +127,7 @@ def test_a_mistake_touches_no_folder(project, changes, words):
 
 
 def test_a_missing_upstream_stage_touches_no_folder(project):
-    with pytest.raises(UserError, match=f"{SECOND} needs {FIRST}, which is not run in run 'demo'"):
+    with pytest.raises(UserError, match=f"{SECOND} needs {FIRST}, which is not run yet"):
         begin(SECOND)
     assert not (project / "outputs").exists()
 
@@ -133,7 +138,7 @@ def test_a_stage_is_stale_once_its_upstream_was_run_anew(project):
     second = finished(begin(SECOND))
     third = finished(begin("03_mtp_distillation"))
     assert records.stale(first) == records.stale(second) == records.stale(third) == []
-    finished(begin(seed=1))
+    finished(begin(edit="1"))
     assert records.stale(second) == [FIRST]
     assert records.stale(third) == [FIRST, SECOND]  # itself, and through 02
     finished(begin(SECOND))

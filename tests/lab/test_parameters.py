@@ -1,46 +1,50 @@
-"""The parameters cell: read as papermill reads it, but strictly."""
+"""Parameters of a stage: from the package, typed, and put where they take effect."""
 
-from pathlib import Path
+import json
 
-import papermill
 import pytest
-from conftest import PARAMETERS, write_notebook
+from conftest import write_notebook
 
 from katlab import UserError
-from katlab.lab import parameters
+from katlab.lab import parameters, pipeline
+
+COMMON = {"profile": "nano", "run": "demo", "seed": 0, "overrides": {}, "report_to": "none"}
 
 
-def cell(tmp_path: Path, text: str) -> Path:
-    return write_notebook(tmp_path / "01_x.ipynb", "01_x", parameters=text)
+def test_names_and_defaults_come_from_the_package():
+    assert {name: p.default for name, p in parameters.of("05_step_srpo").items()} == COMMON
+    own = parameters.of("09_compare_runs")
+    assert {name: p.default for name, p in own.items()} == COMMON | {"runs": []}
+    assert all(p.help for p in own.values())
 
 
-def test_declared_reads_names_defaults_and_help(tmp_path):
-    found = parameters.declared(cell(tmp_path, PARAMETERS))
-    assert {name: p.default for name, p in found.items()} == {
-        "profile": "nano",
-        "run": "demo",
-        "seed": 0,
-        "overrides": {},
-        "report_to": "none",
-    }
-    assert found["profile"].help == "which profile"
+def test_a_saved_notebook_changes_no_default(project):
+    """A notebook saved with profile tiny and run j made later commands run tiny in part."""
+    path = project / "notebooks/02_dual_regime_data.ipynb"
+    saved = path.read_text().replace('\\"nano\\"', '\\"tiny\\"').replace('\\"demo\\"', '\\"j\\"')
+    saved = saved.replace("seed: int = 0", "seed: int = 7")
+    assert saved != path.read_text()
+    before = pipeline.arguments(pipeline.select(), {})
+    path.write_text(saved)
+    assert pipeline.arguments(pipeline.select(), {}) == before
+    assert before["02_dual_regime_data"] == COMMON
 
 
-def test_papermill_sees_the_same_names(tmp_path):
-    path = cell(tmp_path, PARAMETERS)
-    assert list(papermill.inspect_notebook(str(path))) == list(parameters.declared(path))
+@pytest.mark.parametrize("tags", [[], ["parameters", "parameters"]])
+def test_one_cell_is_tagged_or_values_would_be_overruled(project, tags):
+    """papermill puts values behind the tagged cell, and without one in front of everything."""
+    path = write_notebook(project / "notebooks/02_dual_regime_data.ipynb", "02_dual_regime_data")
+    book = json.loads(path.read_text())
+    book["cells"][1]["metadata"]["tags"] = tags[:1]
+    book["cells"][3]["metadata"]["tags"] = tags[1:]
+    path.write_text(json.dumps(book))
+    with pytest.raises(UserError, match=f"has {len(tags)} cells tagged 'parameters'"):
+        pipeline.arguments(pipeline.select(), {})
 
 
-@pytest.mark.parametrize(
-    "text", ["x: int = None", "x = 1 + 1", "import os", "x = y = 1", "x: int", "x = (1, 2)", "f(1)"]
-)
-def test_anything_but_a_plain_literal_is_refused(tmp_path, text):
-    with pytest.raises(UserError, match="Line 1 of the parameters cell"):
-        parameters.declared(cell(tmp_path, text))
-
-
-def test_values_are_typed_by_their_defaults(tmp_path):
-    known = parameters.declared(cell(tmp_path, "rate: float = 0.5\nseed: int = 0\nnote: str = ''"))
+def test_values_are_typed_by_their_defaults():
+    defaults = {"rate": 0.5, "seed": 0, "note": ""}
+    known = {name: parameters.Parameter(default, "") for name, default in defaults.items()}
     assert parameters.check({"rate": 1, "seed": 2}, known, "x") == {"rate": 1.0, "seed": 2}
     with pytest.raises(UserError, match="did you mean 'seed'"):
         parameters.check({"sed": 1}, known, "x")

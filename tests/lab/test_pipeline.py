@@ -48,7 +48,9 @@ def edit(project: Path, name: str, *code: str) -> None:
 
 
 def test_a_run_is_done_once_and_reruns_only_what_changed(project, capfd):
-    assert cli.main(["run", "--seed", "3"]) == 0
+    (project / "text.txt").write_text("It was a dark night.")
+    text = "layer_saturation.text=text.txt"
+    assert cli.main(["run", "--seed", "3", "-o", text]) == 0
     shown = capfd.readouterr().out
     assert shown.rstrip().splitlines()[-1] == str(project / "outputs/demo/index.html")
     assert "Pigs fly." in shown and "not held" in shown and "not applicable" in shown
@@ -70,8 +72,8 @@ def test_a_run_is_done_once_and_reruns_only_what_changed(project, capfd):
     assert cli.main(["run", "--seed", "3"]) == 0
     assert capfd.readouterr().out.count("unchanged, skipped") == 3
 
-    changed = ["run", "--seed", "3", "-o", "layer_saturation.tokens=512"]
-    assert cli.main(changed) == 0
+    (project / "text.txt").write_text("It was a stormy night.")
+    assert cli.main(["run"]) == 0  # the run keeps seed and override
     assert f"the earlier attempt is kept as {FIRST}@1" in capfd.readouterr().out
     after = started(project)
     assert {name for name in before if after[name] != before[name]} == {FIRST, SECOND}
@@ -80,7 +82,7 @@ def test_a_run_is_done_once_and_reruns_only_what_changed(project, capfd):
         assert runs.read(earlier)["started"] == before[name]
         assert (earlier / "report.html").is_file()
 
-    force = ["run", "--seed", "3", "--from", "2", "--only", "scaling", "--force"]
+    force = ["run", "--from", "2", "--only", "scaling", "--force"]
     assert cli.main(force) == 0
     forced = started(project)
     assert {name for name in after if forced[name] != after[name]} == {LAST}
@@ -137,7 +139,7 @@ def test_another_run_takes_over_what_is_the_same(project, capfd):
     assert runs.read(first)["parameters"]["run"] == "a"
     assert (second / "figures/line.png").read_bytes() == (first / "figures/line.png").read_bytes()
     before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
-    assert cli.main(["run", "--run", "b", "--seed", "1"]) == 0  # writes anew, never into a's files
+    assert cli.main(["run", "--run", "b", "--force"]) == 0  # writes anew, never into a's files
     assert "taken from" not in capfd.readouterr().out
     assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
     assert (project / "outputs/b" / f"{SECOND}@1/report.html").is_file()
@@ -179,7 +181,10 @@ def test_a_copy_that_a_kill_cut_off_is_no_stage(project, capfd):
         (["params", "1", "--profile", "nanoo"], "did you mean 'nano'"),
         (["run", "--only", "5"], "There is no stage '5'"),
         (["run", "--from", "dual_regime_dat_"], "did you mean '02_dual_regime_data'"),
-        (["stage", "2"], "needs 01_layer_saturation, which is not run in run 'demo'; run: katlab"),
+        (
+            ["stage", "2"],
+            "needs 01_layer_saturation, which is not run yet (there is no run 'demo'); run",
+        ),
         (["ls", "nowhere"], "There is no run 'nowhere'"),
         (["compare", "a", "b"], "There is no run 'a'"),
         (["report", "nowhere"], "There is no run 'nowhere'"),
@@ -302,7 +307,7 @@ def test_a_killed_run_has_died_and_continues(project, capfd):
     again.terminate()
     again.wait(timeout=300)
     edit(project, SECOND, "stage.finish()")
-    assert cli.main(["run", "-o", "dual_regime_data.samples=2"]) == 0
+    assert cli.main(["run", "--from", "2", "--force"]) == 0
     assert not (folder / "checkpoints/mark").exists()
     assert (folder.with_name(f"{SECOND}@1") / "checkpoints/mark").is_file()
     assert started(project)[FIRST] == first

@@ -58,7 +58,7 @@ def test_open_without_a_stage_says_what_to_do(tmp_path):
 def test_upstream_is_a_finished_folder_or_a_sentence(tmp_path):
     first = StageRun.create(tmp_path, "r", "04_cold_start")
     second = StageRun.create(tmp_path, "r", "05_step_srpo")
-    with pytest.raises(UserError, match="which is running .* katlab stage 04 --profile nano"):
+    with pytest.raises(UserError, match="which is running .* katlab run --to 04 --run r"):
         second.upstream("04_cold_start")
     first.finish()
     assert second.upstream("04_cold_start") == first.dir
