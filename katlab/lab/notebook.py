@@ -49,15 +49,20 @@ def begin(name: str, namespace: dict) -> StageRun:
             prepare(folder, wanted)
     told = [f"{key} {values[key]}" for key in identity.KEYS if values[key] != namespace[key]]
     namespace.update({key: values[key] for key in identity.KEYS})
-    stage = created(folder, values, wanted, upstream)
-    stage.shows = _in_notebook()
-    if stage.shows:
+    stage = shown(created(folder, values, wanted, upstream), _in_notebook())
+    if stage.shows and told:
+        print(f"Run '{stage.run}' keeps its own values: {', '.join(told)}.")
+    return stage
+
+
+def shown(stage: StageRun, shows: bool) -> StageRun:
+    """The stage with its run card on display, if it shows anything."""
+    stage.shows = shows
+    if shows:
         import matplotlib.pyplot as plt
 
         plt.style.use(display.STYLE)
         display.show(display.run_card(stage))
-        if told:
-            print(f"Run '{stage.run}' keeps its own values: {', '.join(told)}.")
     return stage
 
 

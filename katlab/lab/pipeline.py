@@ -112,7 +112,7 @@ def _stage(folder: Path, values: dict, execute: bool, force: bool, console: Cons
     _require_upstream(folder, values)
     _await_orphan(folder)
     if not execute and not _done(folder, work) and (hit := _cache_hit(folder, work, page)):
-        kept = _take(folder, hit, values, work)
+        kept = take(folder, hit, values, work)
         told = f"same as in run {hit.parent.name}, taken from there"
         console.unchanged(folder.name, told + _told(kept))
         if _done(folder, work, page):
@@ -172,10 +172,10 @@ def _cache_hit(folder: Path, work: str, page: str) -> Path | None:
     return next((other for other in same if _done(other, work, page)), same[0] if same else None)
 
 
-def _take(folder: Path, hit: Path, values: dict, work: str) -> Path | None:
+def take(folder: Path, hit: Path, values: dict, work: str) -> Path | None:
     """Fill a stage's place from another run: checkpoints as hard links, the rest as copies.
 
-    Checkpoints are never written again; other files may be, when the page is executed again.
+    `values` are the parameters of the stage in its new run. Checkpoints are never written again; other files may be, when the page is executed again.
     Returns where an attempt that stood in its place was set aside, if any.
     """
 

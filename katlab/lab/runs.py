@@ -123,6 +123,17 @@ class StageRun:
         """A stage that exists, as another process (a launcher, a test) sees it."""
         return cls(Path(folder).resolve(), read(Path(folder))["parameters"])
 
+    def variant(self, new: str, **settings: Any) -> StageRun:
+        """This stage in a run `new`, a fork of this one with other settings: it trains anew there.
+
+        `omega=0.9` is a key of the stage's own section, `**{"lora.r": 4}` of another; settings
+        changed by hand in this notebook count as well. Raises UserError for a mistake in a name
+        or a value, for a run `new` of other settings, and if an upstream stage is to be run first.
+        """
+        from katlab.lab import variants
+
+        return variants.begin(self, new, settings)
+
     def result(self) -> dict[str, float] | None:
         """The figures of this stage's work, or None while it is not finished."""
         return records.result(self.dir)

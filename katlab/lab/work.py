@@ -4,13 +4,11 @@ Usage:  @lab.work
         def run(stage: lab.StageRun) -> dict[str, float]: ...
 """
 
-import json
-import shlex
 from collections.abc import Callable
 from functools import wraps
 
 from katlab import UserError
-from katlab.lab.profiles import section
+from katlab.lab import identity, profiles
 from katlab.lab.runs import StageRun
 
 
@@ -32,29 +30,22 @@ def work(run: Callable[[StageRun], dict[str, float]]) -> Callable[[StageRun], di
     return once
 
 
+def changes(stage: StageRun) -> dict[str, tuple[object, object]]:
+    """Settings changed by hand since a stage was begun, by dotted key: (before, now)."""
+    now, begun = profiles.flat(stage.config.model_dump()), profiles.flat(stage.begun)
+    keys = dict.fromkeys([*begun, *now])
+    return {key: (begun.get(key), now.get(key)) for key in keys if begun.get(key) != now.get(key)}
+
+
 def _refuse_changes(stage: StageRun) -> None:
-    now, begun = stage.config.model_dump(), stage.begun
-    sections = [name for name, values in begun.items() if isinstance(values, dict)]
-    changed = [
-        (name, key)
-        for name in sections
-        for key in now[name]
-        if now[name][key] != begun[name].get(key)
-    ]
+    changed = changes(stage)
     if changed:
-        own = section(stage.name)
+        own = f"{profiles.section(stage.name)}."
         told = ", ".join(
-            f"{key if name == own else f'{name}.{key}'} {begun[name].get(key)} -> {now[name][key]}"
-            for name, key in changed
+            f"{k.removeprefix(own)} {was} -> {now}" for k, (was, now) in changed.items()
         )
-        options = " ".join(
-            f"-o {shlex.quote(f'{name}.{key}={_literal(now[name][key])}')}" for name, key in changed
-        )
+        new = identity.name(stage.run, {key: now for key, (_, now) in changed.items()})
         raise UserError(
-            f"Settings changed in this notebook: {told}; "
-            f"begin a variant with: katlab run --run NEW {options}"
+            f"Settings changed in this notebook ({told}), and run '{stage.run}' keeps its own; "
+            f'train anew in a variant with: stage = stage.variant("{new}")'
         )
-
-
-def _literal(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
