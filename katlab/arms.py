@@ -14,6 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from katlab import UserError, rewards, teachers, template
 from katlab.generation import local
 from katlab.lab import StageRun
+from katlab.rewards import Verdict
+from katlab.samples import PARTS, parts
 
 ARMS = ("auto", "on", "off")
 STYLES = ("judge", "trigger")
@@ -44,9 +46,10 @@ def run_arm(
 
     Columns: id, category, difficulty, arm, sample, mode ("on", "off", None), problem (None when
     well formed), correct (True, False, None when unscorable; an answer that is absent or never
-    closed is False; of type object, so cast before averaging), tokens, judge_tokens,
-    thought_tokens, answer_tokens, completion. `tokens` counts generated and prefilled completion
-    tokens, tags and end token included; a Stage-1 trigger belongs to the prompt and is not counted.
+    closed is False; of type object, so cast before averaging), reason (of the verdict), tokens,
+    judge_tokens, thought_tokens, answer_tokens, judge, thought, answer (text; None where absent),
+    completion. `tokens` counts generated and prefilled completion tokens, tags and end token
+    included; a Stage-1 trigger belongs to the prompt and is not counted.
     """
     if arm not in ARMS or style not in STYLES or (style == "trigger" and arm == "auto"):
         raise UserError(
@@ -84,9 +87,11 @@ def run_arm(
     measured = [_measure(tok, tags, ids, uncounted) for ids in completions]
     for name in ("mode", "problem"):  # of type object, so that None stays None
         frame[name] = pd.Series([m[name] for m in measured], dtype=object)
-    frame["correct"] = pd.Series(graded(asked, answers(tok, completions)), dtype=object)
+    frame = frame.assign(**_graded(asked, answers(tok, completions)))
     for name in TOKENS:
         frame[name] = [m[name] for m in measured]
+    for name in PARTS:
+        frame[name] = pd.Series([m[name] for m in measured], dtype=object)
     said = f"<think_{arm}>\n" if style == "trigger" else ""
     frame["completion"] = [said + m["completion"] for m in measured]
     return frame
@@ -108,14 +113,28 @@ def answers(tok: PreTrainedTokenizerBase, completions: list[list[int]]) -> list[
     return found
 
 
-def graded(rows: list[dict], answers: list[str | None]) -> list[bool | None]:
+def verdicts(rows: list[dict], answers: list[str | None]) -> list[Verdict]:
     """Verdicts of all answers in one batch; no answer is wrong without asking a verifier."""
     given = [(i, answer) for i, answer in enumerate(answers) if answer is not None]
     cases = [(rows[i]["verifier"], answer, rows[i]["reference"]) for i, answer in given]
-    correct: list[bool | None] = [False] * len(answers)
+    found = [Verdict(False, "there is no closed answer")] * len(answers)
     for (i, _), verdict in zip(given, rewards.grade(cases), strict=True):
-        correct[i] = verdict.correct
-    return correct
+        found[i] = verdict
+    return found
+
+
+def graded(rows: list[dict], answers: list[str | None]) -> list[bool | None]:
+    """`correct` of `verdicts`."""
+    return [verdict.correct for verdict in verdicts(rows, answers)]
+
+
+def _graded(rows: list[dict], answers: list[str | None]) -> dict[str, pd.Series]:
+    """The columns correct, of type object, and reason."""
+    found = verdicts(rows, answers)
+    return {
+        "correct": pd.Series([verdict.correct for verdict in found], dtype=object),
+        "reason": pd.Series([verdict.reason for verdict in found], dtype=object),
+    }
 
 
 def _measure(tok: PreTrainedTokenizerBase, tags: template.Tags, ids: list, uncounted: int) -> dict:
@@ -125,15 +144,9 @@ def _measure(tok: PreTrainedTokenizerBase, tags: template.Tags, ids: list, uncou
         "mode": parsed.mode,
         "problem": parsed.problem,
         "tokens": parsed.length - uncounted,
-        "judge_tokens": max(0, parsed.judge[1] - parsed.judge[0] - uncounted),
-        "thought_tokens": _width(parsed.thought),
-        "answer_tokens": _width(parsed.answer),
+        **parts(tok, ids, parsed, uncounted),
         "completion": tok.decode(ids[uncounted : parsed.length]),
     }
-
-
-def _width(span: tuple[int, int] | None) -> int:
-    return 0 if span is None else span[1] - span[0]
 
 
 def teacher_arm(
@@ -148,16 +161,19 @@ def teacher_arm(
     words = {"on": stage.config.prompts.think, "off": stage.config.prompts.solve}
     asked = teachers.asked(rows, words[mode])
     replies = [r for (r,) in teacher.respond(asked, 1, stage.settings.temperature, stage.seed)]
-    parts = [teachers.split_thought(reply) for reply in replies]
-    said = [answer or None for _, answer in parts]
+    apart = [teachers.split_thought(reply) for reply in replies]
+    said = [answer or None for _, answer in apart]
     frame = pd.DataFrame([{key: row[key] for key in LABEL} for row in rows])
     frame = frame.assign(system=f"teacher {mode}", arm=mode, sample=0, mode=mode)
     frame["problem"] = pd.Series([None if a else "missing answer" for a in said], dtype=object)
-    frame["correct"] = pd.Series(graded(rows, said), dtype=object)
+    frame = frame.assign(**_graded(rows, said))
     frame["tokens"] = [_count(tok, reply) + 1 for reply in replies]  # and its end token
     frame["judge_tokens"] = 0
-    frame["thought_tokens"] = [_count(tok, thought or "") for thought, _ in parts]
-    frame["answer_tokens"] = [_count(tok, answer) for _, answer in parts]
+    frame["thought_tokens"] = [_count(tok, thought or "") for thought, _ in apart]
+    frame["answer_tokens"] = [_count(tok, answer) for _, answer in apart]
+    frame["judge"] = None
+    frame["thought"] = pd.Series([thought for thought, _ in apart], dtype=object)
+    frame["answer"] = pd.Series(said, dtype=object)
     return with_flags(frame.assign(completion=replies))
 
 

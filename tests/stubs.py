@@ -6,11 +6,12 @@ from katlab.lab import StageRun
 from katlab.step_srpo import stage, trainer
 
 
-def parity(*_) -> list:
+def parity(_tokenizer, _mode, reasons: list) -> list:
     """Reward functions of tokens' parity: the first token earns, the last says think-on."""
 
     def column(name: str, value):
         def read(completion_ids, **_):
+            reasons[:] = ["parity"] * len(completion_ids)
             return [float(value(ids)) for ids in completion_ids]
 
         read.__name__ = name

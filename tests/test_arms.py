@@ -51,6 +51,10 @@ def test_auto_arm_measures_each_part_and_grades_the_answer_span(stage, monkeypat
         count(tokenizer, f"\n{wrong}\n"),
     ]
     assert frame["completion"][0] == off
+    assert frame["judge"].tolist() == ["go", "go"]
+    assert frame["thought"].tolist() == [None, right]
+    assert frame["answer"].tolist() == [right, wrong]
+    assert frame["reason"][0] != frame["reason"][1]
 
 
 def test_forced_judge_arm_counts_its_prefill(stage, monkeypatch, tokenizer):
@@ -75,6 +79,7 @@ def test_trigger_arm_has_no_judge_and_counts_only_what_was_generated(stage, monk
     assert (frame["mode"][0], frame["problem"][0], frame["correct"][0]) == ("on", None, True)
     assert frame["tokens"][0] == count(tokenizer, rest)
     assert frame["judge_tokens"][0] == 0
+    assert (frame["judge"][0], frame["thought"][0]) == (None, "1")
     assert frame["completion"][0] == "<think_on>\n" + rest
 
 
@@ -115,8 +120,9 @@ def test_run_arm_follows_the_rows_and_the_seed(tmp_path, model, tokenizer):
     pd.testing.assert_frame_equal(first, again)
     assert first["completion"].tolist() != other["completion"].tolist()
     assert list(first.columns) == [
-        *("id", "category", "difficulty", "arm", "sample", "mode", "problem", "correct"),
-        *("tokens", "judge_tokens", "thought_tokens", "answer_tokens", "completion"),
+        *("id", "category", "difficulty", "arm", "sample", "mode", "problem", "correct", "reason"),
+        *("tokens", "judge_tokens", "thought_tokens", "answer_tokens"),
+        *("judge", "thought", "answer", "completion"),
     ]
     parts = first[["judge_tokens", "thought_tokens", "answer_tokens"]].sum(axis=1)
     assert (parts <= first["tokens"]).all()

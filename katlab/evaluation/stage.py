@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from katlab import models, template
+from katlab import models, samples, template
 from katlab.arms import ARMS, run_arm, teacher_arm, with_flags
 from katlab.evaluation.routing import summarize
 from katlab.lab import StageRun, work
@@ -82,7 +82,16 @@ def run(stage: StageRun) -> dict[str, float]:
         arms.drop(columns=["thinks", "well_formed"]).to_json(
             stage.dir / "arms.jsonl", orient="records", lines=True
         )
+    samples.keep_queries(stage, rows)
     names_mode = config.prompts.rationale_pattern
+    samples.show(
+        stage,
+        "arms.jsonl",
+        "queries.jsonl",
+        names_mode,
+        pair=JUDGED,
+        fragment="system=final&arm=auto",
+    )
     judged = {name: summarize(arms, name, s.delta, names_mode=names_mode) for name in JUDGED}
     stage.write("summary.json", judged)
     return {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from katlab.lab import runs
+from katlab.lab import browser, runs
 from katlab.lab.console import verdicts
 from katlab.lab.display import html
 from katlab.lab.progress import headline, seconds
@@ -65,10 +65,12 @@ def index(run: Path) -> Path:
     ]
     for folder in records:
         _renew_navigation(folder)
+    rollouts = browser.page(run)
     return _page(
         run / "index.html",
         "index",
         run=run.name,
+        rollouts=rollouts and rollouts.name,
         facts=facts,
         stages=stages,
         rows=rows,
@@ -97,7 +99,8 @@ def _navigation(folder: Path) -> Markup:
     names = ["", *(path.name for path in stage_folders(folder.parent)), ""]
     place = names.index(folder.name)
     before, after = names[place - 1], names[place + 1]
-    return html("navigation", run=folder.parent.name, before=before, after=after)
+    rollouts = browser.link(folder)
+    return html("navigation", run=folder.parent.name, before=before, after=after, rollouts=rollouts)
 
 
 def _renew_navigation(folder: Path) -> None:

@@ -24,13 +24,16 @@ def combine(accuracy: Tensor, form: Tensor, format_mode: str) -> Tensor:
     return accuracy * form if format_mode == "gate" else accuracy
 
 
-def reward_functions(tokenizer: PreTrainedTokenizerBase, format_mode: str) -> list:
+def reward_functions(
+    tokenizer: PreTrainedTokenizerBase, format_mode: str, reasons: list[str]
+) -> list:
     """TRL's reward functions: what is trained (weight 1), then its parts (weight 0).
 
     The parts are no rewards: as columns they are gathered over ranks and logged beside it. Accuracy
     is 1, 0 or None (unscorable); an answer that is absent or never closed is wrong, as in
     evaluation. `think_on` is None where no mode was chosen, `ended` 0 where the end token is
-    missing. TRL calls the functions in order, so the first one makes what the others read.
+    missing. TRL calls the functions in order, so the first one makes what the others read, and
+    fills `reasons` with why each verdict of the batch fell.
     """
     tags = template.Tags.of(tokenizer)
     parts: dict[str, list] = {}
@@ -41,9 +44,10 @@ def reward_functions(tokenizer: PreTrainedTokenizerBase, format_mode: str) -> li
             {"verifier": kind, "reference": json.loads(text)}
             for kind, text in zip(verifier, reference, strict=True)
         ]
-        correct = arms.graded(rows, arms.answers(tokenizer, completion_ids))
+        verdicts = arms.verdicts(rows, arms.answers(tokenizer, completion_ids))
+        reasons[:] = [one.reason for one in verdicts]
         parts.update(
-            accuracy=[None if one is None else float(one) for one in correct],
+            accuracy=[None if one.correct is None else float(one.correct) for one in verdicts],
             well_formed=[float(one.problem is None) for one in parsed],
             think_on=[None if one.mode is None else float(one.mode == "on") for one in parsed],
             ended=[float(not tags.eos.isdisjoint(ids)) for ids in completion_ids],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset
 
-from katlab import arms, models, template
+from katlab import arms, models, samples, template
 from katlab.intervals import paired_difference
 from katlab.lab import StageRun, latest_checkpoint, read_jsonl, training, work, write_jsonl
 from katlab.rewards import backends
@@ -31,9 +31,17 @@ def run(stage: StageRun) -> dict[str, float]:
     """
     source = stage.upstream("04_cold_start") / "checkpoints" / "student"
     trained = train(stage, source)
-    samples = stage.kept("evaluation.jsonl", lambda: evaluate(stage, source))
+    held_out = stage.kept("evaluation.jsonl", lambda: evaluate(stage, source))
     stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})
-    return trained | changes(pd.DataFrame(samples))
+    samples.show(
+        stage,
+        "rollouts.jsonl",
+        "candidates.jsonl",
+        stage.config.prompts.rationale_pattern,
+        constants={"system": "in training", "arm": "auto"},
+        fragment="system=in+training",
+    )
+    return trained | changes(pd.DataFrame(held_out))
 
 
 def train(stage: StageRun, source: Path) -> dict[str, float]:

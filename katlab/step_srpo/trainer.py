@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from trl import GRPOTrainer
 
-from katlab import template
+from katlab import samples, template
 from katlab.step_srpo.advantages import Rollouts, estimate, spread
 from katlab.step_srpo.config import StepSRPOConfig
 from katlab.step_srpo.reward import reward_functions
@@ -28,7 +28,8 @@ class StepSRPOTrainer(GRPOTrainer):
         self.tags = template.Tags.of(processing_class)
         # TRL reads the end tokens here; a base model may still say its own.
         model.generation_config.eos_token_id = sorted(self.tags.eos)
-        rewards = reward_functions(processing_class, args.format_mode)
+        self.reasons: list[str] = []  # of the verdicts on this rank's last completions
+        rewards = reward_functions(processing_class, args.format_mode, self.reasons)
         super().__init__(model, rewards, args, processing_class=processing_class, **kwargs)
         self.rollouts = rollouts
 
@@ -56,11 +57,12 @@ class StepSRPOTrainer(GRPOTrainer):
         return out
 
     def _write_rollouts(self, inputs, ids, parsed, figures) -> None:
-        """Append this rank's rollouts: the query, the mode, the verdict, the advantages."""
-        texts = self.processing_class.batch_decode(ids)
+        """Append this rank's rollouts: query, mode, verdict and why, advantages, parts, text."""
+        tok = self.processing_class
+        texts = tok.batch_decode(ids)
         lines = ""
-        for row, text, one, (right, reward, judge, answer) in zip(
-            inputs, texts, parsed, figures, strict=True
+        for row, text, tokens, one, reason, (right, reward, judge, answer) in zip(
+            inputs, texts, ids, parsed, self.reasons, figures, strict=True
         ):
             record = {
                 "step": self.state.global_step,
@@ -68,10 +70,12 @@ class StepSRPOTrainer(GRPOTrainer):
                 "mode": one.mode,
                 "problem": one.problem,
                 "correct": None if right != right else bool(right),
+                "reason": reason,
                 "reward": None if reward != reward else reward,
                 "tokens": one.length,
                 "advantage_judge": round(judge, 4),
                 "advantage_answer": round(answer, 4),
+                **samples.parts(tok, tokens, one),
                 "completion": text,
             }
             lines += json.dumps(record) + "\n"

@@ -82,13 +82,13 @@ def columns_of(tokenizer, row: dict, completions: list[list[int]], format_mode="
         "reference": [json.dumps(row["reference"])] * len(completions),
         "difficulty": [row["difficulty"]] * len(completions),
     }
-    logged = {}
-    functions = reward.reward_functions(tokenizer, format_mode)
+    logged, reasons = {}, []
+    functions = reward.reward_functions(tokenizer, format_mode, reasons)
     columns = {
         f.__name__: f(completion_ids=completions, log_metric=logged.__setitem__, **given)
         for f in functions
     }
-    return columns | {"logged": logged}
+    return columns | {"logged": logged, "reasons": reasons}
 
 
 def completions(tokenizer, row: dict) -> list[list[int]]:
@@ -103,6 +103,9 @@ def completions(tokenizer, row: dict) -> list[list[int]]:
 def test_rewards_read_modes_answers_and_ends_from_token_ids(tokenizer):
     row = math_row()
     columns = columns_of(tokenizer, row, completions(tokenizer, row))
+    reasons = columns.pop("reasons")
+    assert len(reasons) == 7 and reasons[0] != reasons[1]
+    assert reasons[2] == reasons[3] == "there is no closed answer"
     assert columns.pop("logged") == {f"think_on/level_{row['difficulty']}": pytest.approx(1 / 7)}
     assert columns == {
         "reward": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0],

@@ -224,8 +224,8 @@ def batch_of(trainer: StepSRPOTrainer) -> dict:
 def test_grpo_is_what_trl_computes_itself(gaps, tmp_path, seen, monkeypatch):
     """Also with completions that no verifier could score, one of a group alone among them."""
 
-    def with_gaps(*_):
-        functions = stubs.parity()
+    def with_gaps(*given):
+        functions = stubs.parity(*given)
         earned = functions[0]
 
         def reward(**given):
