@@ -21,7 +21,7 @@ from katlab import models
 from katlab.generation import local
 from katlab.lab import StageRun
 from katlab.rewards import grade
-from katlab.tasks.checks import false_equations
+from katlab.tasks.equations import false_equations
 
 THOUGHT = ("<think>", "</think>")
 APART = ("reasoning_content", "thinking", "reasoning")  # names of a thought beside the content

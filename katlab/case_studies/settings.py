@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from katlab.lab.settings import Section
+from katlab.lab.settings import Count, Section
 
 NEEDS = ("step_srpo",)
 
@@ -10,7 +10,7 @@ NEEDS = ("step_srpo",)
 class Settings(Section):
     """How many prompts and agents, what an agent remembers, and how replies are sampled."""
 
-    prompts: int = Field(gt=0)
+    prompts: Count
     agents: int = Field(gt=0)
     memory: int = Field(ge=0)
     temperature: float = Field(ge=0)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from katlab.cli import given
 from katlab.cli.parser import Commands, command
 
 
@@ -14,7 +15,11 @@ def register(commands: Commands) -> None:
 
     check = command(commands, "check", "read a query file and say what is in it", _check)
     check.add_argument("file", type=Path, metavar="FILE.jsonl")
-    check.add_argument("--profile", default="nano", help="whose [rewards] name verifiers")
+    check.add_argument("--profile", default="", help="say also what it asks for and is not there")
+    check.add_argument(
+        "-o", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",
+        help="a value of the profile, as in evaluation.prompts=all",
+    )  # fmt: skip
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -25,6 +30,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from katlab.lab import profiles
-    from katlab.tasks import files
+    from katlab.tasks import checks
 
-    return files.check(options.file, profiles.table(options.profile).get("rewards", {}))
+    overrides = given.typed(options.overrides, profiles.table(options.profile or profiles.SCHEMA))
+    return checks.check(options.file, options.profile, overrides)

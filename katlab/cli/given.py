@@ -41,11 +41,14 @@ def values(options: argparse.Namespace, chosen: Sequence[stages.Stage]) -> dict[
         values["profile"] = str(Path(values["profile"]).resolve())
     if options.overrides:
         table = profiles.table(values.get("profile", known["profile"].default))
-        pairs = map(parameters.split, options.overrides)
-        values["overrides"] = {
-            name: parameters.literal(text, _lookup(table, name)) for name, text in pairs
-        }
+        values["overrides"] = typed(options.overrides, table)
     return values
+
+
+def typed(overrides: Sequence[str], table: dict) -> dict[str, object]:
+    """{"section.key": value} of -o SECTION.KEY=VALUE, typed by a profile's table."""
+    pairs = map(parameters.split, overrides)
+    return {name: parameters.literal(text, _lookup(table, name)) for name, text in pairs}
 
 
 def run_folder(run: str) -> Path:

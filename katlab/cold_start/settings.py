@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from katlab.lab.settings import Section
+from katlab.lab.settings import Count, Section
 
 NEEDS = ("dual_regime_data", "mtp_distillation")
 
@@ -12,7 +12,7 @@ NEEDS = ("dual_regime_data", "mtp_distillation")
 class Settings(Section):
     """Votes, the corpus they make, training on it, and the check on held-out queries."""
 
-    queries: int = Field(gt=0)
+    queries: Count
     rows: int = Field(gt=0)
     voters: int = Field(gt=0)
     vote_tokens: int = Field(gt=0)
@@ -31,7 +31,7 @@ class Settings(Section):
     max_length: int = Field(gt=0)
     """Training: rows per optimizer step over all ranks and accumulations, tokens of a row."""
 
-    eval_prompts: int = Field(gt=0)
+    eval_prompts: Count
     max_new_tokens: int = Field(gt=0)
     """Held-out queries, and tokens of any reply."""
 

@@ -38,13 +38,14 @@ def run(stage: StageRun) -> dict[str, float]:
     checkpoints/student and evaluation.jsonl (`arms.run_arm`'s rows). Returns shares in 0..1 and
     counts. Started again, it continues.
     """
+    asked = queries.number(stage.config, stage.settings.queries, "stage_2")
     voted = stage.kept("votes.jsonl", lambda: votes(stage))
     corpus = stage.kept("corpus.jsonl", lambda: build_corpus(stage, voted))
     dropped = read_jsonl(stage.dir / "dropped.jsonl")
     n_on = sum(row["mode"] == "on" for row in corpus)
     return {
         "rows": len(corpus),
-        "unscorable_queries": stage.settings.queries - len(voted),
+        "unscorable_queries": asked - len(voted),
         "on_to_off": n_on / max(1, len(corpus) - n_on),
         "random_mode_share": sum("random_mode" in row for row in corpus) / len(corpus),
         "contradictions": len(dropped) / (len(corpus) + len(dropped)),

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from katlab.lab.settings import Section
+from katlab.lab.settings import Count, Section
 
 NEEDS = ("layer_saturation",)
 
@@ -10,7 +10,7 @@ NEEDS = ("layer_saturation",)
 class Settings(Section):
     """How many queries are asked, who answers which, and how often."""
 
-    queries: int = Field(gt=0)
+    queries: Count
     think_on_share: float = Field(ge=0, le=1)
     think_on_level: int = Field(ge=1, le=6)
     cross_share: float = Field(ge=0, le=1)

@@ -19,7 +19,7 @@ from katlab.dual_regime_data.routing import route
 from katlab.dual_regime_data.tagging import agreement, tag
 from katlab.lab import StageRun, work
 from katlab.rewards import backends
-from katlab.tasks import queries
+from katlab.tasks import checks, queries
 
 
 @work
@@ -34,6 +34,8 @@ def run(stage: StageRun) -> dict[str, float]:
 
     def tags() -> list[dict]:
         asked = queries.load(stage.config, s.queries, seed, "stage_1")
+        if alien := checks.unread(stage.config, asked):
+            raise UserError(alien)
         remedy = "correct prompts.tag and prompts.tag_pattern"
         return _some(tag(asked, off, words.tag, words.tag_pattern), "readable tags", remedy)
 
@@ -59,7 +61,7 @@ def run(stage: StageRun) -> dict[str, float]:
     return {
         "rows": len(corpus),
         "think_on_share": sum(row["mode"] == "on" for row in corpus) / len(corpus),
-        "tags_read": len(tagged) / s.queries,
+        "tags_read": len(tagged) / queries.number(stage.config, s.queries, "stage_1"),
         "tag_agreement": agreement(tagged),
         "kept_off": len(rows_off) / len(easy),
         "kept_on": len(rows_on) / len(hard),

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from katlab.lab.settings import Section
+from katlab.lab.settings import Count, Section
 
 NEEDS = ("mtp_distillation", "cold_start", "step_srpo")
 
@@ -10,7 +10,7 @@ NEEDS = ("mtp_distillation", "cold_start", "step_srpo")
 class Settings(Section):
     """How many prompts, how they are sampled, and when thinking counts as worth it."""
 
-    prompts: int = Field(gt=0)
+    prompts: Count
     samples: int = Field(gt=0)
     forced_samples: int = Field(gt=0)
     """Prompts and samples per prompt: of the auto arms, of the forced arms."""

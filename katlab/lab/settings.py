@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from katlab import UserError
@@ -26,6 +26,30 @@ KINDS: dict[Any, str] = {
     Any: "a value",
 }
 BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+
+
+def _as_number(value: Any) -> Any:
+    """A count given as text, as on a command line: its number, where it is one."""
+    for kind in (int, float) if isinstance(value, str) else ():
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    return value
+
+
+Count = Annotated[
+    Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, le=1)] | Literal["all"],
+    BeforeValidator(_as_number),
+]
+"""How many rows: a number, a share of those that are there (0.5; 1 is one row), or "all"."""
+
+
+def count(value: int | float | str, there: int) -> int:
+    """The rows that a `Count` means where `there` of them are; a share is at least one row."""
+    if value == "all":
+        return there
+    return value if isinstance(value, int) else max(1, int(float(value) * there))
 
 
 class Section(BaseModel):

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from katlab.lab.settings import Section
+from katlab.lab.settings import Count, Section
 
 NEEDS = ("layer_saturation", "dual_regime_data")
 
@@ -13,7 +13,7 @@ class Settings(Section):
     """Rows, training, the two distances to the teachers, MTP, and the comparison at the end."""
 
     max_rows: int = Field(gt=0)
-    held_out: int = Field(gt=0)
+    held_out: Count
     max_length: int = Field(gt=0)
     """Corpus rows trained on, rows kept for draft acceptance, tokens of the longest row."""
 
@@ -39,7 +39,7 @@ class Settings(Section):
     ce_control: bool
     """Steps at which earlier students are kept for stage 04; an arm with cross-entropy alone."""
 
-    eval_prompts: int = Field(gt=0)
+    eval_prompts: Count
     eval_temperature: float = Field(ge=0)
     max_new_tokens: int = Field(gt=0)
     """Forced think-on and think-off on held-out queries."""

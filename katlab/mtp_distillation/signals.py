@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from katlab import UserError, lab, models, template
+from katlab.lab.settings import count
 from katlab.mtp_distillation import uld
 
 OPEN_THOUGHT, CLOSE_THOUGHT, CLOSE_ANSWER = "<think>\n", "\n</think>\n\n", "\n</answer>"
@@ -39,7 +40,7 @@ def split(stage: lab.StageRun) -> tuple[list[dict], list[dict]]:
     path = stage.upstream("02_dual_regime_data") / "corpus.jsonl"
     corpus = lab.read_jsonl(path)
     random.Random(stage.seed).shuffle(corpus)
-    held = stage.settings.held_out
+    held = count(stage.settings.held_out, len(corpus))
     rows = corpus[held : held + stage.settings.max_rows]
     if not rows:
         raise UserError(

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from katlab.lab.settings import Section, did_you_mean
+from katlab.lab.settings import Count, Section, did_you_mean
 
 NEEDS = ("cold_start",)
 
@@ -33,7 +33,7 @@ class Trainer(Section, extra="allow"):
 class Settings(Section):
     """Queries, the advantages, training, and the check on held-out queries."""
 
-    candidates: int = Field(gt=0)
+    candidates: Count
     prompts_per_step: int = Field(gt=0)
     hard_share: float = Field(ge=0, le=1)
     steps: int = Field(gt=0)
@@ -58,5 +58,5 @@ class Settings(Section):
 
     trainer: Trainer
 
-    eval_prompts: int = Field(gt=0)
+    eval_prompts: Count
     """Held-out queries, before and after."""

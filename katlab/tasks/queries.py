@@ -13,20 +13,29 @@ from collections import Counter
 from pathlib import Path
 
 from katlab import UserError
+from katlab.lab import settings
 from katlab.lab.stages import root
 from katlab.tasks import files
 from katlab.tasks.files import problem
 
-COUNTS = {"stage_1": "dual_regime_data.queries", "stage_2": "cold_start.queries"}
-COUNTS |= {"rl": "step_srpo.candidates", "eval": "the stage's eval_prompts or prompts"}
+COUNTS = {  # the settings that say how many rows of a split are taken
+    "stage_1": ("dual_regime_data.queries",),
+    "stage_2": ("cold_start.queries",),
+    "rl": ("step_srpo.candidates",),
+    "eval": (
+        *("mtp_distillation.eval_prompts", "cold_start.eval_prompts", "step_srpo.eval_prompts"),
+        *("evaluation.prompts", "case_studies.prompts"),
+    ),
+}
 SHARES = {"stage_1": 4, "stage_2": 2, "rl": 1, "eval": 1}  # in eighths of the problems
 
 
-def load(config, n: int, seed: int, split: str) -> list[dict]:
+def load(config, n: int | float | str, seed: int, split: str) -> list[dict]:
     """`n` query rows of a split: from the nano world, or from the profile's file (`queries`).
 
     Splits: "stage_1" (02 and 03), "stage_2" (04), "rl" (05), "eval". A file's row may say
     `"split": "train"` (any of the first three) or "eval"; without a split it may fall into each.
+    `n` is a `settings.Count`: a number, a share of the split's rows, or "all".
     A verifier's name that stands under the profile's [rewards] becomes the path written there; a
     path counts from the project folder, since kernels start in notebooks/.
     Raises UserError when the file is missing or too small, or names its first bad line.
@@ -34,22 +43,40 @@ def load(config, n: int, seed: int, split: str) -> list[dict]:
     if config.model.queries == "nano":
         from katlab.tasks.nano import world  # takes a second that files of queries need not
 
-        return world.queries(n, seed, split)
+        return world.queries(number(config, n, split), seed, split)
+    rows = of(config)[split]
+    asked = settings.count(n, len(rows))
+    if not rows or len(rows) < asked:
+        raise UserError(
+            f"{config.model.queries} has {len(rows)} rows for {split} and {n} are asked for; lower "
+            f"{' or '.join(COUNTS[split])} or give more rows."
+        )
+    return random.Random(seed).sample(rows, asked)
+
+
+def number(config, n: int | float | str, split: str) -> int:
+    """How many rows `load` gives for `n`; UserError for a share of the endless nano world."""
+    if config.model.queries != "nano":
+        return n if isinstance(n, int) else settings.count(n, len(of(config)[split]))
+    if not isinstance(n, int):
+        raise UserError(
+            f"The nano world has no end of queries to take {n} of; give a whole number for "
+            f"{' or '.join(COUNTS[split])}."
+        )
+    return n
+
+
+def of(config) -> dict[str, list[dict]]:
+    """The rows of the profile's query file by split; UserError for no file or a bad line."""
     path = root() / config.model.queries  # an absolute path stays what it is
     if not path.is_file():
         raise UserError(f"the query file {path} does not exist; set model.queries to a JSONL file")
     own = getattr(config.rewards, "model_extra", {})  # its names are the user's own
-    rows = [
-        row | {"verifier": _placed(own.get(row["verifier"], row["verifier"]))}
-        for row, part in assigned(files.read(path, own))
-        if part == split
-    ]
-    if len(rows) < n:
-        raise UserError(
-            f"{path} has {len(rows)} rows for {split} and {n} are asked for; lower "
-            f"{COUNTS[split]} or give more rows."
-        )
-    return random.Random(seed).sample(rows, n)
+    found: dict[str, list[dict]] = {split: [] for split in SHARES}
+    for row, split in assigned(files.read(path, own)):
+        verifier = _placed(own.get(row["verifier"], row["verifier"]))
+        found[split].append(row | {"verifier": verifier})
+    return found
 
 
 def _placed(kind: str) -> str:

@@ -172,3 +172,18 @@ def test_a_tagger_that_finds_nothing_hard_is_one_sentence(tmp_path, monkeypatch)
         UserError, match=r"^One side of level 4 has none of the 240 tagged queries; give .*\.$"
     ):
         dual_regime_data.run(stage)
+
+
+def test_queries_in_english_are_not_for_nanos_models(tmp_path):
+    asked = [
+        {
+            "id": str(i), "category": "math", "difficulty": 1 + i % 5, "verifier": "math",
+            "messages": [{"role": "user", "content": f"Tom has {i} pears."}], "reference": "1",
+        }
+        for i in range(16)
+    ]  # fmt: skip
+    lab.write_jsonl(tmp_path / "mine.jsonl", asked)
+    given = {"model.queries": str(tmp_path / "mine.jsonl"), "dual_regime_data.queries": "all"}
+    stage = StageRun.create(tmp_path, "r", "02_dual_regime_data", profile="tiny", overrides=given)
+    with pytest.raises(UserError, match="own wording only .* such as proxy-1.5b or target-40b"):
+        dual_regime_data.run(stage)
