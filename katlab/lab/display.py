@@ -72,6 +72,7 @@ def verdict(stage: StageRun, rows: Sequence[Claim]) -> None:
         }
         for row in sorted(rows, key=lambda row: list(KINDS).index(row.kind))  # facts last
     ]
+    if stage.writes:
         stage.write("verdict.json", shown)
     if stage.shows:
         show(html("verdicts", rows=shown))

@@ -175,8 +175,9 @@ def _cache_hit(folder: Path, work: str, page: str) -> Path | None:
 def take(folder: Path, hit: Path, values: dict, work: str) -> Path | None:
     """Fill a stage's place from another run: checkpoints as hard links, the rest as copies.
 
-    `values` are the parameters of the stage in its new run. Checkpoints are never written again; other files may be, when the page is executed again.
-    Returns where an attempt that stood in its place was set aside, if any.
+    `values` are the parameters of the stage in its new run. Checkpoints are never written again;
+    other files may be, when the page is executed again. Returns where an attempt that stood in
+    its place was set aside, if any.
     """
 
     def place(source: str, target: str) -> None:
