@@ -16,12 +16,13 @@ import sys
 from collections.abc import Sequence
 
 from katlab import UserError
-from katlab.cli import comparing, files, listing, machine, models, pages, running
+from katlab.cli import comparing, files, listing, machine, models, pages, running, variants
 from katlab.cli.parser import Parser
 from katlab.lab import quiet
 
 MODULES = (
     running,
+    variants,
     listing,
     comparing,
     pages,

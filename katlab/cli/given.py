@@ -48,7 +48,7 @@ def values(options: argparse.Namespace, chosen: Sequence[stages.Stage]) -> dict[
 def typed(overrides: Sequence[str], table: dict) -> dict[str, object]:
     """{"section.key": value} of -o SECTION.KEY=VALUE, typed by a profile's table."""
     pairs = map(parameters.split, overrides)
-    return {name: parameters.literal(text, _lookup(table, name)) for name, text in pairs}
+    return {name: parameters.literal(text, lookup(table, name)) for name, text in pairs}
 
 
 def run_folder(run: str) -> Path:
@@ -57,7 +57,8 @@ def run_folder(run: str) -> Path:
     return stages.outputs() / run
 
 
-def _lookup(table: dict, dotted: str) -> object:
+def lookup(table: dict, dotted: str) -> object:
+    """The value of a profile's table under a dotted key; an empty table if there is none."""
     for key in dotted.split("."):
         table = table.get(key, {}) if isinstance(table, dict) else {}
     return table

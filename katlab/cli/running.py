@@ -14,6 +14,7 @@ def register(commands: Commands) -> None:
     given.options(run)
     part = run.add_argument_group("which stages")
     part.add_argument("--from", dest="begin", default="", metavar="STAGE", help="from this on")
+    part.add_argument("--to", dest="end", default="", metavar="STAGE", help="up to this one")
     part.add_argument("--only", action="append", default=[], metavar="STAGE", help="just this one")
 
     one = command(commands, "stage", "run one stage", _stage)
@@ -24,7 +25,7 @@ def register(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     from katlab.lab import pipeline
 
-    return execute(options, pipeline.select(options.begin, options.only))
+    return execute(options, pipeline.select(options.begin, options.end, options.only))
 
 
 def _stage(options: argparse.Namespace) -> int:

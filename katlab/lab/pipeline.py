@@ -35,13 +35,19 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 ORPHAN = 10.0  # seconds the kernel of a killed runner may take to notice
 
 
-def select(begin: str = "", only: Sequence[str] = ()) -> list[Stage]:
-    """All stages, or those from one on, or just the named ones; in order."""
+def select(begin: str = "", end: str = "", only: Sequence[str] = ()) -> list[Stage]:
+    """All stages, or those from `begin` to `end` (both included), or just those named; in order."""
     every = stages.discover()
-    if begin:
-        every = every[every.index(stages.find(begin)) :]
-    chosen = {stages.find(word) for word in only}
-    return [stage for stage in every if not only or stage in chosen]
+    if only:
+        if begin or end:
+            raise UserError("Give --only, or --from and --to, but not both.")
+        chosen = {stages.find(word) for word in only}
+        return [stage for stage in every if stage in chosen]
+    first = every.index(stages.find(begin)) if begin else 0
+    last = every.index(stages.find(end)) if end else len(every) - 1
+    if last < first and every:
+        raise UserError(f"--to {end} comes before --from {begin}; swap them.")
+    return every[first : last + 1]
 
 
 def arguments(chosen: Sequence[Stage], values: dict[str, object]) -> dict[str, dict]:

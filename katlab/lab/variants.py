@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +132,9 @@ def begin(stage: StageRun, new: str, settings: dict[str, Any]) -> StageRun:
     return notebook.shown(notebook.created(folder, values, wanted, upstream), stage.shows)
 
 
-def combinations(source: str, swept: dict[str, Sequence[Any]], seeds: Sequence[int]) -> list[Fork]:
+def combinations(
+    source: str, swept: Mapping[str, Sequence[Any]], seeds: Sequence[int]
+) -> list[Fork]:
     """The forks of a sweep, all checked: one for each combination of values and seeds."""
     chosen: list[int | None] = [*seeds] or [None]
     forks = []

@@ -41,11 +41,11 @@ def _refuse_changes(stage: StageRun) -> None:
     changed = changes(stage)
     if changed:
         own = f"{profiles.section(stage.name)}."
-        told = ", ".join(
-            f"{k.removeprefix(own)} {was} -> {now}" for k, (was, now) in changed.items()
-        )
+        short = {key.removeprefix(own): values for key, values in changed.items()}
+        told = ", ".join(f"{key} {was} -> {now}" for key, (was, now) in short.items())
         new = identity.name(stage.run, {key: now for key, (_, now) in changed.items()})
+        given = "".join(f", {k}={now!r}" for k, (_, now) in short.items() if k.isidentifier())
         raise UserError(
             f"Settings changed in this notebook ({told}), and run '{stage.run}' keeps its own; "
-            f'train anew in a variant with: stage = stage.variant("{new}")'
+            f'train anew in a variant with: stage = stage.variant("{new}"{given})'
         )
