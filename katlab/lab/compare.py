@@ -30,10 +30,12 @@ def names(outputs: Path) -> list[str]:
 
 
 def states(outputs: Path, chosen: Sequence[str]) -> pd.DataFrame:
-    """One row per run: profile, seed, overrides, commit, seconds, and the state of its stages."""
+    """One row per run: profile, seed, overrides, commit, seconds, its stages' states."""
     rows = {}
     for run in chosen:
-        records = [runs.read(folder) for folder in stage_folders(outputs / run)]
+        folders = stage_folders(outputs / run)
+        records = [runs.read(folder) for folder in folders]
+        states = {record["id"]: runs.state(record) for record in records}
         given = [r["parameters"] for r in records]
         overrides = {f"{k} = {v}" for p in given for k, v in p.get("overrides", {}).items()}
         rows[run] = {
@@ -42,8 +44,9 @@ def states(outputs: Path, chosen: Sequence[str]) -> pd.DataFrame:
             "overrides": ", ".join(sorted(overrides)),
             "commit": " ".join(sorted({r["git"].get("sha", "")[:8] for r in records})),
             "seconds": sum(record.get("seconds", 0.0) for record in records),
-            "done": sum(record["state"] == "done" for record in records),
-            "stopped": ", ".join(r["id"] for r in records if r["state"] not in ("done", "running")),
+            "done": list(states.values()).count("done"),
+            "stopped": ", ".join(k for k, v in states.items() if v not in ("done", "running")),
+            "stale": ", ".join(one.name for one in folders if runs.stale(one)),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
 

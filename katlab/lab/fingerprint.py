@@ -48,10 +48,10 @@ def work(name: str, values: dict, upstream: dict[str, str]) -> str:
         path = stages.root() / text
         for file in (path, *_told(path)):
             digest.update(_content(file).encode() + b"\0")
-    code = "" if module else notebook_code(name)
+    cells = "" if module else notebook_code(name)
     named = table.get(own, {}).items()  # a setting may choose a file of a folder of its own name
     chosen = [f"katlab.{own}.{key}.{text}" for key, text in named if isinstance(text, str)]
-    _update(digest, code, [module, *chosen] if module else [])
+    _update(digest, cells, [module, *chosen] if module else [])
     return digest.hexdigest()[:16]
 
 
@@ -64,17 +64,19 @@ def page(name: str, values: dict, work: str) -> str:
 
 
 def notebook_code(name: str) -> str:
-    """The code cells of a stage's notebook but its parameters; '' when there is no notebook."""
+    """`code` of a stage's notebook; '' when there is no notebook."""
     path = stages.root() / "notebooks" / f"{name}.ipynb"
-    if not path.is_file():
-        return ""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    code = (
+    return code(path.read_text(encoding="utf-8")) if path.is_file() else ""
+
+
+def code(notebook: str) -> str:
+    """The code cells of a notebook (its JSON) but its parameters, without magics."""
+    cells = (
         "".join(cell["source"])
-        for cell in cells
+        for cell in json.loads(notebook)["cells"]
         if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
     )
-    lines = (line for source in code for line in source.splitlines())
+    lines = (line for source in cells for line in source.splitlines())
     return "\n".join(line for line in lines if not line.lstrip().startswith("%"))
 
 

@@ -94,12 +94,15 @@ def prepare(folder: Path, wanted: str, anew: bool = False) -> Path | None:
     """
     if (folder / "run.json").is_file():
         record = runs.read(folder)
+        same = record.get("fingerprint") == wanted and not anew
+        if same and records.state(record) == "done":
+            return None
         if record["state"] == "running" and records.alive(record) and record["pid"] != os.getpid():
             raise UserError(
-                f"Process {record['pid']} is still running {folder.name} of run "
-                f"'{folder.parent.name}'; wait for it, or stop it, or choose another run name."
+                f"Process {record['pid']} still has {folder.name} of run '{folder.parent.name}' "
+                "open; wait for it, or stop it, or choose another run name."
             )
-        if record.get("fingerprint") == wanted and not anew:
+        if same:
             return None
     elif not (folder.is_dir() and any(folder.iterdir())):
         folder.mkdir(parents=True, exist_ok=True)

@@ -125,6 +125,10 @@ def _stage(folder: Path, values: dict, execute: bool, force: bool, console: Cons
             return
     elif kept := notebook.prepare(folder, work, anew=force):
         console.unchanged(folder.name, _told(kept).lstrip("; "))
+    finished = folder.with_name(f".{folder.name}.finished")
+    _keep(folder, finished, console)  # one that a kill left behind
+    if _done(folder, work):
+        os.rename(_copied(folder, folder), finished)
     stage = notebook.created(folder, values, work, upstream)
     stage.write("run.json", records.read(folder) | {"page": ""})
     from katlab.lab import engine
@@ -137,20 +141,30 @@ def _stage(folder: Path, values: dict, execute: bool, force: bool, console: Cons
             raise engine.Failed("the notebook ended without stage.finish()")
     except engine.Interrupted as stop:
         stage.close("interrupted", f"stopped by {stop}")
+        _keep(folder, finished, console)
         console.stopped(folder.name, str(stop))
         raise
     except engine.Failed as failure:
         stage.close("failed", str(failure))
+        _keep(folder, finished, console)
         console.failed(folder, str(failure), failure.user)
         raise
     finally:
         if (folder / "notebook.ipynb").is_file():
             report.stage(folder)
+    if finished.is_dir():
+        shutil.rmtree(finished)
     record = records.read(folder) | {"page": page}
     if not record["reused"]:
         record["seconds"] = round(time.monotonic() - begun, 1)  # with kernel start and imports
     stage.write("run.json", record)
     console.done(folder)
+
+
+def _keep(folder: Path, finished: Path, console: Console) -> None:
+    """Keep a finished stage, as it was before its page was drawn again, if that failed."""
+    if finished.is_dir():
+        console.unchanged(folder.name, _told(records.set_aside(folder, finished)).lstrip("; "))
 
 
 def _told(kept: Path | None) -> str:
@@ -168,7 +182,7 @@ def _done(folder: Path, work: str, page: str = "") -> bool:
         return False
     record = records.read(folder)
     same = record.get("fingerprint") == work and page in ("", record.get("page"))
-    return record["state"] == "done" and same
+    return records.state(record) == "done" and same
 
 
 def _cache_hit(folder: Path, work: str, page: str) -> Path | None:
@@ -186,14 +200,7 @@ def take(folder: Path, hit: Path, values: dict, work: str) -> Path | None:
     its place was set aside, if any.
     """
 
-    def place(source: str, target: str) -> None:
-        weights = Path(source).is_relative_to(hit / "checkpoints")
-        os.link(source, target) if weights else shutil.copy2(source, target)
-
-    part = folder.with_name(f".{folder.name}.part")
-    if part.is_dir():  # a copy that a kill cut off
-        shutil.rmtree(part)
-    shutil.copytree(hit, part, copy_function=place)
+    part = _copied(hit, folder)
     record = records.read(hit) | {"id": f"{folder.parent.name}/{folder.name}"}
     record |= {"parameters": values, "taken_from": hit.parent.name}
     replace(part / "run.json", json.dumps(record, indent=1) + "\n")
@@ -202,6 +209,20 @@ def take(folder: Path, hit: Path, values: dict, work: str) -> Path | None:
     if (folder / "notebook.ipynb").is_file():
         report.stage(folder)
     return kept
+
+
+def _copied(source: Path, place: Path) -> Path:
+    """A copy of a stage's folder beside `place`, not yet in it; checkpoints as hard links."""
+
+    def copy(file: str, target: str) -> None:
+        weights = Path(file).is_relative_to(source / "checkpoints")
+        os.link(file, target) if weights else shutil.copy2(file, target)
+
+    part = place.with_name(f".{place.name}.part")
+    if part.is_dir():  # a copy that a kill cut off
+        shutil.rmtree(part)
+    shutil.copytree(source, part, copy_function=copy)
+    return part
 
 
 def _require_upstream(folder: Path, values: dict) -> None:
@@ -214,8 +235,7 @@ def _await_orphan(folder: Path) -> None:
     """A kernel outlives a killed runner by a second or so; wait for it rather than refuse."""
     until = time.monotonic() + ORPHAN
     while (folder / "run.json").is_file() and time.monotonic() < until:
-        record = records.read(folder)
-        if record["state"] != "running" or not records.alive(record):
+        if records.state(records.read(folder)) != "running":
             return
         time.sleep(0.2)
 

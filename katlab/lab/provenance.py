@@ -12,6 +12,9 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
+from katlab.lab import fingerprint
+
+DECIDING = ("katlab", "notebooks", "data_samples", "constraints.txt")  # what figures depend on
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "papermill")
 
 
@@ -38,14 +41,33 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def git() -> dict[str, object]:
-    """Commit and whether tracked files differ from it; empty outside a repository."""
-    command = ["git", "-C", str(Path(__file__).parent)]
+def git(root: Path = Path(__file__).parents[2]) -> dict[str, object]:
+    """Commit, and whether code, data or a notebook's code cells differ from it.
+
+    Empty outside a repository. Outputs, prose and parameters of a notebook are no change: one that
+    is open in JupyterLab has them all the time. A file of the package that git does not know is.
+    """
+    sha = _git(root, "rev-parse", "HEAD")
+    if sha is None:
+        return {}
+    status = _git(root, "status", "--porcelain", "--no-renames", "--", *DECIDING) or ""
+    differ = [(line[:2], line[3:].strip('"')) for line in status.splitlines()]
+    return {"sha": sha.strip(), "changed": any(_counts(root, *one) for one in differ)}
+
+
+def _counts(root: Path, mark: str, path: str) -> bool:
+    if not path.endswith(".ipynb"):
+        return mark != "??" or path.startswith("katlab/")
+    committed = _git(root, "show", f"HEAD:{path}")
+    if committed is None or not (root / path).is_file():
+        return mark != "??"
+    return fingerprint.code(committed) != fingerprint.code((root / path).read_text("utf-8"))
+
+
+def _git(root: Path, *command: str) -> str | None:
+    """What git prints; None where it is not installed or refuses."""
     try:
-        sha = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True)
-    except FileNotFoundError:  # git itself is not installed
-        return {}
-    if sha.returncode:
-        return {}
-    changed = subprocess.run([*command, "diff", "--quiet", "HEAD"], capture_output=True)
-    return {"sha": sha.stdout.strip(), "changed": changed.returncode != 0}
+        done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return None if done.returncode else done.stdout

@@ -45,12 +45,15 @@ def stage_folders(run: Path) -> list[Path]:
     return [folder for folder in folders if "@" not in folder.name]
 
 
-def set_aside(folder: Path) -> Path:
-    """Keep an attempt as <stage>@N beside its place (one rename) and return where."""
+def set_aside(folder: Path, copy: Path | None = None) -> Path:
+    """Keep an attempt (or a copy of it) as <stage>@N beside its place and return where.
+
+    One rename.
+    """
     earlier = [path.name.rpartition("@")[2] for path in folder.parent.glob(f"{folder.name}@*")]
     last = max((int(number) for number in earlier if number.isdecimal()), default=0)
     kept = folder.with_name(f"{folder.name}@{last + 1}")
-    os.rename(folder, kept)
+    os.rename(copy or folder, kept)
     return kept
 
 
@@ -105,10 +108,15 @@ def read(folder: Path) -> dict:
 
 
 def state(record: dict) -> str:
-    """The state of a run.json; 'died' if it says running and its process is gone."""
-    if record["state"] == "running" and not alive(record):
-        return "died"
-    return record["state"]
+    """The state of a run.json; 'died' if it says running and its process is gone.
+
+    Work that was finished before stays done, whoever has its notebook open.
+    """
+    if record["state"] != "running":
+        return record["state"]
+    if record.get("reused"):
+        return "done"
+    return "running" if alive(record) else "died"
 
 
 def alive(record: dict) -> bool:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from katlab.lab import profiles, records, training
+from katlab.lab import profiles, records, stages, training
 from katlab.lab.claims import Claim
 from katlab.lab.progress import Bar
 from katlab.lab.provenance import git, now, peak_memory_mib, since, versions
@@ -112,7 +112,8 @@ class StageRun:
         before = read(stage.dir) if (stage.dir / "run.json").is_file() else {}
         if "fingerprint" in extra and before.get("fingerprint") == extra["fingerprint"]:
             record["headline"] = before["headline"]
-            if stage.result() is not None:
+            finished = state(before) == "done" and not stages.named(name).always
+            if stage.result() is not None or finished:
                 opened = {key: record[key] for key in OPENED if key in record}
                 record = before | opened | {"reused": True}
         stage.write("run.json", record)

@@ -50,6 +50,33 @@ def test_beginning_a_finished_stage_again_loses_nothing(project):
     assert [path.name for path in folder.parent.glob("0*")] == [FIRST]
 
 
+def test_opening_a_finished_stage_leaves_it_done(project, monkeypatch):
+    """While a kernel idled `ls` said running, and once it was closed died."""
+    folder = finished(begin())
+    opened = begin()
+    assert records.read(folder)["state"] == "running"
+    assert records.state(records.read(folder)) == "done"
+    opened.write("run.json", records.read(folder) | {"pid": 2**22 + 1})  # its kernel is closed
+    assert records.state(records.read(folder)) == "done"
+    assert compare.states(project / "outputs", ["demo"]).loc[
+        "demo", ["done", "stopped"]
+    ].tolist() == [1, ""]
+    monkeypatch.setattr(records, "alive", lambda record: True)  # or idles in another window
+    assert begin().result() == {"loss": 0.5}
+    opened.write("run.json", records.read(folder) | {"pid": 1})
+    with pytest.raises(UserError, match=f"still has {FIRST} of run 'demo' open"):
+        begin(edit="1")
+
+
+def test_a_failure_in_reopened_work_leaves_its_figures(project):
+    folder = finished(begin())
+    opened = begin()
+    opened.close("failed", "a typing mistake in a figure")
+    assert opened.result() == {"loss": 0.5}
+    assert (folder / "report.html").is_file()
+    assert begin().result() == {"loss": 0.5}
+
+
 def test_other_work_sets_a_finished_attempt_aside_whole(project):
     folder = finished(begin())
     first = content(folder)
@@ -141,6 +168,8 @@ def test_a_stage_is_stale_once_its_upstream_was_run_anew(project):
     finished(begin(edit="1"))
     assert records.stale(second) == [FIRST]
     assert records.stale(third) == [FIRST, SECOND]  # itself, and through 02
+    told = compare.states(project / "outputs", ["demo"]).loc["demo", "stale"]
+    assert told == f"{SECOND}, 03_mtp_distillation"
     finished(begin(SECOND))
     assert records.stale(second) == []
     assert records.stale(third) == [FIRST, SECOND]

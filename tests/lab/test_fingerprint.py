@@ -135,7 +135,7 @@ def test_the_lab_itself_is_outside(copy):
     for path in (copy / "katlab/lab").glob("*.py"):
         append(path)
     append(copy / "katlab/__init__.py")
-    append(copy / "katlab/cli.py")
+    append(copy / "katlab/cli/running.py")
     assert (works(), pages()) == before
 
 

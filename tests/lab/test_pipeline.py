@@ -43,6 +43,11 @@ def started(project: Path, run: str = "demo") -> dict[str, str]:
     return {path.parent.name: runs.read(path.parent)["started"] for path in records}
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
 def edit(project: Path, name: str, *code: str) -> None:
     write_notebook(project / "notebooks" / f"{name}.ipynb", name, *code)
 
@@ -82,7 +87,7 @@ def test_a_run_is_done_once_and_reruns_only_what_changed(project, capfd):
         assert runs.read(earlier)["started"] == before[name]
         assert (earlier / "report.html").is_file()
 
-    force = ["run", "--from", "2", "--only", "scaling", "--force"]
+    force = ["run", "--only", "scaling", "--force"]
     assert cli.main(force) == 0
     forced = started(project)
     assert {name for name in after if forced[name] != after[name]} == {LAST}
@@ -118,12 +123,16 @@ def test_a_broken_page_leaves_its_work_and_what_builds_on_it(project, capfd):
     edit(project, FIRST, PLAN, 'stage.conclude({"loss": 0.5})', "stage.finish()")
     edit(project, SECOND, f'stage.upstream("{FIRST}")', "stage.finish()")
     assert cli.main(["run"]) == 0
+    before = content(project / "outputs/demo" / FIRST)
     edit(project, FIRST, "1 / 0", "stage.finish()")
     assert cli.main(["stage", "1"]) == 1
+    assert f"the earlier attempt is kept as {FIRST}@1" in capfd.readouterr().out
+    assert content(project / "outputs/demo" / f"{FIRST}@1") == before
     assert cli.main(["stage", "2", "--force"]) == 0
     edit(project, FIRST, "assert stage.result()", "stage.finish()")
     assert cli.main(["stage", "1"]) == 0
-    assert sorted(started(project)) == [FIRST, SECOND, f"{SECOND}@1", LAST]
+    assert sorted(started(project)) == [FIRST, f"{FIRST}@1", SECOND, f"{SECOND}@1", LAST]
+    assert not list((project / "outputs/demo").glob(".*.finished"))
 
 
 def test_another_run_takes_over_what_is_the_same(project, capfd):
