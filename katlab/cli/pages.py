@@ -13,10 +13,10 @@ def register(commands: Commands) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from katlab.lab import report
+    from katlab.lab import byhand, report
 
     run = given.run_folder(options.run)
     for folder in report.stage_folders(run):
-        if (folder / "notebook.ipynb").is_file():
+        if not byhand.collect(folder) and (folder / "notebook.ipynb").is_file():
             report.stage(folder)
     print(report.index(run))

@@ -242,6 +242,10 @@ class StageRun:
             kept = {name: text for name, text in shown.items() if name in self._drawn}
             self.write("figures/index.json", kept)
         self.close("done")
+        if self.shows and self.writes and "KATLAB_RUNNER" not in os.environ:
+            from katlab.lab import byhand
+
+            byhand.finished(self)
 
     def close(self, state: str, error: str = "") -> None:
         """Write the last state of this attempt: done, failed or interrupted."""
