@@ -87,11 +87,18 @@ def run_card(stage: StageRun) -> Markup:
         "run": f"{stage.run} · profile {stage.profile} · seed {stage.seed}",
         "overrides": ", ".join(f"{k} = {v}" for k, v in stage.overrides.items()),
         "settings": ", ".join(f"{k} = {v}" for k, v in profiles.flat(record["settings"]).items()),
-        "upstream": ", ".join(record["upstream"]),
+        "upstream": ", ".join(_upstream(stage.dir.parent / need) for need in record["upstream"]),
         "versions": ", ".join(f"{k} {v}" for k, v in record["versions"].items()),
         "commit": git and git["sha"][:12] + (" with local changes" if git["changed"] else ""),
     }
     return html("card", facts=facts)
+
+
+def _upstream(folder: Path) -> str:
+    """A stage that this one reads, and whether it is stale itself."""
+    newer = runs.stale(folder) if (folder / "run.json").is_file() else []
+    told = f" (stale: {', '.join(name[:2] for name in newer)} was run anew since)" if newer else ""
+    return folder.name + told
 
 
 def show(content: Markup) -> None:

@@ -99,8 +99,9 @@ def _navigation(folder: Path) -> Markup:
     names = ["", *(path.name for path in stage_folders(folder.parent)), ""]
     place = names.index(folder.name)
     before, after = names[place - 1], names[place + 1]
-    rollouts = browser.link(folder)
-    return html("navigation", run=folder.parent.name, before=before, after=after, rollouts=rollouts)
+    around = {"run": folder.parent.name, "before": before, "after": after}
+    newer = [name[:2] for name in runs.stale(folder)]
+    return html("navigation", **around, rollouts=browser.link(folder), newer=newer)
 
 
 def _renew_navigation(folder: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from conftest import write_notebook
 
 from katlab import UserError, lab
-from katlab.lab import compare, records, runs, stages
+from katlab.lab import compare, display, records, report, runs, stages
 from katlab.lab.runs import StageRun
 
 FIRST, SECOND = "01_layer_saturation", "02_dual_regime_data"
@@ -26,7 +26,7 @@ def finished(stage: StageRun) -> Path:
     """Its work, its page and a file of each, as a notebook that ran to its end leaves them."""
     stage.conclude({"loss": 0.5})
     (stage.checkpoints / "student").mkdir()
-    (stage.dir / "report.html").write_text("the page")
+    (stage.dir / "report.html").write_text("<nav></nav>the page")
     stage.finish()
     return stage.dir
 
@@ -170,8 +170,15 @@ def test_a_stage_is_stale_once_its_upstream_was_run_anew(project):
     assert records.stale(third) == [FIRST, SECOND]  # itself, and through 02
     told = compare.states(project / "outputs", ["demo"]).loc["demo", "stale"]
     assert told == f"{SECOND}, 03_mtp_distillation"
+    card = display.run_card(StageRun.open(third))
+    assert f"{SECOND} (stale: 01 was run anew since)" in card
+    report.index(first.parent)
+    assert "stale: 01 was run anew since" in (second / "report.html").read_text()
+    assert "stale" not in (first / "report.html").read_text()
     finished(begin(SECOND))
     assert records.stale(second) == []
+    report.index(first.parent)
+    assert "stale" not in (second / "report.html").read_text()
     assert records.stale(third) == [FIRST, SECOND]
     again = finished(begin("03_mtp_distillation"))
     assert records.stale(again) == []
