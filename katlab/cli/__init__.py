@@ -1,38 +1,48 @@
 """The `katlab` command. Mistakes end with one sentence and status 2, failed stages with 1.
 
 To add a command, write a module here with `register(commands)` and name it in MODULES, whose order
-is that of the help. `register` calls `parser.command(commands, name, text, act)` and adds options;
-`act(options)` returns None or an exit status, raises UserError for a mistake, and does its heavy
-imports inside: every module is imported for every command, so that `katlab ls` stays quick.
-What several commands take (--profile, --run, -o, the name of a run) stands in `given`.
+is that of the help. `register` calls `parser.command(commands, name, text, act, *examples)` and
+adds options to what it returns. `act(options)` returns None or an exit status, raises UserError for
+a mistake, and does its heavy imports inside: every module here is imported for every command, and
+`katlab ls` is to start at once. What several commands take (--profile, --run, -o, the name of a
+run) stands in `given`. What is printed fits 80 columns; with --json it is one document.
 
 Usage:  katlab run --profile nano --run demo
 """
 
-import errno
+import argparse
 import io
 import os
 import sys
 from collections.abc import Sequence
 
 from katlab import UserError
-from katlab.cli import comparing, files, listing, machine, models, pages, running, variants
+from katlab.cli import (
+    comparing,
+    files,
+    listing,
+    machine,
+    models,
+    pages,
+    removing,
+    running,
+    variants,
+)
 from katlab.cli.parser import Parser
-from katlab.lab import quiet
+from katlab.lab import disk, quiet
 
 MODULES = (
     running,
     variants,
     listing,
-    comparing,
     pages,
+    comparing,
+    removing,
     files,
     machine,
     models,
 )
-REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space and start again")
-REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it writable")
-EPILOG = "Every command explains itself: katlab COMMAND --help."
+EPILOG = "Every command explains itself, with examples: katlab COMMAND --help."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,18 +63,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(mistake, file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in REMEDIES:
+        told = disk.sentence(str(error))
+        if not told:
             raise
-        remedy = REMEDIES[error.errno]
-        print(f"{error.strerror}: {error.filename or 'outputs/'}; {remedy}.", file=sys.stderr)
+        print(told, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser, *_):
+        print(machine.version())
+        parser.exit()
+
+
 def _parser() -> Parser:
-    parser = Parser("katlab", description=__doc__.split("\n")[0], epilog=EPILOG)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    about = "Rebuild, run and explore the KAT-V1 report, one notebook per stage."
+    parser = Parser("katlab", description=about, epilog=EPILOG)
+    parser.add_argument("-V", "--version", action=_Version, nargs=0, help="version, commit, Python")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for module in MODULES:
         module.register(commands)
     return parser

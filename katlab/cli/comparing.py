@@ -9,8 +9,11 @@ from katlab.lab import stages
 
 def register(commands: Commands) -> None:
     """Add `compare`."""
-    compare = command(commands, "compare", "claims and figures of two or more runs", _compare)
-    compare.add_argument("runs", nargs="+", metavar="RUN")
+    compare = command(
+        commands, "compare", "claims and figures of two or more runs", _compare,
+        "katlab compare demo idea", "katlab compare demo demo-seed1 demo-seed2",
+    )  # fmt: skip
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="names of runs; see katlab ls")
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -9,12 +9,22 @@ from katlab.cli.parser import Commands, command
 
 def register(commands: Commands) -> None:
     """Add `verify` and `check`."""
-    verify = command(commands, "verify", "grade answers in a JSONL file", _verify)
-    verify.add_argument("file", metavar="FILE.jsonl")
-    verify.add_argument("--out", metavar="FILE.jsonl", help="write each verdict with its reason")
+    verify = command(
+        commands, "verify", "grade answers in a JSONL file", _verify,
+        "katlab verify data_samples/verify/answers.jsonl",
+        "katlab verify answers.jsonl --out verdicts.jsonl",
+    )  # fmt: skip
+    verify.add_argument("file", metavar="FILE.jsonl", help="rows of kind, answer, reference")
+    verify.add_argument(
+        "--out", metavar="FILE.jsonl", help="each verdict with its reason (default: not written)"
+    )
 
-    check = command(commands, "check", "read a query file and say what is in it", _check)
-    check.add_argument("file", type=Path, metavar="FILE.jsonl")
+    check = command(
+        commands, "check", "read a query file and say what is in it", _check,
+        "katlab check data_samples/queries.jsonl",
+        "katlab check mine.jsonl --profile proxy-1.5b",
+    )  # fmt: skip
+    check.add_argument("file", type=Path, metavar="FILE.jsonl", help="one query per line")
     check.add_argument("--profile", default="", help="say also what it asks for and is not there")
     check.add_argument(
         "-o", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",

@@ -6,16 +6,23 @@ Usage:  given.options(command);  given.values(options, chosen)
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
 
 from katlab.lab import parameters, profiles, records, stages
+
+JSON = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="null"))
 
 
 def options(command: argparse.ArgumentParser) -> None:
     """Add --profile, --run, --seed, -p and -o."""
     what = command.add_argument_group("what to run")
-    what.add_argument("--profile", default=None, help="nano (default), or another profile or TOML")
+    what.add_argument(
+        "--profile", default=None, help="a name or a TOML file (default: the run's own, or nano)"
+    )
     what.add_argument("--run", default=None, help="folder under outputs/ (default: demo)")
-    what.add_argument("--seed", type=int, default=None, help="default: 0")
+    what.add_argument("--seed", type=int, default=None, help="default: the run's own, or 0")
     what.add_argument(
         "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE",
         help="any other parameter of the notebooks",
@@ -24,7 +31,18 @@ def options(command: argparse.ArgumentParser) -> None:
         "-o", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="a value of the profile, as in step_srpo.steps=50",
     )  # fmt: skip
-    what.add_argument("--force", action="store_true", help="run even if nothing has changed")
+
+
+def as_json(command: argparse._ActionsContainer) -> None:
+    """Add --json."""
+    command.add_argument(
+        "--json", action="store_true", help="one JSON document on stdout, nothing else"
+    )
+
+
+def print_json(value: object) -> None:
+    """One JSON document; NaN and infinity, which JSON does not have, are null."""
+    print(JSON.dump_json(value, indent=1).decode())
 
 
 def values(options: argparse.Namespace, chosen: Sequence[stages.Stage]) -> dict[str, object]:

@@ -17,10 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient.exceptions import DeadKernelError
 from papermill import PapermillExecutionError, execute_notebook
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
+
+from katlab.lab import disk
 
 # Runs in a kernel before its first cell, because libraries speak up while they are imported.
 QUIET = "--IPKernelApp.exec_lines=[\"__import__('katlab.lab').lab.quiet()\"]"
@@ -40,10 +44,24 @@ class Failed(Exception):
         self.user = user
 
 
+class _ThisPython(KernelSpecManager):
+    """Knows one kernel: the interpreter that runs katlab, whatever is installed as 'python3'."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        made = get_kernel_dict()
+        made.pop("kernel_protocol_version", None)  # no trait of KernelSpec
+        return KernelSpec(**made)
+
+
 class _Client(PapermillNotebookClient):
-    """papermill's client that starts no further cell once a signal has come."""
+    """papermill's client on this Python, which starts no further cell once a signal has come."""
 
     stopped = ""
+
+    def create_kernel_manager(self):
+        own = _ThisPython()
+        self.km = self.kernel_manager_class(kernel_name=self.kernel_name, kernel_spec_manager=own)
+        return self.km
 
     def execute_cell(self, cell, cell_index, *args, **kwargs):
         if self.stopped:
@@ -102,6 +120,8 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise Interrupted("SIGINT") from error
+        if told := disk.sentence(error.evalue, output.parent):
+            raise Failed(told, user=True) from error
         line = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
         user = error.ename == "UserError"
         raise Failed(error.evalue if user else line, user) from error

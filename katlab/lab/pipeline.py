@@ -24,6 +24,7 @@ from katlab.lab import (
     records,
     report,
     stages,
+    steps,
     training,
 )
 from katlab.lab.console import Console
@@ -72,8 +73,12 @@ def arguments(chosen: Sequence[Stage], values: dict[str, object]) -> dict[str, d
     return {name: own | kept for name, own in filled.items()}
 
 
-def run(chosen: Sequence[Stage], values: dict[str, object], force: bool = False) -> Path:
+def run(
+    chosen: Sequence[Stage], values: dict[str, object], force: bool = False, quiet: bool = False
+) -> Path:
     """Run stages into outputs/<run>/ and return the path of its index page.
+
+    `quiet` prints errors (on stderr) and that path alone.
 
     Raises UserError for mistakes, engine.Failed if a stage fails, engine.Interrupted if stopped.
     """
@@ -95,7 +100,7 @@ def run(chosen: Sequence[Stage], values: dict[str, object], force: bool = False)
     with run_lock(folder):
         kept = identity.settle(folder, {key: first[key] for key in identity.KEYS})
         identity.keep(folder, kept)
-        console = Console(folder, [stage.name for stage in chosen])
+        console = Console(folder, [stage.name for stage in chosen], quiet)
         try:
             for stage in chosen:
                 _stage(
@@ -109,27 +114,26 @@ def run(chosen: Sequence[Stage], values: dict[str, object], force: bool = False)
 
 def _stage(folder: Path, values: dict, execute: bool, force: bool, console: Console) -> None:
     """Bring one stage up to date; `execute` its notebook in any case, or `force` its work anew."""
-    upstream = notebook.upstream_fingerprints(folder)
-    work = fingerprint.work(folder.name, values, upstream)
-    page = fingerprint.page(folder.name, values, work)
-    if not execute and _done(folder, work, page):
+    step = steps.decide(folder, values, execute, force)
+    if step.act == steps.UNCHANGED:
         console.unchanged(folder.name)
         return
     _require_upstream(folder, values)
     _await_orphan(folder)
-    if not execute and not _done(folder, work) and (hit := _cache_hit(folder, work, page)):
-        kept = take(folder, hit, values, work)
-        told = f"same as in run {hit.parent.name}, taken from there"
-        console.unchanged(folder.name, told + _told(kept))
-        if _done(folder, work, page):
+    step = steps.decide(folder, values, execute, force)  # as the orphan has left it
+    if step.hit:
+        kept = take(folder, step.hit, values, step.work)
+        told = f"same as in run {step.hit.parent.name}, taken from there"
+        console.unchanged(folder.name, told, kept)
+        if steps.done(folder, step.work, step.page):
             return
-    elif kept := notebook.prepare(folder, work, anew=force):
-        console.unchanged(folder.name, _told(kept).lstrip("; "))
+    elif kept := notebook.prepare(folder, step.work, anew=force):
+        console.kept(kept)
     finished = folder.with_name(f".{folder.name}.finished")
     _keep(folder, finished, console)  # one that a kill left behind
-    if _done(folder, work):
+    if steps.done(folder, step.work):
         os.rename(_copied(folder, folder), finished)
-    stage = notebook.created(folder, values, work, upstream)
+    stage = notebook.created(folder, values, step.work, step.upstream)
     stage.write("run.json", records.read(folder) | {"page": ""})
     from katlab.lab import engine
 
@@ -154,7 +158,7 @@ def _stage(folder: Path, values: dict, execute: bool, force: bool, console: Cons
             report.stage(folder)
     if finished.is_dir():
         shutil.rmtree(finished)
-    record = records.read(folder) | {"page": page}
+    record = records.read(folder) | {"page": step.page}
     if not record["reused"]:
         record["seconds"] = round(time.monotonic() - begun, 1)  # with kernel start and imports
     stage.write("run.json", record)
@@ -164,32 +168,12 @@ def _stage(folder: Path, values: dict, execute: bool, force: bool, console: Cons
 def _keep(folder: Path, finished: Path, console: Console) -> None:
     """Keep a finished stage, as it was before its page was drawn again, if that failed."""
     if finished.is_dir():
-        console.unchanged(folder.name, _told(records.set_aside(folder, finished)).lstrip("; "))
-
-
-def _told(kept: Path | None) -> str:
-    return f"; the earlier attempt is kept as {kept.name}" if kept else ""
+        console.kept(records.set_aside(folder, finished))
 
 
 def _typed(values: dict) -> dict:
     """Plain values for papermill, which writes them into the notebook as Python literals."""
     return json.loads(json.dumps(values))
-
-
-def _done(folder: Path, work: str, page: str = "") -> bool:
-    """Whether a stage is done under this work, and this page if one is given."""
-    if not (folder / "run.json").is_file():
-        return False
-    record = records.read(folder)
-    same = record.get("fingerprint") == work and page in ("", record.get("page"))
-    return records.state(record) == "done" and same
-
-
-def _cache_hit(folder: Path, work: str, page: str) -> Path | None:
-    """The same stage of another run, done under the same work; best with the same page."""
-    others = sorted(p.parent for p in folder.parents[1].glob(f"*/{folder.name}/run.json"))
-    same = [other for other in others if _done(other, work)]
-    return next((other for other in same if _done(other, work, page)), same[0] if same else None)
 
 
 def take(folder: Path, hit: Path, values: dict, work: str) -> Path | None:

@@ -39,20 +39,22 @@ def check_seed(seed: int) -> None:
 def stage_folders(run: Path) -> list[Path]:
     """The stage folders of a run, in order, earlier attempts left out; UserError if no such run."""
     if not run.is_dir():
-        there = ", ".join(sorted(p.name for p in run.parent.glob("*") if p.is_dir())) or "none"
+        there = ", ".join(sorted(p.name for p in run.parent.glob("[!.]*") if p.is_dir())) or "none"
         raise UserError(f"There is no run '{run.name}' in {run.parent} (there: {there}).")
     folders = sorted(path.parent for path in run.glob("[!.]*/run.json"))
     return [folder for folder in folders if "@" not in folder.name]
 
 
-def set_aside(folder: Path, copy: Path | None = None) -> Path:
-    """Keep an attempt (or a copy of it) as <stage>@N beside its place and return where.
-
-    One rename.
-    """
+def aside(folder: Path) -> Path:
+    """Where an attempt is kept that gives way: <stage>@N beside its place."""
     earlier = [path.name.rpartition("@")[2] for path in folder.parent.glob(f"{folder.name}@*")]
     last = max((int(number) for number in earlier if number.isdecimal()), default=0)
-    kept = folder.with_name(f"{folder.name}@{last + 1}")
+    return folder.with_name(f"{folder.name}@{last + 1}")
+
+
+def set_aside(folder: Path, copy: Path | None = None) -> Path:
+    """Keep an attempt (or a copy of it) as <stage>@N by one rename and return where."""
+    kept = aside(folder)
     os.rename(copy or folder, kept)
     return kept
 

@@ -20,38 +20,68 @@ MOST_LAYERS = 10_000
 
 def register(upscale: argparse.ArgumentParser) -> None:
     """Give `katlab upscale` its three commands."""
-    commands = upscale.add_subparsers(dest="upscale_command", required=True)
-    plan = commands.add_parser("plan", help="choose layers; predict loss, parameters and cost")
+    commands = upscale.add_subparsers(title="commands", metavar="COMMAND")
+    plan = commands.add_parser(
+        "plan",
+        help="choose layers; predict loss, parameters and cost",
+        epilog="examples:\n  katlab upscale plan Qwen2.5-32B --choice list --layers 40-55\n"
+        "  katlab upscale plan Qwen2.5-0.5B --text held_out.txt --out plan.json",
+    )
     plan.add_argument("source", type=Path, help="folder of the parent (config.json, safetensors)")
-    plan.add_argument("--out", type=Path, default=Path("layer_plan.json"), help="plan to write")
+    plan.add_argument(
+        "--out", type=Path, default=Path("layer_plan.json"),
+        help="plan to write (default: %(default)s)",
+    )  # fmt: skip
     plan.set_defaults(act=run_plan)
-    apply = commands.add_parser("apply", help="write the child, shard by shard")
+    apply = commands.add_parser(
+        "apply",
+        help="write the child, shard by shard",
+        epilog="examples:\n  katlab upscale apply Qwen2.5-32B KAT-40B --plan plan.json\n"
+        "  katlab upscale apply Qwen2.5-32B KAT-40B --layers 40-55 --start copy",
+    )
     apply.add_argument("source", type=Path, help="folder of the parent")
     apply.add_argument("target", type=Path, help="new folder for the child")
     apply.add_argument("--plan", type=Path, help="plan by `katlab upscale plan`; else --layers")
-    apply.add_argument("--shard-gb", type=float, default=5.0, help="largest output shard, GB")
+    apply.add_argument(
+        "--shard-gb", type=float, default=5.0, help="largest output shard, GB (default: 5)"
+    )
     apply.set_defaults(act=run_apply)
     for parser in (plan, apply):
         options = parser.add_argument_group("plan")
-        options.add_argument("--add", type=int, default=0, help="new layers; 0 is a quarter")
-        options.add_argument("--choice", default="similarity", choices=layer_plan.CHOICES)
-        options.add_argument("--layers", default="", help="a list, as 8,11-14")
-        options.add_argument("--order", default="interleaved", choices=layer_plan.ORDERS)
+        options.add_argument("--add", type=int, default=0, help="new layers (default: a quarter)")
         options.add_argument(
-            "--start", default="half-step", choices=layer_plan.STARTS, help="the report's: copy"
+            "--choice", default="similarity", choices=layer_plan.CHOICES,
+            help="which layers are copied (default: %(default)s)",
+        )  # fmt: skip
+        options.add_argument("--layers", default="", help="these, as 8,11-14, instead of --choice")
+        options.add_argument(
+            "--order", default="interleaved", choices=layer_plan.ORDERS,
+            help="where a copy stands (default: %(default)s)",
+        )  # fmt: skip
+        options.add_argument(
+            "--start", default="half-step", choices=layer_plan.STARTS,
+            help="how a copy begins (default: %(default)s; the report's: copy)",
+        )  # fmt: skip
+        options.add_argument(
+            "--alpha", type=float, default=0.25, help="factor of --start alpha (default: 0.25)"
         )
-        options.add_argument("--alpha", type=float, default=0.25, help="factor of --start alpha")
     plan.add_argument("--text", type=Path, help="text to measure layers and predict the loss on")
-    verify = commands.add_parser("verify", help="compare the child's files with its parent's")
+    verify = commands.add_parser(
+        "verify",
+        help="compare the child's files with its parent's",
+        epilog="examples:\n  katlab upscale verify Qwen2.5-32B KAT-40B --text held_out.txt",
+    )
     verify.add_argument("source", type=Path, help="folder of the parent")
     verify.add_argument("target", type=Path, help="folder of the child")
     verify.add_argument("--text", type=Path, help="held-out text: load both and compare the loss")
     verify.set_defaults(act=run_verify)
     for parser in (plan, verify):
         options = parser.add_argument_group("with --text")
-        options.add_argument("--tokens", type=int, default=1024, help="how much of it")
-        options.add_argument("--device-map", default="", help="auto: over all GPUs (accelerate)")
-        options.add_argument("--quantize", default="none", choices=("none", "4bit", "8bit"))
+        options.add_argument("--tokens", type=int, default=1024, help="how much (default: 1024)")
+        options.add_argument("--device-map", default="", help="auto: over all GPUs (default: one)")
+        options.add_argument(
+            "--quantize", default="none", choices=("none", "4bit", "8bit"), help="(default: none)"
+        )
 
 
 def parse_layers(text: str) -> list[int]:
