@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ must not stop a run
     quiet()
     try:
-        options = _parser().parse_args(given)
+        options = parser_of_all().parse_args(given)
         status = options.act(options) or 0
         sys.stdout.flush()
         return status
@@ -78,7 +78,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> Parser:
+def parser_of_all() -> Parser:
+    """The parser of the whole command line."""
     about = "Rebuild, run and explore the KAT-V1 report, one notebook per stage."
     parser = Parser("katlab", description=about, epilog=EPILOG)
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="version, commit, Python")

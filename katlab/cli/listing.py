@@ -88,15 +88,13 @@ def _stages(one: dict) -> str:
         rows.append(_stage(stage, _note(stage)))
         for name in stage["attempts"]:
             rows.append(_stage(overview.stage(run / name), "an earlier attempt"))
-    facts = [
-        f"{one['run']}: profile {_either(one['profile'])}",
-        f"seed {_either(one['seed'])}",
-        f"overrides {_overrides(one['overrides']) or 'none'}",
-        f"accuracy {_share(one)}",
-        f"{seconds(one['seconds'])} of its own",
-    ]
+    facts = (
+        f"{one['run']}: profile {_either(one['profile'])} · seed {_either(one['seed'])} · "
+        f"overrides {_overrides(one['overrides']) or 'none'}\n"
+        f"accuracy {_share(one)} · {seconds(one['seconds'])} of work in this run"
+    )
     head = ("stage", "state", Column("own time", justify="right"), "begun", "")
-    return f"{' · '.join(facts)}\n\n{table(head, rows)}"
+    return f"{facts}\n\n{table(head, rows)}"
 
 
 def _stage(stage: dict, note: str) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
             near = did_you_mean(str(value), known)
             raise UserError(f"There is no command '{self.prog} {value}'; {near}")
         name = "/".join(action.option_strings) or action.dest.upper()
-        raise UserError(f"{name} takes {' or '.join(map(str, known))}, not '{value}'.")
+        raise UserError(f"{name} takes {' or '.join(map(repr, known))}, not '{value}'.")
 
     def _sentence(self, error: argparse.ArgumentError) -> str:
         name, message = error.argument_name or self.prog, error.message

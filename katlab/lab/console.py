@@ -26,7 +26,8 @@ from katlab.lab.claims import KINDS
 from katlab.lab.progress import headline, line, seconds
 
 MARKS = {True: "✓", False: "✗", None: "–"}
-STYLES = {"✓": "green", "✗": "red", "–": "bright_black", "done": "green", "failed": "red"}
+STYLES = {"held": "green", "not held": "red", "not applicable": "bright_black"}
+STYLES |= {"✓": "green", "✗": "red", "–": "bright_black", "done": "green", "failed": "red"}
 STYLES |= {"died": "red", "interrupted": "yellow", "running": "cyan"}
 LEGEND = "✓ held   ✗ not held   – not applicable"
 

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import shlex
 from datetime import datetime
 from pathlib import Path
 
@@ -82,7 +83,9 @@ def upstream(folder: Path, need: str, profile: str) -> Path:
         where = f"in run '{folder.parent.name}'"
         if not folder.parent.is_dir():
             where = f"yet (there is no run '{folder.parent.name}')"
-        asked = f"--run {folder.parent.name}" + f" --profile {profile}" * (profile != "nano")
+        asked = f"--run {folder.parent.name}" + f" --profile {shlex.quote(profile)}" * (
+            profile != "nano"
+        )
         raise UserError(
             f"{folder.name} needs {need}, which is {told} {where}; "
             f"run: katlab run --to {need[:2]} {asked}"

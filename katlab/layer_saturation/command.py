@@ -50,8 +50,8 @@ def register(upscale: argparse.ArgumentParser) -> None:
         options = parser.add_argument_group("plan")
         options.add_argument("--add", type=int, default=0, help="new layers (default: a quarter)")
         options.add_argument(
-            "--choice", default="similarity", choices=layer_plan.CHOICES,
-            help="which layers are copied (default: %(default)s)",
+            "--choice", default="similarity", choices=layer_plan.CHOICES, metavar="HOW",
+            help=f"which layers are copied: {', '.join(layer_plan.CHOICES)} (default: %(default)s)",
         )  # fmt: skip
         options.add_argument("--layers", default="", help="these, as 8,11-14, instead of --choice")
         options.add_argument(

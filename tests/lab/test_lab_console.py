@@ -38,8 +38,9 @@ def test_a_table_wraps_at_the_width_of_the_terminal(monkeypatch):
     assert "\x1b[32mheld" in table(HEAD, ROWS)
 
 
-def test_a_table_elsewhere_has_one_plain_line_per_row(monkeypatch):
+def test_a_table_elsewhere_is_plain_and_as_wide_as_columns_says(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setenv("COLUMNS", "200")
     head, rule, row = table(HEAD, ROWS).splitlines()
     assert re.split(r"  +", row) == list(ROWS[0])
     assert head.split() == list(HEAD[1:]) and set(rule) == {"─"}

@@ -1,7 +1,5 @@
 """The pipeline on small notebooks: skip, continue, refuse, interrupt; and papermill's contract."""
 
-import errno
-import logging
 import os
 import re
 import signal
@@ -16,8 +14,8 @@ import psutil
 import pytest
 from conftest import write_notebook
 
-from katlab import cli, lab
-from katlab.lab import pipeline, runs
+from katlab import cli
+from katlab.lab import runs
 from katlab.lab.lock import run_lock
 
 pytestmark = pytest.mark.slow  # nearly every test starts a kernel
@@ -170,71 +168,6 @@ def test_a_copy_that_a_kill_cut_off_is_no_stage(project, capfd):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["run", "--profile", "nanoo"], "did you mean 'nano'"),
-        (["run", "-p", "sead=1"], "did you mean 'seed'"),
-        (["run", "-p", "seed=one"], "takes a whole number"),
-        (["run", "-p", "seed"], "name=value"),
-        (["run", "-o", "step_srpo.stepz=1"], "did you mean 'steps'"),
-        (["run", "-o", "step_srpo.steps=many"], "takes a whole number"),
-        (["run", "-o", "step_srpo.steps=-1"], "takes a whole number above 0"),
-        (["run", "-o", "step_srpo.trainer.loss_type=foo"], "takes 'dapo'"),
-        (["run", "--run", "../esc"], "'../esc' is no name for a run"),
-        (["run", "--seed", "-1"], "Seed -1 is out of range; take one from 0"),
-        (["run", "-p", "report_to=wandbb"], "no tracker 'wandbb' for report_to; did you mean"),
-        (["ls", ".."], "'..' is no name for a run"),
-        (["report", ""], "'' is no name for a run"),
-        (["report", ".."], "'..' is no name for a run"),
-        (["compare", "../docs"], "'../docs' is no name for a run"),
-        (["params", "1", "--profile", "nanoo"], "did you mean 'nano'"),
-        (["run", "--only", "5"], "There is no stage '5'"),
-        (["run", "--from", "dual_regime_dat_"], "did you mean '02_dual_regime_data'"),
-        (
-            ["stage", "2"],
-            "needs 01_layer_saturation, which is not run yet (there is no run 'demo'); run",
-        ),
-        (["ls", "nowhere"], "There is no run 'nowhere'"),
-        (["compare", "a", "b"], "There is no run 'a'"),
-        (["report", "nowhere"], "There is no run 'nowhere'"),
-        (["params", "zero"], "There is no stage 'zero'"),
-    ],
-)
-def test_a_mistake_is_one_sentence_and_status_2(project, capsys, arguments, words):
-    assert cli.main(arguments) == 2
-    captured = capsys.readouterr()
-    assert words in captured.err
-    assert len(captured.err.strip().splitlines()) == 1 and not captured.out
-    assert not list(project.glob("outputs/*"))
-
-
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [(errno.ENOSPC, "free some space and start again"), (errno.EROFS, "make it writable")],
-)
-def test_a_disk_that_refuses_is_one_sentence(project, capsys, monkeypatch, number, words):
-    def refused(folder):
-        raise OSError(number, os.strerror(number), str(folder))
-
-    monkeypatch.setattr(pipeline, "run_lock", refused)
-    assert cli.main(["run", "--only", "1"]) == 2
-    told = capsys.readouterr().err.strip().splitlines()
-    assert told == [f"{os.strerror(number)}: {project / 'outputs' / 'demo'}; {words}."]
-
-
-def test_a_command_is_quiet_before_it_imports_libraries(project, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("bitsandbytes"), "level", logging.NOTSET)
-    assert cli.main(["params", "1"]) == 0
-    assert logging.getLogger("bitsandbytes").level == logging.ERROR
-
-
-def test_an_ambiguous_stage_is_named(project, capsys):
-    write_notebook(project / "notebooks" / "12_layers.ipynb", "12_layers")
-    assert cli.main(["params", "layer"]) == 2
-    assert "01_layer_saturation or 12_layers" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
     ("code", "words", "links"),
     [
         ('import katlab\nraise katlab.UserError("Bring tea.")', "Bring tea.", False),
@@ -384,25 +317,6 @@ def test_kernels_get_threads_quiet_libraries_and_no_tracker(project, monkeypatch
         "KATLAB_ROOT": str(project),
         "report_to": "none",
     }
-
-
-def test_params_compare_and_ls_read_what_runs_wrote(project, capfd):
-    for run in ("a", "b"):
-        folder = project / "outputs" / run / "05_step_srpo"
-        stage = runs.StageRun.create(project / "outputs", run, folder.name)
-        stage.record(reward=0.5 if run == "a" else 0.75)
-        if run == "b":
-            stage.verdict([lab.Claim("Tokens fall.", "-19 %", "-21 %", True, "report")])
-        stage.finish()
-    assert cli.main(["compare", "a", "b"]) == 0
-    told = capfd.readouterr().out.splitlines()
-    assert "| 05 | Tokens fall. | -19 % | -21 % ✓ |" in told
-    row = told[-1]
-    assert row.split() == ["05_step_srpo", "reward", "0.5", "0.75"]
-    assert cli.main(["ls", "a"]) == 0
-    assert "05_step_srpo           done" in capfd.readouterr().out
-    assert cli.main(["params", "1"]) == 0
-    assert "seed" in capfd.readouterr().out
 
 
 def test_libraries_are_quiet_before_the_first_cell(project):
