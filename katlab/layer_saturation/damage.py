@@ -69,26 +69,30 @@ def replaced(layers: nn.ModuleList, forwards: dict[int, Callable]) -> Iterator[N
 
 
 @torch.inference_mode()
-def measure(model: PreTrainedModel, batches: Iterable[dict], *, seed: int = 0) -> pd.DataFrame:
+def measure(
+    model: PreTrainedModel,
+    batches: Iterable[dict],
+    *,
+    seed: int = 0,
+    tell: Callable[[int], None] = lambda done: None,
+) -> pd.DataFrame:
     """Loss change in nats per token when one layer is skipped ("skip") or run twice ("repeat").
 
     One row per group and layer with 90 % intervals; the column `loss` is the unchanged model's.
     Layers below the changed one are not run again: their states are kept for one batch at a time,
-    so a layer costs half a forward pass on average. Keep batches small.
+    so a layer costs half a forward pass on average. Keep batches small. `tell` hears
+    how many layers are done, counted over the batches.
     """
     layers = decoder_layers(model)
     means = RunningMeans(seed)
-    for batch in batches:
+    for place, batch in enumerate(batches):
         masks = loss_masks(batch)
         states, wrap, base_BT = _states_and_loss(model, layers, batch)
-        changes = [
-            [base_BT]
-            + [
-                _changed_loss(model, layers, i, kind, states, wrap, batch) - base_BT
-                for kind in KINDS
-            ]
-            for i in range(len(layers))
-        ]
+        changes = []
+        for i in range(len(layers)):
+            with_change = (_changed_loss(model, layers, i, k, states, wrap, batch) for k in KINDS)
+            changes.append([base_BT, *(loss_BT - base_BT for loss_BT in with_change)])
+            tell(place * len(layers) + i + 1)
         values_LMBT = torch.stack([torch.stack(metrics) for metrics in changes])
         sums = [torch.einsum("lmbt,bt->blm", values_LMBT, mask.double()) for mask in masks]
         means.add(batch, torch.stack(sums).numpy(), masks)

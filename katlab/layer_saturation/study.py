@@ -22,6 +22,7 @@ from katlab.lab.rows import replace
 from katlab.layer_saturation import calibration, child, similarity
 from katlab.layer_saturation import damage as layer_damage
 from katlab.layer_saturation import recovery as continued
+from katlab.layer_saturation.passes import decoder_layers
 from katlab.layer_saturation.plan import LayerPlan, plan
 
 # (label, choice, order, start); the first is the report's own rule
@@ -127,15 +128,18 @@ def _measure(
     """Measure the tables that an earlier attempt did not leave in `folder`."""
     folder.mkdir(exist_ok=True)
     if not (folder / "saturation.csv").is_file():
-        read = stage.progress(texts.layers, f"{name}: what each layer changes")
+        read = stage.progress(texts.layers, f"{name}: influence by layer")
         similarity.measure(model, read, seed=stage.seed).save(folder)
     if not (folder / "damage.csv").is_file():
-        changed = stage.progress(texts.damage, f"{name}: each layer skipped, each twice")
-        _write(layer_damage.measure(model, changed, seed=stage.seed), folder / "damage.csv")
+        total = len(texts.damage) * len(decoder_layers(model))
+        bar = stage.bar(total, f"{name}: damage by layer")
+        damage = layer_damage.measure(model, texts.damage, seed=stage.seed, tell=bar.to)
+        bar.close()
+        _write(damage, folder / "damage.csv")
     study = Study.load(folder, name)
     if study.starts.empty:
         reference, rows = child.Reference(model, texts.held_out), []
-        for label, choice, order, start in stage.progress(VARIANTS, f"{name}: what starts cost"):
+        for label, choice, order, start in stage.progress(VARIANTS, f"{name}: cost of starts"):
             variant = study.plan(choice=choice, order=order, start=start)
             with child.upscaled(model, variant) as other:
                 rows.append({"variant": label, **reference.against(other)})
