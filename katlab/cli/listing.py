@@ -9,7 +9,7 @@ from rich.text import Text
 
 from katlab.cli import given
 from katlab.cli.parser import Commands, command
-from katlab.lab import overview, parameters, profiles, stages
+from katlab.lab import identity, overview, parameters, profiles, stages
 from katlab.lab.console import plural, table
 from katlab.lab.progress import seconds
 
@@ -42,7 +42,10 @@ def _ls(options: argparse.Namespace) -> None:
         one = described(given.run_folder(options.run))
         given.print_json(one) if options.json else print(_stages(one))
         return
-    folders = sorted({path.parents[1] for path in stages.outputs().glob("[!.]*/*/run.json")})
+    outputs = stages.outputs()
+    begun = {path.parents[1] for path in outputs.glob("[!.]*/*/run.json")}
+    begun |= {path.parent for path in outputs.glob(f"[!.]*/{identity.FILE}")}
+    folders = sorted(begun)
     every = [described(folder) for folder in folders]
     if options.json:
         given.print_json(every)
@@ -65,7 +68,8 @@ def described(folder: Path) -> dict:
 def _row(one: dict) -> tuple[str | Text, ...]:
     """A run in one line; the overrides without their sections."""
     states = Counter(stage["state"] for stage in one["stages"])
-    told = [f"{states.pop('done', 0)} done"]
+    done, total = states.pop("done", 0), len(stages.discover())
+    told = [f"{done} done" if done >= total else f"{done} of {total} done"]
     told += [
         f"{stage['stage'][:2]} {stage['state']}"
         for stage in one["stages"]
@@ -77,7 +81,7 @@ def _row(one: dict) -> tuple[str | Text, ...]:
     bad = bool(states) or any(stage["stale"] for stage in one["stages"])
     short = _overrides(one["overrides"], sections=False)
     shown = Text(", ".join(told), style="yellow" if bad else "")
-    return (one["run"], _either(one["profile"]), _either(one["seed"]), shown, _share(one), short)
+    return (one["run"], _profile(one), _either(one["seed"]), shown, _share(one), short)
 
 
 def _stages(one: dict) -> str:
@@ -88,13 +92,15 @@ def _stages(one: dict) -> str:
         rows.append(_stage(stage, _note(stage)))
         for name in stage["attempts"]:
             rows.append(_stage(overview.stage(run / name), "an earlier attempt"))
+    lacking = {stage.name for stage in stages.discover()} - {row[0] for row in rows}
+    rows += [(name, "not run", "", "", "") for name in lacking]
     facts = (
-        f"{one['run']}: profile {_either(one['profile'])} · seed {_either(one['seed'])} · "
+        f"{one['run']}: profile {_profile(one)} · seed {_either(one['seed'])} · "
         f"overrides {_overrides(one['overrides']) or 'none'}\n"
         f"accuracy {_share(one)} · {seconds(one['seconds'])} of work in this run"
     )
     head = ("stage", "state", Column("own time", justify="right"), "begun", "")
-    return f"{facts}\n\n{table(head, rows)}"
+    return f"{facts}\n\n{table(head, sorted(rows))}"
 
 
 def _stage(stage: dict, note: str) -> tuple[str, ...]:
@@ -108,7 +114,7 @@ def _note(stage: dict) -> str:
     notes = notes if stage["stale"] else []
     if stage["taken_from"]:
         notes.append(f"taken from {stage['taken_from']}")
-    if stage["error"]:
+    elif stage["error"]:
         notes.append(stage["error"])
     elif stage["claims"]:
         notes.append(f"{stage['claims_held']} of {plural(stage['claims'], 'claim')} held")
@@ -121,6 +127,12 @@ def _overrides(overrides: dict | list, sections: bool = True) -> str:
         return " | ".join(_overrides(one, sections) or "none" for one in overrides)
     named = {key if sections else key.rpartition(".")[2]: v for key, v in overrides.items()}
     return " ".join(f"{key}={value}" for key, value in named.items())
+
+
+def _profile(one: dict) -> str:
+    """The profile's name; of a TOML file without its folders."""
+    given = one["profile"] if isinstance(one["profile"], list) else [one["profile"]]
+    return " | ".join(Path(name).name for name in given)
 
 
 def _either(value: object) -> str:

@@ -120,6 +120,9 @@ def _rehearse(options: argparse.Namespace, chosen: Sequence[stages.Stage], fille
     print(f"run {run}: what would happen; nothing has been started or written\n")
     print(table(("stage", "", "takes"), rows))
     doing = sum(time != 0 for time in times)
+    if not doing:
+        print("\nno stage's work is to be done")
+        return
     told = f"\n{plural(doing, 'stage')} to run, about {seconds(sum(filter(None, times)))}"
     unknown = sum(time is None for time in times)
     told += f" and {plural(unknown, 'stage')} never timed on profile {profile}" * bool(unknown)

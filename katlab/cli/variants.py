@@ -29,14 +29,19 @@ MOST = 3  # figures of any other stage
 def register(commands: Commands) -> None:
     """Add `fork` and `sweep`."""
     fork = command(
-        commands, "fork", "a variant of a run that takes over what stays the same", _fork
-    )
+        commands, "fork", "a variant of a run that takes over what stays the same", _fork,
+        "katlab fork demo idea -o step_srpo.omega=0.3", "katlab fork demo demo-seed1 --seed 1",
+    )  # fmt: skip
     fork.add_argument("source", metavar="RUN", help="the run to vary")
     fork.add_argument("new", metavar="NEW", help="name of the variant")
     fork.add_argument("--seed", type=int, default=None, help="another seed")
     _override(fork, "SECTION.KEY=VALUE", "another value of the profile, as in step_srpo.omega=0.3")
 
-    sweep = command(commands, "sweep", "variants of a run for several values and seeds", _sweep)
+    sweep = command(
+        commands, "sweep", "variants of a run for several values and seeds", _sweep,
+        "katlab sweep demo -o step_srpo.omega=0.2,0.35,0.5 --seeds 0,1,2 --to 06",
+        more="The same command goes on where it stopped.",
+    )  # fmt: skip
     sweep.add_argument("source", metavar="RUN", help="the run to vary")
     _override(sweep, "SECTION.KEY=A,B,C", "values of the profile, as step_srpo.omega=0.2,0.35,0.5")
     sweep.add_argument("--seeds", default="", metavar="0,1,2", help="seeds of every combination")

@@ -6,21 +6,24 @@ Usage:  overview.run(outputs / "demo")["stages"][4]["stale"]
 from pathlib import Path
 from typing import Any
 
-from katlab.lab import records
+from katlab.lab import identity, records
 from katlab.lab.console import counted, verdicts
 
 
 def run(folder: Path) -> dict[str, Any]:
     """A run: name, profile, seed, overrides (lists where its stages disagree), seconds, stages.
 
-    `seconds` is the time of the work done in this run. Raises UserError if there is no such run.
+    What settings.json says counts; a run older than that is what its stages say. `seconds` is the
+    time of the work done in this run. Raises UserError if there is no such run.
     """
     folders = records.stage_folders(folder)
     given = [records.read(one)["parameters"] for one in folders]
+    if (folder / identity.FILE).is_file():
+        given = [identity.read(folder).values()]
     stages = [stage(one) for one in folders]
     return {
         "run": folder.name,
-        **{key: _shared([g[key] for g in given]) for key in ("profile", "seed", "overrides")},
+        **{key: _shared([g[key] for g in given]) for key in identity.KEYS},
         "seconds": round(sum(one["seconds"] or 0 for one in stages), 1),
         "stages": stages,
     }

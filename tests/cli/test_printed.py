@@ -14,7 +14,7 @@ from conftest import CHECKOUT, write_notebook
 
 import katlab
 from katlab import cli
-from katlab.lab import runs
+from katlab.lab import identity, runs
 from katlab.lab.claims import Claim
 from katlab.lab.runs import StageRun
 
@@ -106,8 +106,8 @@ def test_ls_has_a_line_per_run(project, capsys):
     )
     failed.close("failed", "Bring tea.")
     _, _, demo, idea = printed(capsys, "ls").splitlines()
-    assert demo.split() == ["demo", "nano", "0", "2", "done", "88.3", "%"]
-    assert idea.split() == "idea tiny 1 1 done, 02 failed – omega=0.3".split()
+    assert demo.split() == "demo nano 0 2 of 3 done 88.3 %".split()
+    assert idea.split() == "idea tiny 1 1 of 3 done, 02 failed – omega=0.3".split()
 
 
 def test_ls_of_a_run_tells_own_time_marks_and_earlier_attempts(project, capsys):
@@ -126,6 +126,7 @@ def test_ls_of_a_run_tells_own_time_marks_and_earlier_attempts(project, capsys):
     assert second[:2] == [SECOND, "done"] and second[-4:] == ["stale:", "01", "is", "newer"]
     assert attempt[:2] == [f"{SECOND}@1", "done"] and attempt[-2:] == ["earlier", "attempt"]
     assert last[:3] == [LAST, "done", "–"] and last[-3:] == ["taken", "from", "base"]
+    assert "3 done, 1 stale, 1 taken" in printed(capsys, "ls")
     told = json.loads(printed(capsys, "ls demo --json"))
     assert [s["seconds"] for s in told["stages"]] == [62.0, 3700.0, None]
     assert told["seconds"] == 3762.0
@@ -140,6 +141,15 @@ def test_stages_that_disagree_are_shown_as_they_are(project, capsys):
     assert "nano | tiny" in row and "0 | 3" in row
     [told] = json.loads(printed(capsys, "ls --json"))
     assert told["profile"] == ["nano", "tiny"] and told["seed"] == [0, 3]
+
+
+def test_a_fork_without_stages_is_listed_by_what_it_keeps(project, capsys):
+    kept = identity.Identity("tiny", 2, OMEGA, "demo")
+    identity.keep(project / "outputs/idea", kept)
+    [row] = printed(capsys, "ls").splitlines()[2:]
+    assert row.split() == "idea tiny 2 0 of 3 done – omega=0.3".split()
+    *_, first, second, last = printed(capsys, "ls idea").splitlines()
+    assert first.split() == [FIRST, "not", "run"] and last.split() == [LAST, "not", "run"]
 
 
 def test_params_tells_defaults_and_settings(project, capsys):
