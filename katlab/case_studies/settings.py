@@ -5,6 +5,7 @@ from pydantic import Field
 from katlab.lab.settings import Count, Section
 
 NEEDS = ("step_srpo",)
+MODELS = ("teacher_on",)  # loaded by its name in [model]
 
 
 class Settings(Section):

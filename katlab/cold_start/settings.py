@@ -7,6 +7,7 @@ from pydantic import Field
 from katlab.lab.settings import Count, Section
 
 NEEDS = ("dual_regime_data", "mtp_distillation")
+MODELS = ("teacher_off", "teacher_on")  # loaded by their names in [model]
 
 
 class Settings(Section):

@@ -38,6 +38,7 @@ def run(stage: StageRun) -> dict[str, float]:
     checkpoints/student and evaluation.jsonl (`arms.run_arm`'s rows). Returns shares in 0..1 and
     counts. Started again, it continues.
     """
+    arguments(stage)  # its mistakes show before anybody votes
     asked = queries.number(stage.config, stage.settings.queries, "stage_2")
     voted = stage.kept("votes.jsonl", lambda: votes(stage))
     corpus = stage.kept("corpus.jsonl", lambda: build_corpus(stage, voted))
@@ -97,6 +98,19 @@ def _available(rows: list[dict], difficulty: int, weight: float) -> int:
     return int(sum(row["difficulty"] == difficulty for row in rows) / weight)
 
 
+def arguments(stage: StageRun) -> SFTConfig:
+    """The trainer's arguments: TRL's own from [cold_start.trainer]."""
+    return training.arguments(
+        stage,
+        SFTConfig,
+        batch_size=stage.settings.batch_size,
+        output_dir=str(stage.checkpoints / "sft"),
+        max_length=None,
+        completion_only_loss=True,  # the default looks for a column "prompt" and finds none
+        train_sampling_strategy="sequential",
+    )
+
+
 def train(stage: StageRun, corpus: list[dict]) -> dict[str, float]:
     """Fine-tune the distilled student on the corpus; saves checkpoints/student.
 
@@ -119,19 +133,11 @@ def train(stage: StageRun, corpus: list[dict]) -> dict[str, float]:
     own, again = encoded["own"], encoded["again"]
     rows = mix(own, again, s.replay_share, s.steps * s.batch_size, stage.seed)
     rows = batching.by_length(rows, s.steps, s.batch_size, stage.seed)
-    arguments = training.arguments(
-        stage,
-        SFTConfig,
-        batch_size=s.batch_size,
-        output_dir=str(stage.checkpoints / "sft"),
-        max_length=None,
-        completion_only_loss=True,  # the default looks for a column "prompt" and finds none
-        train_sampling_strategy="sequential",
-    )
+    made = arguments(stage)
     set_seed(stage.seed)  # adapters are drawn, whether or not there was sampling before
     trainer = SFTTrainer(
         model=models.attach_lora(model, config.lora),
-        args=arguments,
+        args=made,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[stage.callback("cold start", show=("loss", "mean_token_accuracy"))],

@@ -5,6 +5,7 @@ from pydantic import Field
 from katlab.lab.settings import Count, Section
 
 NEEDS = ("layer_saturation",)
+MODELS = ("teacher_off", "teacher_on")  # loaded by their names in [model]
 
 
 class Settings(Section):

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError, create_model
 
 from katlab import UserError
-from katlab.lab.settings import Section, did_you_mean, place, sentence
+from katlab.lab.settings import Section, did_you_mean, sentences
 
 PACKAGE = Path(__file__).parents[1]
 FOLDER = PACKAGE / "profiles"
@@ -31,7 +31,8 @@ def names() -> list[str]:
 def load(profile: str, overrides: dict | None = None) -> Any:
     """A profile (a shipped name or the path of a TOML file) with overrides, one section each.
 
-    Raises UserError for an unknown profile, section or key, and for a value out of its range.
+    Raises UserError for an unknown profile, and one sentence for each unknown section or key and
+    each value out of its range.
     """
     values = _read(profile, ())
     for dotted, value in (overrides or {}).items():
@@ -45,10 +46,12 @@ def load(profile: str, overrides: dict | None = None) -> Any:
     try:
         return schema()(**values)
     except ValidationError as error:
-        where = place(error)
-        mine = any(o.startswith(where) or where.startswith(o) for o in overrides or ())
-        who = "Overrides" if mine else f"Profile '{profile}'"
-        raise UserError(sentence(error, schema(), who)) from None
+
+        def who(place: str) -> str:
+            mine = any(o.startswith(place) or place.startswith(o) for o in overrides or ())
+            return "Overrides" if mine else f"Profile '{profile}'"
+
+        raise UserError("\n".join(sentences(error, schema(), who))) from None
 
 
 def table(profile: str, overrides: dict | None = None) -> dict:

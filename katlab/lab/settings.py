@@ -10,7 +10,7 @@ Usage:  class Settings(Section):
 
 import difflib
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -63,7 +63,8 @@ class Section(BaseModel):
         try:
             super().__setattr__(name, value)
         except ValidationError as error:
-            raise UserError(sentence(error, type(self), "This section")) from None
+            told = sentences(error, type(self), lambda _: "This section")
+            raise UserError(told[0]) from None
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
@@ -73,22 +74,39 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"choose one of: {', '.join(options)}."
 
 
-def place(error: ValidationError) -> str:
-    """The dotted key of a ValidationError's first mistake, as 'step_srpo.steps'."""
-    return ".".join(str(part) for part in error.errors(include_url=False)[0]["loc"])
+def sentences(
+    error: ValidationError, model: type[BaseModel], who: Callable[[str], str]
+) -> list[str]:
+    """Every mistake of a ValidationError, one sentence a key: what it may hold, what it held.
+
+    `who` says by the dotted key, as in 'step_srpo.steps', whose value it is.
+    """
+    told: dict[str, str] = {}
+    mistakes = error.errors(include_url=False)
+    left_out = [mistake for mistake in mistakes if mistake["type"] == "missing"]
+    for mistake in (one for one in mistakes if one not in left_out[1:]):  # one remedy for all
+        dotted = ".".join(map(str, mistake["loc"]))
+        path, field = _path(mistake["loc"], model)
+        told.setdefault(".".join(path), _sentence(mistake, path, field, model, who(dotted)))
+    return list(told.values())
 
 
-def sentence(error: ValidationError, model: type[BaseModel], who: str) -> str:
-    """The first mistake of a ValidationError: which key, what it may hold, what it held."""
-    first = error.errors(include_url=False)[0]
+def _path(place: tuple, model: type[BaseModel]) -> tuple[list[str], FieldInfo | None]:
+    """As far as sections go; lists and unions add parts of their own."""
     path, fields, field = [], model.model_fields, None
-    for part in first["loc"]:  # as far as sections go; lists and unions add their own parts
+    for part in place:
         if fields is None:
             break
         path.append(str(part))
         field = fields.get(str(part))
         fields = _fields(field.annotation) if field else None
-    dotted, kind = ".".join(path), first["type"]
+    return path, field
+
+
+def _sentence(
+    mistake: Any, path: list[str], field: FieldInfo | None, model: type[BaseModel], who: str
+) -> str:
+    dotted, kind = ".".join(path), mistake["type"]
     if kind == "missing":
         return f"{who} leaves out {dotted}; set it or begin with extends = 'nano'."
     if kind in ("extra_forbidden", "no_such_attribute"):
@@ -97,9 +115,9 @@ def sentence(error: ValidationError, model: type[BaseModel], who: str) -> str:
             parent = _fields(parent[part].annotation)
         return f"{who}: there is no '{dotted}'; {did_you_mean(path[-1], parent)}"
     if kind == "value_error":
-        return f"{who}: {first['ctx']['error']}"
+        return f"{who}: {mistake['ctx']['error']}"
     wanted = allowed(field) if field else "text"  # a free section holds text
-    return f"{who}: '{dotted}' takes {wanted}, not {first['input']!r}."
+    return f"{who}: '{dotted}' takes {wanted}, not {mistake['input']!r}."
 
 
 def allowed(field: FieldInfo) -> str:

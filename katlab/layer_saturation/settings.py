@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from katlab.lab.settings import Section
 
 NEEDS: tuple[str, ...] = ()
+MODELS = ("student",)  # loaded by its name in [model]
 
 
 class Settings(Section):

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from katlab.lab.settings import Count, Section
 
 NEEDS = ("layer_saturation", "dual_regime_data")
+MODELS = ("teacher_off", "teacher_on")  # loaded by their names in [model]
 
 
 class Settings(Section):

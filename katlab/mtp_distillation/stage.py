@@ -62,7 +62,7 @@ def run(stage: lab.StageRun) -> dict[str, float]:
     shares in 0..1 and how many rows of the corpus were trained on and left out.
     """
     settings = stage.settings
-    training_arguments(stage, KD)  # its mistakes show before the teachers read
+    arguments(stage)  # its mistakes show before the teachers read
     rows, held = split(stage)
     signals = teacher_signals(stage, rows)
     tokenizer = AutoTokenizer.from_pretrained(start(stage))
@@ -109,7 +109,7 @@ def student(stage: lab.StageRun) -> tuple[PreTrainedModel | PeftModel, PreTraine
     return models.attach_lora(model, stage.config.lora, ids), tokenizer
 
 
-def training_arguments(stage: lab.StageRun, arm: Arm) -> SFTConfig:
+def arguments(stage: lab.StageRun, arm: Arm = KD) -> SFTConfig:
     """TRL's arguments from the profile; checkpoints lie in checkpoints/<arm>.training."""
     return lab.training.arguments(
         stage,
@@ -140,7 +140,7 @@ def train_arm(stage: lab.StageRun, arm: Arm, columns: list[dict], tables: Tables
         return
     torch.manual_seed(stage.seed)  # embedding rows beyond the tags are drawn, then the modules
     model, tokenizer = student(stage)
-    arguments = training_arguments(stage, arm)
+    made = arguments(stage, arm)
     if arm.mtp:
         mtp.attach(model, stage.settings.mtp_depth)
     # laid down before training: both arms see the same batches, a resumed run the same remainder
@@ -151,7 +151,7 @@ def train_arm(stage: lab.StageRun, arm: Arm, columns: list[dict], tables: Tables
         callbacks.append(Voters(stage))
     trainer = DistillationTrainer(
         model,
-        arguments,
+        made,
         data_collator=Collator(tables),
         train_dataset=Dataset.from_list(laid),
         processing_class=tokenizer,
@@ -164,7 +164,7 @@ def train_arm(stage: lab.StageRun, arm: Arm, columns: list[dict], tables: Tables
         if arm.mtp:
             mtp.save(model.mtp, stage.checkpoints / "mtp")
         publish(stage, model, tokenizer, arm.name)
-        shutil.rmtree(arguments.output_dir)
+        shutil.rmtree(made.output_dir)
     trainer.accelerator.wait_for_everyone()
 
 
