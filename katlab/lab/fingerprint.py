@@ -9,9 +9,10 @@ that its rows name as well; `key = "name"` also names the stage's own key/name.p
 the stages it needs. The page: the work, the notebook's code without its parameters cell, the katlab
 modules that code imports, and the notebook's further parameters.
 
-Outside on purpose: prose, the defaults in the parameters cell, the run's name, katlab.lab (it runs
-and draws; the values it passes on are covered) and library versions (run.json records them). A
-stage without a stage.py does its work in its notebook, so its code and imports count as work.
+Outside on purpose: prose (of code, its comments and docstrings), the defaults in the parameters
+cell, the run's name, katlab.lab (it runs and draws; the values it passes on are covered) and
+library versions (run.json records them). A stage without a stage.py does its work in its notebook,
+so its code and imports count as work.
 
 Usage:  wanted = fingerprint.work("05_step_srpo", parameters, {"04_cold_start": "3f2a..."})
         fingerprint.page("05_step_srpo", parameters, wanted)
@@ -143,7 +144,24 @@ def _named(text: str, root: Path, beside: Path | None) -> list[Path]:
 def _update(digest, code: str, modules: list[str]) -> None:
     digest.update(code.encode() + b"\0")
     for path in sources(modules, code):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(path.name.encode() + b"\0" + _meaning(path, path.stat().st_mtime_ns) + b"\0")
+
+
+@cache
+def _meaning(path: Path, changed: int) -> bytes:
+    """A file's bytes; of Python the code alone, without comments, docstrings and layout."""
+    if path.suffix != ".py":
+        return path.read_bytes()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            body[:] = [one for one in body if not _is_prose(one)] or [ast.Pass()]
+    return ast.unparse(tree).encode()
+
+
+def _is_prose(node: ast.stmt) -> bool:
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def _json(*parts: object) -> bytes:
