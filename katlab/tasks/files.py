@@ -7,7 +7,6 @@ JSONL as `katlab.jsonl` reads it. A row is a `Query`; other keys stay as they ar
 """
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -20,7 +19,6 @@ from katlab.lab.stages import root
 
 TOOL = ("tool", "function")
 TEXT = ("text", "input_text", "output_text")  # types of a part that is text
-WIDTH = 200  # columns of a table that goes to a file or a pipe
 
 
 class Message(BaseModel, extra="allow"):
@@ -104,36 +102,31 @@ def check(path: str | Path, own: Collection[str] = ()) -> int:
 
     Raises UserError when the file is missing, is no JSONL, or holds no row.
     """
-    import rich.console
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    from rich.table import Column
+
+    from katlab.lab.console import plural, table
 
     rows, bad = _scan(Path(path), own)
-    count = f"{len(rows)} row{'s' * (len(rows) != 1)}"
-    table = Table(title=Text(f"{path}: {count}"), title_justify="left", box=box.SIMPLE)
-    table.add_column("category")
     splits = ("train", "eval", None)
-    for name in ("rows", *(f"level {n}" for n in range(1, 6)), "train", "eval", "either"):
-        table.add_column(name, justify="right")
-    table.add_column("verifiers")
-    categories = sorted({row["category"] for row in rows.values()})
+    numbers = ("rows", *map(str, range(1, 6)), "train", "eval", "either")
+    shown, categories = [], sorted({row["category"] for row in rows.values()})
     for name in [*categories, "all"]:
         of = [row for row in rows.values() if name in (row["category"], "all")]
         levels = Counter(int(row["difficulty"]) for row in of)
         said = Counter(row.get("split") for row in of)
         counts = [len(of), *(levels[n] for n in range(1, 6)), *(said[split] for split in splits)]
         verifiers = Counter(row["verifier"] for row in of)
-        shown = ", ".join(f"{kind} {n}" for kind, n in verifiers.most_common())
-        table.add_row(name, *map(str, counts), Text(shown), end_section=name in categories[-1:])
-    out = rich.console.Console(width=None if sys.stdout.isatty() else WIDTH)
-    out.print(table)
+        told = ", ".join(f"{kind} {n}" for kind, n in verifiers.most_common())
+        shown.append((name, *map(str, counts), told))
+    counted = [Column(name, justify="right") for name in numbers]
+    print(f"{path}: {plural(len(rows), 'row')}\n(1 to 5: levels of difficulty)\n")
+    print(table(["category", *counted, "verifiers"], shown))
     first: dict[str, int] = {}
     for line, row in rows.items():
         if (same := first.setdefault(row["id"], line)) != line:
-            out.print(f"line {line} has the id of line {same}", highlight=False, markup=False)
+            print(f"line {line} has the id of line {same}")
     for line, reason in bad.items():
-        out.print(f"line {line}: {reason}", highlight=False, markup=False, soft_wrap=True)
+        print(f"line {line}: {reason}")
     return 1 if bad else 0
 
 
