@@ -3,12 +3,15 @@
 Choices and ranges are the profile's own affair (`profiles.load`). Here: trackers, rows in the query
 file, trainers' arguments, weights, packages, a GPU and its memory.
 
-Usage:  preflight.check(["05_step_srpo"], values)
+Usage:  preflight.before(chosen, pipeline.arguments(chosen, values))
 """
 
 import json
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from typing import Any
 import psutil
 
 from katlab import UserError
-from katlab.lab import profiles, stages, training
+from katlab.lab import profiles, stages, steps, training
 from katlab.lab.runs import StageRun
 
 GIB = 2**30
@@ -24,6 +27,14 @@ WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 # Bytes a weight has while it only answers; what training holds beside it is the planner's affair.
 BYTES = {"none": 0, "8bit": 1, "4bit": 0.6, "float32": 4, "bfloat16": 2, "float16": 2}
 WORTH_A_LOOK = 1.0  # GiB; what takes less fits everywhere
+
+
+def before(chosen: Sequence[stages.Stage], filled: dict[str, dict], force: bool = False) -> None:
+    """`check` those stages whose work `pipeline.run` would do under these full parameters."""
+    found = steps.rehearse(chosen, filled, force)
+    names = [step.folder.name for step in found if step.act in (steps.RUN, steps.CONTINUE)]
+    if names:
+        check(names, filled[names[0]])
 
 
 def check(names: Sequence[str], values: Mapping[str, Any]) -> None:
@@ -41,7 +52,8 @@ def faults(names: Sequence[str], values: Mapping[str, Any]) -> list[str]:
         from katlab.tasks import checks
 
         told += _all(checks.too_small, values["profile"], values["overrides"], sections)
-        told += [_said(_arguments, name, values) for name in names if _given(name, values)]
+        trained = [name for name in names if _trains(config, profiles.section(name))]
+        told += [_said(_arguments, name, values) for name in trained if _given(name, values)]
         models = _models(config, sections)
         told += [_lacking(key, model) for key, model in models.items()]
         told += _engines(config, sections, bool(models))
@@ -65,6 +77,10 @@ def _all(act, *given: Any) -> list[str]:
         return [str(mistake)]
 
 
+def _trains(config: Any, section: str) -> bool:
+    return hasattr(getattr(config, section, None), "trainer")
+
+
 def _given(name: str, values: Mapping[str, Any]) -> bool:
     """Whether a trainer's arguments are the user's own; those that are shipped pass the tests."""
     own = f"{profiles.section(name)}."
@@ -75,8 +91,6 @@ def _given(name: str, values: Mapping[str, Any]) -> bool:
 def _arguments(name: str, values: Mapping[str, Any]) -> None:
     """Build a stage's trainer arguments in a folder of no run; UserError as the trainer says."""
     module = import_module(stages.named(name).module)
-    if not hasattr(module, "arguments"):
-        return
     with tempfile.TemporaryDirectory() as folder:
         keys = ("profile", "seed", "overrides")
         given = {key: values[key] for key in keys}
@@ -137,6 +151,8 @@ def _hub(key: str, model: str) -> str:
     from huggingface_hub import errors, hf_hub_download
 
     try:
+        if not _reachable():
+            raise errors.LocalEntryNotFoundError("no network")
         hf_hub_download(model, "config.json")
     except errors.GatedRepoError:
         return f"{key}: {model} is gated; accept its terms on the Hub and log in (hf auth login)."
@@ -150,6 +166,22 @@ def _hub(key: str, model: str) -> str:
     except (errors.EntryNotFoundError, errors.HFValidationError):
         return f"{key}: {model} is no model on the Hub; correct it."
     return ""
+
+
+@cache
+def _reachable() -> bool:
+    """Whether the Hub answers; its own client would try five times for each model."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        urllib.request.urlopen(constants.ENDPOINT, timeout=10).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _engines(config: Any, sections: Sequence[str], teachers: bool) -> list[str]:
@@ -189,8 +221,7 @@ def _memory(config: Any, sections: Iterable[str], models: Mapping[str, str]) -> 
     a teacher; not the cache of sampling, and not what a trainer keeps beside.
     """
     needs = {f"{key} alone": _weights_gib(config, key, name) for key, name in models.items()}
-    trained = [name for name in sections if hasattr(getattr(config, name, None), "trainer")]
-    if trained:
+    if any(_trains(config, section) for section in sections):
         needs["training the student"] = _training_gib(config)
     what, need = max(needs.items(), key=lambda one: one[1], default=("", 0.0))
     if need < WORTH_A_LOOK:

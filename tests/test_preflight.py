@@ -57,7 +57,7 @@ def test_only_what_the_stages_to_be_run_need_is_asked_for():
         ("package:no_such", "no_such is not installed; pip install --no-deps no-such"),
         ("who/what", "who/what is not in the cache and the Hub cannot be reached"),
         ("a/b/c", "there is no folder a/b/c"),
-        ("who/wh at", "who/wh at is no model on the Hub"),
+        ("who/wh at", "who/wh at is not in the cache"),
     ],
 )
 def test_weights_that_cannot_be_had(model, words):

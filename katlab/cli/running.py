@@ -62,12 +62,15 @@ def _stage(options: argparse.Namespace) -> int:
 
 def execute(options: argparse.Namespace, chosen: Sequence[stages.Stage]) -> int:
     """Run stages with what the command line gives; the exit status."""
+    from katlab import preflight
     from katlab.lab import engine, pipeline
 
     values = given.values(options, chosen)
     filled = pipeline.arguments(chosen, values)
     if options.dry_run:
         _rehearse(options, chosen, filled)
+    preflight.before(chosen, filled, options.force)
+    if options.dry_run:
         return 0
     status = 0
     try:

@@ -73,6 +73,7 @@ def _fork(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    from katlab import preflight
     from katlab.lab import engine, pipeline, variants
 
     plain = _table(options.source)
@@ -83,6 +84,9 @@ def _sweep(options: argparse.Namespace) -> int:
         raise UserError("Name what is to vary, as -o step_srpo.omega=0.2,0.35 or --seeds 0,1,2")
     chosen = pipeline.select(end=options.end)
     forks = variants.combinations(options.source, swept, seeds)
+    for fork in forks:
+        named = {"run": fork.run, **fork.identity.values()}
+        preflight.before(chosen, pipeline.arguments(chosen, named))
     failed = []
     for place, fork in enumerate(forks, start=1):
         print(f"{place} of {len(forks)}: {fork.told or 'as it is'}")
