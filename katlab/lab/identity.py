@@ -127,11 +127,6 @@ def name(run: str, settings: dict[str, Any], *further: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).rstrip("-.")[: records.LONGEST]
 
 
-def options(overrides: dict[str, Any]) -> str:
-    """Overrides as a shell takes them: -o step_srpo.omega=0.3"""
-    return " ".join(f"-o {shlex.quote(f'{k}={_literal(v)}')}" for k, v in overrides.items())
-
-
 def _command(kept: Identity, wanted: Identity, told: dict, run: str, new: str) -> str:
     changed = {key: now for key, (_, now) in told.items() if key not in KEYS}
     seed = f"--seed {wanted.seed}" * ("seed" in told)
@@ -141,7 +136,7 @@ def _command(kept: Identity, wanted: Identity, told: dict, run: str, new: str) -
         seed = f"--seed {wanted.seed}" * bool(wanted.seed)
     else:
         words = ["katlab fork", run, new]
-    return " ".join(filter(None, [*words, seed, options(changed)]))
+    return " ".join(filter(None, [*words, seed, profiles.options(changed)]))
 
 
 def _may_be_corrected(run: Path, kept: Identity) -> bool:
@@ -157,7 +152,3 @@ def _may_be_corrected(run: Path, kept: Identity) -> bool:
 def _place(profile: str) -> str:
     """A profile's own file by its whole path, since kernels start in notebooks/."""
     return str(Path(profile).resolve()) if profile.endswith(".toml") else profile
-
-
-def _literal(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

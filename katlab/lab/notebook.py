@@ -43,7 +43,7 @@ def begin(name: str, namespace: dict) -> StageRun:
 
         training.check_trackers(values["report_to"])
         for need in upstream:
-            records.upstream(folder, need, values["profile"])
+            records.upstream(folder, need, values)
         with run_lock(folder.parent):
             identity.keep(folder.parent, kept)
             prepare(folder, wanted)

@@ -212,7 +212,7 @@ def _copied(source: Path, place: Path) -> Path:
 def _require_upstream(folder: Path, values: dict) -> None:
     """UserError for a missing upstream stage before a kernel is started for nothing."""
     for need in stages.named(folder.name).needs:
-        records.upstream(folder, need, values["profile"])
+        records.upstream(folder, need, values)
 
 
 def _await_orphan(folder: Path) -> None:

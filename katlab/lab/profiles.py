@@ -7,6 +7,8 @@ in katlab/profiles/settings.py for the sections that all stages share. nano.toml
 Usage:  katlab.lab.profiles.load("nano", {"step_srpo.steps": 50}).step_srpo.steps
 """
 
+import json
+import shlex
 import tomllib
 from functools import cache
 from importlib import import_module
@@ -66,6 +68,12 @@ def flat(values: dict) -> dict:
         inner = flat(value) if isinstance(value, dict) else {}
         found |= {f"{key}.{name}": one for name, one in inner.items()} or {key: value}
     return found
+
+
+def options(overrides: dict[str, Any]) -> str:
+    """Overrides as a shell takes them: -o step_srpo.omega=0.3"""
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in overrides.items()}
+    return " ".join(f"-o {shlex.quote(f'{key}={text}')}" for key, text in texts.items())
 
 
 def section(name: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from katlab import UserError
+from katlab.lab import profiles
 
 LONGEST = 100
 RUN_NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
@@ -72,23 +73,24 @@ def result(folder: Path) -> dict[str, float] | None:
     return made["figures"] if made["fingerprint"] == read(folder).get("fingerprint") else None
 
 
-def upstream(folder: Path, need: str, profile: str) -> Path:
+def upstream(folder: Path, need: str, values: dict) -> Path:
     """The folder of stage `need`, beside the one given, if its work is finished, else UserError.
 
-    Work stays finished while its page is drawn again, and if that fails.
+    Work stays finished while its page is drawn again, and if that fails. `values` are the run's
+    profile, seed and overrides, for the command that makes what is missing.
     """
-    path = folder.parent / need
+    path, run = folder.parent / need, folder.parent.name
     told = state(read(path)) if (path / "run.json").is_file() else "not run"
     if told != "done" and (told == "not run" or result(path) is None):
-        where = f"in run '{folder.parent.name}'"
-        if not folder.parent.is_dir():
-            where = f"yet (there is no run '{folder.parent.name}')"
-        asked = f"--run {folder.parent.name}" + f" --profile {shlex.quote(profile)}" * (
-            profile != "nano"
-        )
+        where = f"in run '{run}'" if folder.parent.is_dir() else f"yet (there is no run '{run}')"
+        command = ["katlab run --to", need[:2], "--run", run]
+        if values["profile"] != profiles.SCHEMA:
+            command += ["--profile", shlex.quote(values["profile"])]
+        if values["seed"]:
+            command += ["--seed", str(values["seed"])]
+        command += filter(None, [profiles.options(values["overrides"])])
         raise UserError(
-            f"{folder.name} needs {need}, which is {told} {where}; "
-            f"run: katlab run --to {need[:2]} {asked}"
+            f"{folder.name} needs {need}, which is {told} {where}; run: {' '.join(command)}"
         )
     return path
 

@@ -165,7 +165,7 @@ class StageRun:
 
     def upstream(self, name: str) -> Path:
         """The folder of a stage of this run whose work is finished; UserError says what to run."""
-        return records.upstream(self.dir, name, self.profile)
+        return records.upstream(self.dir, name, self.parameters)
 
     def log(self, **metrics: Any) -> None:
         """Append one line to metrics.jsonl: `step` (counted on if not given) and the figures."""

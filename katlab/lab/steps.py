@@ -72,7 +72,7 @@ def rehearse(chosen: Sequence[stages.Stage], filled: dict[str, dict], force: boo
         folder = stages.outputs() / values["run"] / stage.name
         for need in stage.needs:
             if need not in found:
-                records.upstream(folder, need, values["profile"])
+                records.upstream(folder, need, values)
         above = {need: found[need].work for need in stage.needs if need in found}
         found[stage.name] = decide(folder, values, stage.always, force, above)
     return list(found.values())

@@ -126,7 +126,7 @@ def begin(stage: StageRun, new: str, settings: dict[str, Any]) -> StageRun:
     upstream = notebook.upstream_fingerprints(folder)
     wanted = fingerprint.work(stage.name, values, upstream)
     for need in upstream:
-        records.upstream(folder, need, kept.profile)
+        records.upstream(folder, need, values)
     with run_lock(run):
         notebook.prepare(folder, wanted)
     return notebook.shown(notebook.created(folder, values, wanted, upstream), stage.shows)

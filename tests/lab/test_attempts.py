@@ -154,8 +154,12 @@ def test_a_mistake_touches_no_folder(project, changes, words):
 
 
 def test_a_missing_upstream_stage_touches_no_folder(project):
-    with pytest.raises(UserError, match=f"{SECOND} needs {FIRST}, which is not run yet"):
-        begin(SECOND)
+    with pytest.raises(UserError) as mistake:
+        begin(SECOND, seed=1, profile="tiny")
+    assert str(mistake.value) == (
+        f"{SECOND} needs {FIRST}, which is not run yet (there is no run 'demo'); run: katlab run "
+        "--to 01 --run demo --profile tiny --seed 1 -o rewards.mine=mine.py"
+    )
     assert not (project / "outputs").exists()
 
 
