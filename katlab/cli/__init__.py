@@ -48,6 +48,8 @@ EPILOG = "Every command explains itself, with examples: katlab COMMAND --help."
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["help"]:
+        given = [*given[1:], "--help"]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ must not stop a run
     quiet()

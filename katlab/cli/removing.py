@@ -32,10 +32,11 @@ def _rm(options: argparse.Namespace) -> int:
     if not options.yes:
         if not sys.stdin.isatty():
             raise UserError("There is no terminal to ask on; say it with --yes.")
-        if input(f"Remove {plural(len(folders), 'run')}? [y/N] ").strip().lower() not in (
-            "y",
-            "yes",
-        ):
+        try:
+            answer = input(f"Remove {plural(len(folders), 'run')}? [y/N] ")
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
             print("Nothing was removed.")
             return 1
     for folder in folders:

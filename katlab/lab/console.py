@@ -29,6 +29,7 @@ MARKS = {True: "✓", False: "✗", None: "–"}
 STYLES = {"held": "green", "not held": "red", "not applicable": "bright_black"}
 STYLES |= {"✓": "green", "✗": "red", "–": "bright_black", "done": "green", "failed": "red"}
 STYLES |= {"died": "red", "interrupted": "yellow", "running": "cyan"}
+STYLES |= {"▸": "cyan", "=": "bright_black", "!": "yellow"}
 LEGEND = "✓ held   ✗ not held   – not applicable"
 
 
@@ -134,7 +135,10 @@ class Console:
         line = f"{mark} {name:{self.width}}  {text}"
         if error and self.quiet:
             print(line.strip(), file=sys.stderr)
-        self._say(line)
+        if not self.quiet:  # soft_wrap: a command in a sentence stays one line, to be pasted
+            shown = Text.assemble((mark, STYLES.get(mark, "")), line[1:])
+            rich.console.Console().print(shown, soft_wrap=True)
+            sys.stdout.flush()
 
     def _say(self, text: str) -> None:
         if not self.quiet:

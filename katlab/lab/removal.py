@@ -42,15 +42,17 @@ def check(run: Path) -> None:
                 f"Process {record['pid']} is still running {folder.name} of run '{run.name}'; "
                 "stop it before you remove the run."
             )
-    with run_lock(run):
-        pass
 
 
 def remove(run: Path) -> None:
-    """Delete a run; a kill leaves a hidden folder, never half a run."""
+    """Delete a run; a kill leaves a hidden folder, which the next removal deletes, not half a run.
+
+    Raises UserError as `check` does, and while another process works in the run.
+    """
     check(run)
+    for left in run.parent.glob(".*.removed"):
+        shutil.rmtree(left)
     hidden = run.with_name(f".{run.name}.removed")
-    if hidden.is_dir():
-        shutil.rmtree(hidden)
-    os.rename(run, hidden)
+    with run_lock(run):
+        os.rename(run, hidden)
     shutil.rmtree(hidden)

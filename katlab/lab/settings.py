@@ -70,7 +70,7 @@ class Section(BaseModel):
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """The tail of an error sentence: the closest option, or all of them."""
     options = list(options)
-    close = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"choose one of: {', '.join(options)}."
 
 

@@ -64,7 +64,7 @@ MISTAKES = [
     ("compare a b", "There is no run 'a'"),
     ("params 1 --profile nanoo", "did you mean 'nano'"),
     ("params zero", "There is no stage 'zero'"),
-    ("plan --profile nope", "There is no profile 'nope'"),
+    ("plan --profile nope", "There is no profile 'nope'; choose one of: nano,"),
     ("upscale plan nowhere --add x", "--add takes a whole number, not 'x'."),
     ("upscale apply a b --shard-gb nan", "--shard-gb nan is no size"),
 ]

@@ -70,6 +70,12 @@ def test_every_help_has_examples_that_parse(capsys, name):
         cli.parser_of_all().parse_args(shlex.split(line, comments=True)[1:])
 
 
+def test_help_before_a_command_is_its_help(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["help", "ls"])
+    assert end.value.code == 0 and capsys.readouterr().out.startswith("usage: katlab ls")
+
+
 @pytest.mark.parametrize("option", ["-V", "--version"])
 def test_the_version_names_commit_python_and_torch(capsys, option):
     with pytest.raises(SystemExit) as end:
@@ -202,11 +208,13 @@ def test_rm_asks_and_spares_what_other_runs_hold(project, capsys, monkeypatch):
     assert captured.out.startswith("run a: frees 1.0 MB; 2.0 MB more are shared")
     assert "--yes" in captured.err
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    monkeypatch.setattr("builtins.input", lambda asked: "n")
-    assert "Nothing was removed." in printed(capsys, "rm a", 1)
-    assert stage.dir.is_dir()
+    for answer in ("n", "", "nonsense"):
+        monkeypatch.setattr("builtins.input", lambda asked, answer=answer: answer)
+        assert "Nothing was removed." in printed(capsys, "rm a", 1)
+        assert stage.dir.is_dir()
     assert cli.main(["rm", "a", "nowhere"]) == 2 and stage.dir.is_dir()  # all or none
     monkeypatch.setattr("builtins.input", lambda asked: "y")
+    (project / "outputs/.old.removed").mkdir()  # that a kill left
     assert "removed a" in printed(capsys, "rm a")
     assert [path.name for path in (project / "outputs").iterdir()] == ["b"]
     assert (other.checkpoints / "weights").stat().st_size == 2_000_000

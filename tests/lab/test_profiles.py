@@ -162,5 +162,5 @@ def test_nested_tables_are_shown_under_the_keys_that_overrides_have(capsys):
     }
     assert cli.main(["params", "05", "--profile", "nano"]) == 0
     shown = capsys.readouterr().out
-    assert "\n  trainer.num_generations          16\n" in shown
+    assert "\nstep_srpo.trainer.num_generations        16\n" in shown
     assert max(map(len, shown.splitlines())) <= 100
