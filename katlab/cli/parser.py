@@ -7,6 +7,7 @@ Usage:  ls = command(commands, "ls", "list runs", act, "katlab ls demo")
 """
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
@@ -16,6 +17,14 @@ from katlab.lab.settings import did_you_mean
 
 Commands = argparse._SubParsersAction
 KINDS = {"int": "a whole number", "float": "a number"}
+
+
+def _finite(text: str) -> float:
+    """`float` without NaN and infinity, which no option means."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
 
 
 class _Help(argparse.HelpFormatter):
@@ -35,6 +44,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog: str | None = None, **options: Any):
         options |= {"allow_abbrev": False, "exit_on_error": False, "formatter_class": _Help}
         super().__init__(prog, **options)
+        self.register("type", float, _finite)
         self.set_defaults(act=lambda options: self.print_help())
 
     def parse_known_args(self, args=None, namespace=None):

@@ -66,7 +66,9 @@ MISTAKES = [
     ("params zero", "There is no stage 'zero'"),
     ("plan --profile nope", "There is no profile 'nope'; choose one of: nano,"),
     ("upscale plan nowhere --add x", "--add takes a whole number, not 'x'."),
-    ("upscale apply a b --shard-gb nan", "--shard-gb nan is no size"),
+    ("upscale apply a b --shard-gb -1", "--shard-gb -1.0 is no size"),
+    ("upscale plan a --alpha inf", "--alpha takes a number, not 'inf'."),
+    ("upscale apply a b --shard-gb nan", "--shard-gb takes a number, not 'nan'."),
 ]
 
 

@@ -82,12 +82,12 @@ def test_an_odd_configuration_is_one_sentence(text, tmp_path):
 
 
 OPTIONS = [  # of apply, after source, target and --layers 1
-    (["--shard-gb", "nan"], "--shard-gb nan is no size"),
-    (["--shard-gb", "inf"], "--shard-gb inf is no size"),
+    (["--shard-gb", "nan"], "--shard-gb takes a number, not 'nan'."),
+    (["--shard-gb", "inf"], "--shard-gb takes a number, not 'inf'."),
     (["--shard-gb", "0"], "--shard-gb 0.0 is no size"),
     (["--shard-gb", "-2"], "--shard-gb -2.0 is no size"),
-    (["--start", "alpha", "--alpha", "nan"], "alpha = nan is no factor"),
-    (["--start", "alpha", "--alpha", "inf"], "alpha = inf is no factor"),
+    (["--start", "alpha", "--alpha", "nan"], "--alpha takes a number, not 'nan'."),
+    (["--start", "alpha", "--alpha", "inf"], "--alpha takes a number, not 'inf'."),
     (["--layers", "3-1"], "is no list of layers"),
     (["--layers", "1-99999999999"], "is no list of layers"),
     (["--layers", "1,,x"], "is no list of layers"),
