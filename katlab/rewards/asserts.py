@@ -18,9 +18,10 @@ from typing import Any
 
 from katlab import UserError
 from katlab.rewards.compare import Want
+from katlab.rewards.markdown import bound
 
 
-def _parse(source: str) -> ast.Module:
+def parsed(source: str) -> ast.Module:
     try:
         return ast.parse(source)
     except (SyntaxError, MemoryError) as error:
@@ -41,7 +42,7 @@ def _importable(*trees: ast.Module) -> None:
 
 def read_check(test: str, prompt: str, entry: str) -> dict[str, Any]:
     """The plan's fields for HumanEval's `check(candidate)`."""
-    tree = _parse(test)
+    tree = parsed(test)
     checks = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "check"]
     if not checks or not entry:
         raise UserError("The reference's test needs check(candidate) and an entry_point: add them.")
@@ -71,8 +72,8 @@ def _whole_or_imports(prompt: str) -> str:
 
 def read_asserts(tests: str, setup: str, entry: str) -> dict[str, Any]:
     """The plan's fields for asserts; `entry` names the block that is looked for in an answer."""
-    tree, before = _parse(tests), _parse(setup)
-    known = set(dir(builtins)) | _bound(before) | _bound(tree)
+    tree, before = parsed(tests), parsed(setup)
+    known = set(dir(builtins)) | bound(before) | bound(tree)
     names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - known
     bases = {
         n.value.id
@@ -104,22 +105,6 @@ def _calls_of_tests(tree: ast.Module) -> str:
     if not defined and all(isinstance(n, inert) for n in tree.body):
         raise UserError("The reference's tests define what they never run: give plain asserts.")
     return "".join(f"\n{n.name}()" for n in defined)
-
-
-def _bound(tree: ast.Module) -> set[str]:
-    """Names that a module binds: imports, definitions, assignments, loop and argument names."""
-    names = {
-        a.asname or a.name.split(".")[0]
-        for n in ast.walk(tree)
-        if isinstance(n, ast.Import | ast.ImportFrom)
-        for a in n.names
-    }
-    names |= {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    names |= {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
-    names |= {n.name for n in ast.walk(tree) if isinstance(n, ast.ExceptHandler) and n.name}
-    return names | {
-        n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-    }
 
 
 def _whole(tree: ast.AST, names: set[str]) -> dict[str, str]:

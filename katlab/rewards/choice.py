@@ -26,7 +26,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from katlab import UserError
-from katlab.rewards.text import RETRACTED, boxes, plain
+from katlab.rewards.text import ANSWER, IS, RETRACTED, boxes, plain
 from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
 _MARKUP = re.compile(
@@ -37,16 +37,19 @@ _MARKUP = re.compile(
 _AFTER = (
     r"(?=\s*(?:$|[.,;:!?)\]}\n]|-|[^\x00-\x7f]|\b(?:because|since|as|and|or|but|is|not|with)\b))"
 )
+_LEFT, _RIGHT = r"(?:[(\[<_\x22\x27]\s?){0,6}", r"(?:\s?[)\]>_\x22\x27]){0,6}"
 _NOUN = r"(?:\s*(?i:option|choice|letter|选项)\s*)?"
 _LETTER = (
-    rf"{_NOUN}[(\[\x22\x27]{{0,6}}(?P<letter>[A-Za-z])(?![A-Za-z])[)\]\x22\x27]{{0,6}}{_AFTER}"
+    rf"{_NOUN}{_LEFT}(?P<letter>[A-Za-z])(?![A-Za-z]){_RIGHT}{_AFTER}"
 )
 _CAPITAL = _LETTER.replace("A-Za-z])(", "A-Z])(")
 _STATED = re.compile(
-    r"(?:(?i:\banswers?\b(?:\s+(?:choice|option))?"
-    r"\s*(?:is|are|(?:would|must|should) be|[:=]|-(?=\s)|\n)"
-    r"|\b(?:correct|right|best) (?:option|choice|one)\s*(?:is|:))"
-    r"|(?:答案?|正确选项)\s*(?:应?[是为选]|[:=]))\s*[:=]?\s*"
+    r"(?:(?i:\b(?:answers?\b(?:\s+(?:choice|option))?|ans\b\.?)\x22?"
+    r"(?:,\s*(?:then|therefore|thus|hence)\s*,|\s+(?:to|of|for|here)\b[^.\n:=]{0,60}?(?=\s+is\b))?"
+    r"\s*(?:(?:is|are|(?:would|must|should) be)\b|[:=]|-(?=\s)|->|→|\n|(?<=\.))"
+    r"|\b(?:correct|right|best|selected|chosen|final) (?:option|choice|one)\s*(?:is|:))"
+    rf"|(?:{ANSWER}|正确选项)\s*(?:应?选|{IS}))\s*[:=]?\s*"
+    r"(?i:(?:obviously|clearly|indeed|definitely|therefore|thus|simply|certainly),?\s+)?"
 )
 _HENCE = re.compile(  # weaker words: a capital only, "so a, ..." is an article
     r"(?:(?i:\b(?:so|therefore|thus|hence)\b,?"
@@ -60,13 +63,15 @@ _IS_RIGHT = re.compile(
 _IS_ANSWER = r"is\s+the\s+(?:(?:correct|right|final)\s+)?answer\b"
 _ALONE = re.compile(
     r"(?:(?i:(?:the\s+)?(?:option|choice|letter|answer)\b|选项?)\s*:?)?"
-    r"[(\[#\"'\s]*(?P<letter>[A-Za-z])[)\].:\"'\s]*(?:项|选项)?[.\s]*"
+    r"(?:[-\u2022+]\s|\d{1,2}[.)]\s)?"
+    r"[(\[<#_\"'\s]*(?P<letter>[A-Za-z])[)\]>_.:,;\"'\s]*(?:项|选项)?[.\s]*"
 )
 _LISTED = re.compile(
     r"^[ \t>-]{0,9}(?:(?i:option|choice)\s+)?[(\[]{0,6}(?P<letter>[A-Z])"
     r"(?:[)\]]|[.:](?=\s)|\s+-\s)",
     re.MULTILINE,
 )
+_LABEL = re.compile(r"\(?(?P<letter>[A-Z])(?:[.):]\s*|\s+-\s+)")
 _INLINE = re.compile(r"(?<!\w)\(?(?P<letter>[A-Z])\)(?=\s)")  # "(A) Venus (B) Mars"
 _OTHER = re.compile(r"\s*(?:or|and|/|,|或|和)\s*\(?(?P<letter>[A-Z])\b(?!\s+(?:is|are|was)\b)")
 _NEGATED = re.compile(r"(?:\b(?:not|neither|nor)|n't)\W+(?:\w+\W+)?$|不$")
@@ -82,7 +87,7 @@ def option_texts(reference: Any) -> tuple[str, dict[str, str]]:
     options = spec.get("options")
     if options is None:
         options = max(4, ascii_uppercase.find(gold) + 1)
-    if isinstance(options, int):
+    if isinstance(options, int) and 0 < options <= len(ascii_uppercase):
         texts = dict.fromkeys(ascii_uppercase[:options], "")
     elif isinstance(options, dict):
         texts = {str(k).strip("(). ").upper(): bare(str(v)) for k, v in options.items()}
@@ -96,10 +101,22 @@ def option_texts(reference: Any) -> tuple[str, dict[str, str]]:
             texts = dict.fromkeys(letters, "")
         else:
             texts = dict(zip(ascii_uppercase, map(bare, options), strict=False))
+            labels = [_LABEL.match(text) for text in texts.values()]
+            if [m and m["letter"] for m in labels] == list(texts):  # "A) Venus", "B) Mars"
+                texts = {m["letter"]: m.string[m.end() :] for m in labels if m}
+        if len(options) > len(ascii_uppercase):
+            raise UserError("Options are named by letters: give at most 26.")
+    if not texts:
+        raise UserError("A choice needs options: give their letters, texts, or count.")
     if not all(len(k) == 1 and k in ascii_uppercase for k in texts):
         raise UserError("Options are named by letters: name them A, B, C.")
     if gold not in texts:
         same = [k for k, v in texts.items() if v and _plain(v) == _plain(given)]
+        labelled = _LABEL.match(given)
+        if labelled and _plain(texts.get(labelled["letter"], "")) == _plain(
+            given[labelled.end() :]
+        ):
+            same = [labelled["letter"]]
         gold = same[0] if len(same) == 1 else gold
     if gold not in texts:
         raise UserError(f"The reference letter {gold!r} is not among the options: correct the row.")
@@ -180,10 +197,10 @@ def _letter_of(text: str, texts: dict[str, str]) -> str | None:
     same = [k for k, v in texts.items() if v and _plain(v) == _plain(text)]
     if len(same) == 1:
         return same[0]
-    for letter, option in texts.items():  # "B (Mars)": the letter and its own text
-        if option and re.fullmatch(
-            rf"\W*{letter}\W+{re.escape(_plain(option))}\W*", _plain(text), re.IGNORECASE
-        ):
+    for letter, option in texts.items():  # "B (Mars)", "Mars (B)": the letter and its own text
+        words = re.escape(_plain(option))
+        both = rf"\W*{letter}\W+{words}\W*|\W*{words}\W+(?:option\W+)?{letter}\W*"
+        if option and re.fullmatch(both, _plain(text), re.IGNORECASE):
             return letter
     lines = text.split("\n")  # a letter alone on the first line or the last, reasons beside it
     edges = [m["letter"] for m in map(_ALONE.fullmatch, (lines[0], lines[-1])) if m]

@@ -108,7 +108,7 @@ def same(got: Any, want: Any, by_json: bool, within: float = 0.0) -> bool:
     if isinstance(want, int | float):
         if not isinstance(got, int | float):
             return False
-        if got == want:
+        if got == want or (by_json and got != got and want != want):  # or no number, as is right
             return True
         if within:
             return abs(got - want) <= within * max(1, abs(want))

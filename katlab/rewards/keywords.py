@@ -26,7 +26,7 @@ from typing import Any
 
 from katlab import UserError
 from katlab.rewards.markdown import blocks
-from katlab.rewards.text import canonical, occurrences, plain
+from katlab.rewards.text import canonical, folded, occurrences
 from katlab.rewards.tool_call import same
 from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 
@@ -41,7 +41,7 @@ CHECKS = ["all", "any", "none", "overlap", "contains", "starts", "ends", "count"
 
 def holds(keyword: str, text: str) -> bool:
     """Whether the keyword stands in the text as whole words and is not negated there."""
-    return any(occurrences(keyword, plain(text).casefold()))
+    return any(occurrences(keyword, folded(text)))
 
 
 def _strings(value: Any, name: str) -> list[str]:
@@ -57,6 +57,8 @@ def _range(value: Any, name: str) -> tuple[int, int]:
     least, most = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
     if not all(isinstance(n, int) and not isinstance(n, bool) for n in (least, most)):
         raise UserError(f"The check {name!r} needs a number or [least, most]: correct it.")
+    if least > most or most < 0:
+        raise UserError(f"No answer holds {name!r} from {least} to {most}: correct it.")
     return least, most
 
 
@@ -67,6 +69,8 @@ def read(reference: Any) -> dict[str, Any]:
     if unknown := set(reference) - set(CHECKS):
         raise UserError(f"Unknown check {min(map(str, unknown))!r}: use {', '.join(CHECKS)}.")
     ref = {key: value for key, value in reference.items() if value is not None}
+    if not any(value not in ([], (), {}) or key == "json" for key, value in ref.items()):
+        raise UserError("A keywords reference without a check holds for all: give a keyword.")
     for key in {"all", "any", "none", "contains"} & ref.keys():
         ref[key] = _strings(ref[key], key)
     for key in {"starts", "ends"} & ref.keys():
@@ -76,7 +80,7 @@ def read(reference: Any) -> dict[str, Any]:
     if "overlap" in ref:
         spec = ref["overlap"] if isinstance(ref["overlap"], dict) else {}
         keys, least = _strings(spec.get("keywords"), "overlap"), spec.get("min", 0.5)
-        if not keys or not isinstance(least, int | float):
+        if not keys or not isinstance(least, int | float) or not least <= 1:
             raise UserError("The check 'overlap' needs keywords and a share: correct it.")
         ref["overlap"] = keys, least
     if not isinstance(ref.get("count", {}), dict) or not isinstance(
@@ -103,18 +107,18 @@ def _json_holds(text: str, wanted: bool | dict[str, Any]) -> bool:
 
 def _failed(text: str, ref: dict[str, Any]) -> str | None:
     """The first check that the text fails, in words; None when all hold."""
-    folded = plain(text).casefold()
+    lowered = folded(text)
     for key in ref.get("all", ()):
-        if not any(occurrences(key, folded)):
+        if not any(occurrences(key, lowered)):
             return f"lacks {key!r}"
-    if "any" in ref and not any(any(occurrences(key, folded)) for key in ref["any"]):
+    if "any" in ref and not any(any(occurrences(key, lowered)) for key in ref["any"]):
         return "holds none of the keywords"
     for key in ref.get("none", ()):
-        if occurrences(key, folded):
+        if occurrences(key, lowered):
             return f"holds {key!r}"
     if "overlap" in ref:
         keys, least = ref["overlap"]
-        share = sum(any(occurrences(key, folded)) for key in keys) / len(keys)
+        share = sum(any(occurrences(key, lowered)) for key in keys) / len(keys)
         if share < least:
             return f"keyword overlap {share:.2f}"
     for part in ref.get("contains", ()):

@@ -54,6 +54,7 @@ MEANING = {  # the worker's states: the answer's own doing, or not
     **{"equal": True, "different": False, "timeout": False, "memory": False, "crash": False},
     **{"starved": None, "no_gold": None, "gone": None},
 }
+_WORKED = re.compile(r"\\boxed|####|\banswer\b|答案", re.IGNORECASE)  # a solution, not its answer
 _cache: OrderedDict[tuple[str, str], tuple[bool | None, str]] = OrderedDict()
 _lock = Lock()
 
@@ -167,7 +168,7 @@ def _gold(reference: str | int | float) -> tuple[str, str]:
         text = str(reference)
     except ValueError:  # an integer beyond Python's own bound on digits
         return "", "reference beyond bounds: over 4300 digits"
-    gold = final_answer(text) if "\\boxed" in text else normalise(text)
+    gold = final_answer(text) if _WORKED.search(text) else normalise(text)
     return (gold if isinstance(gold, str) else ", ".join(gold)), ""
 
 

@@ -1,6 +1,8 @@
 r"""Whether two normalised math texts are equal: math-verify, and what is checked beside it.
 
-Our own rules, each for a case in the tests. After "equal", refused with its proof:
+Our own rules, each for a case in the tests. Before it, as it reads neither: congruences ("x = 2
+(mod 5)", of which it reads 5) are the same residue class, numerals with a base the same integer.
+After "equal", refused with its proof:
   - words: the texts hold different words of the same letters, which the library multiplies
     ("12 stone", "12 notes");
   - unread: only one of the two is quantified, or a text with an inequality or a list of equations
@@ -9,7 +11,8 @@ Our own rules, each for a case in the tests. After "equal", refused with its pro
     which the library rounds to the same 0).
 After "different", accepted with its proof:
   - roots: equal once roots of quotients are rewritten (sqrt(1/n) and 1/sqrt(n));
-  - interval: the solutions of the answer's inequality are the reference's interval.
+  - solutions: both are inequalities ("or" between them), memberships or sets of numbers, and
+    sympy solves them to the same set ("x > 5 or x < -1", (-oo, -1) U (5, oo)).
 Runs in the children of `math_worker`. Usage: `compare("x+1", "1+x", lambda: None)`
 """
 
@@ -19,8 +22,33 @@ from collections import Counter
 
 from katlab.rewards.text import words
 
+_OR = re.compile(r"\bor\b")
 _QUANTIFIER = re.compile(r"\\(?:forall|exists)\b|[∀∃]")
-_INEQUALITY = re.compile(r"[<>≤≥≠]|\\(?:le|ge|leq|geq|lt|gt|neq|ne|leqslant|geqslant)\b")
+_INEQUALITY = re.compile(r"[<>≤≥≠]|\\(?:equiv|pmod|le|ge|leq|geq|lt|gt|neq|ne|leqslant|geqslant)\b")
+
+_CONGRUENCE = re.compile(
+    r"(?:(?P<left>.*?)\s*\\equiv\s*)?(?P<residue>-?\d+)\s*(?P<mod>\\pmod|\(?\s*\\?(?:bmod|mod)"
+    r"|\(?\s*\\(?:text|mathrm)\s*\{\s*mod\s*\})\s*\{?\s*(?P<modulus>[1-9]\d*)\s*\}?\s*\)?"
+)
+_BASED = re.compile(r"\(?(\d[\dA-Za-z]*)\)?_(?:\{(\d+)\}|(\d+))")
+
+
+def congruence(text):
+    """(left side, residue, modulus) of a congruence, or None."""
+    match = _CONGRUENCE.fullmatch(text)
+    if not match or (match["left"] is None and match["mod"] != "\\pmod"):
+        return None
+    modulus = int(match["modulus"])
+    return (match["left"] or "").strip(), int(match["residue"]) % modulus, modulus
+
+
+def based(text):
+    """The integer that a numeral with its base writes, or None."""
+    match = _BASED.fullmatch(text)
+    try:
+        return int(match[1], int(match[2] or match[3])) if match else None
+    except ValueError:
+        return None
 
 
 def boxed(text):
@@ -68,11 +96,11 @@ def far_apart(a, b):
     symbols = sorted(a.free_symbols, key=str)
     at = {s: sympy.Rational(draw.randint(100, 900), 307) for s in symbols}
     try:
-        x, y = (complex(sympy.N(e.subs(at), 30)) for e in (a, b))
+        x, y = (sympy.N(e.subs(at), 30) for e in (a, b))
+        size = max(abs(x), abs(y))  # not as floats of Python, of which 1/2004! is none
+        return bool(size.is_finite and size > 0 and abs(x - y) > 2e-6 * size)
     except TypeError:  # no number: a percentage is kept unevaluated, a function has no value
         return False
-    size = max(abs(x), abs(y))
-    return 0 < size < float("inf") and abs(x - y) > 2e-6 * size
 
 
 def differ(gold, answer):
@@ -100,7 +128,7 @@ def roots_rewritten(expression):
     )
 
 
-def accepted(gold, answer):
+def accepted(gold, answer, gold_text, answer_text):
     """The proof that two expressions are equal although math-verify says they are not, or ""."""
     import sympy
 
@@ -110,17 +138,42 @@ def accepted(gold, answer):
         ):
             if sympy.simplify(roots_rewritten(gold) - roots_rewritten(answer)) == 0:
                 return "after rewriting roots"
-    if isinstance(gold, sympy.Interval) and isinstance(answer, sympy.And | sympy.Rel):
-        if not isinstance(answer, sympy.Eq) and len(answer.free_symbols) == 1:
-            if answer.as_set() == gold:
-                return "the inequality's solutions are the interval"
+    (one, of), (other, named) = solutions(gold, gold_text), solutions(answer, answer_text)
+    if one is not None and one == other and (not of or not named or of == named):
+        return "the same solutions"
     return ""
+
+
+def solutions(expression, text):
+    """(the set of numbers that a set, membership or inequality allows or None, its symbols)."""
+    import sympy
+
+    names = expression.free_symbols if isinstance(expression, sympy.Basic) else set()
+    if isinstance(expression, sympy.Eq) and isinstance(expression.rhs, sympy.Set):
+        return (expression.rhs, names) if expression.lhs.is_Symbol else (None, names)
+    if isinstance(expression, sympy.FiniteSet) and _OR.search(text):
+        expression = sympy.Or(*expression.args) if all(map(_inequality, expression.args)) else None
+    if isinstance(expression, sympy.Set):
+        return (None if names else expression), names
+    return (expression.as_set() if len(names) == 1 and _inequality(expression) else None), names
+
+
+def _inequality(expression):
+    import sympy
+
+    return isinstance(expression, sympy.And | sympy.Or | sympy.Rel) and not expression.has(sympy.Eq)
 
 
 def compare(gold_text, answer_text, stage):
     """(state, note): equal, different, or no_gold. Calls `stage` once the reference is parsed."""
     from math_verify import verify
 
+    if (g := congruence(gold_text)) and (a := congruence(answer_text)):
+        named = g[0] == a[0] or not g[0] or not a[0]
+        same = named and g[1:] == a[1:]
+        return ("equal", "the same residues") if same else ("different", "other residues")
+    if (g := based(gold_text)) is not None and (a := based(answer_text)) is not None:
+        return ("equal", "the same integer") if g == a else ("different", "another integer")
     gold = boxed(gold_text)
     if not gold or isinstance(gold[0], str):
         return "no_gold", "the reference does not parse"
@@ -139,5 +192,5 @@ def compare(gold_text, answer_text, stage):
         if same_letters(gold_text, answer_text):
             return "different", "different words with the same letters"
         return ("different", "not equal by value") if differ(g, a) else ("equal", "")
-    proof = accepted(g, a)
+    proof = accepted(g, a, gold_text, answer_text)
     return ("equal", proof) if proof else ("different", "")

@@ -29,6 +29,17 @@ _SIGNS = str.maketrans(
         "∈": r"\in ",
         "∅": r"\emptyset ",
         "≈": r"\approx ",
+        "△": r"\triangle ",
+        "⌊": r"\lfloor ",
+        "⌋": r"\rfloor ",
+        "⌈": r"\lceil ",
+        "⌉": r"\rceil ",
+        "∨": r"\text{ or }",
+        "≡": r"\equiv ",
+        "∶": ":",
+        "→": "->",
+        "⇒": "->",
+        "➜": "->",
         "≠": r"\neq ",
         "ℝ": r"\mathbb{R}",
         "×": "*",
@@ -43,26 +54,41 @@ _SIGNS = str.maketrans(
 )
 _SMALL = re.compile("([\u2070\u00b9\u00b2\u00b3\u2074-\u207f]+)|([\u2080-\u208e]+)")
 _PART = re.compile("[\u00bc-\u00be\u2150-\u215e]")  # 1/2 and the like in one character
-_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z])")
+_ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?|[A-Za-z]|\{[^{}]*\}|\([^()]*\))")
+_ROOTS = {"√": "", "∛": "[3]", "∜": "[4]"}
+_TO_VALUE = (  # what may stand between "the answer is" and its value
+    r"[\s:=*_`}]*(?:(?:therefore|thus|then|hence|simply|clearly|obviously|indeed|exactly|precisely"
+    r"|approximately|about|roughly|just|equal\s+to|given\s+by)\b,?[\s*_`]*)?"
+)
 _STATED = re.compile(
-    r"(?:\banswers?\b[*_`\s]*(?:,\s*(?:therefore|thus|then|hence)\s*,\s*)?"
-    r"(?:(?:is|are|(?:would|must|should)\s+be|comes\s+to|equals)\b|[:=])"
-    r"|^[#*_ \t]*(?:the\s+)?(?:final\s+)?answer[*_: \t]*$"
-    r"|答案?\s*(?:是|为|应为|应该是|[:=])|####)"
-    r"[\s:=*_`]*(?:(?:therefore|thus|then|hence|simply|clearly)\b,?[\s*_`]*)?",
+    r"(?:\banswers?\b[*_`\s]*"
+    r"(?:,\s*(?:therefore|thus|then|hence)\s*,\s*|(?:to|of|for|here)\b[^.\n:=]{0,60}?\s)?"
+    r"(?:(?:is|are|(?:would|must|should)\s+be|comes\s+to|equals)\b|[:=]|->)"
+    r"|^[#*_ \t]*(?:the\s+)?(?:final\s+)?answer[*_: \t]*$|(?-i:^A:)(?=\s)"
+    rf"|{texts.ANSWER}\s*{texts.IS}|####){_TO_VALUE}",
     re.IGNORECASE | re.MULTILINE,
+)
+_WEAKLY = re.compile(  # where nothing states an answer
+    rf"(?:\b(?:result|solution)\s+is\b|结果\s*(?:[是为]|[:=])){_TO_VALUE}", re.IGNORECASE
 )
 _SUBORDINATE = re.compile(  # "12, as the answer is even" states nothing
     r"\b(?:as|because|since|if|whether|although|though|when)\s+(?:(?:the|its|my|final|correct)\s+)*$",
     re.IGNORECASE,
 )
-_DISPLAY = re.compile(r"\\\[(.*?)\\\]|\$\$(.*?)\$\$", re.DOTALL)
+_DISPLAY = re.compile(
+    r"\\\[(.*?)\\\]|\$\$(.*?)\$\$|(?P<whole>\\begin\{(equation|align|gather)\*?\}.*?\\end\{\4\*?\})",
+    re.DOTALL,
+)
 _SENTENCE = re.compile(
     r"\n|\.(?=\s)|(?:\s+|\s*[,(]\s*)(?:because|since|as|which|so|but|where|when)\b"
+    r"|\s+\((?=\s*[A-Za-z]{2,}\s+[A-Za-z]{2,})|\s+-+\s+(?=[A-Za-z]{2,}\s+[A-Za-z]{2,})"
+    r"|;\s+(?=[A-Za-z]{3,})|,?\s+and\s+(?:that|this|it|we|the)\b"
     r"|,?\s*(?:因为|由于|因此|所以|故)",
     re.IGNORECASE,
 )
-_IS_ANSWER = re.compile(r"(?<!\S)(\S+)\s+is\s+(?:the|my)\s+(?:final\s+|correct\s+)?answer\b")
+_PLACE = re.compile(r"\\boxed\s*\{\s*\}")
+_HTML = re.compile(r"<(b|i|u|em|strong|p|span|code)\b[^<>]*>(.*?)</\1>", re.DOTALL)
+_IS_ANSWER = re.compile(r"(?<!\S)(\S+)\s+(?:is|as)\s+(?:the|my|our)\s+(?:final\s+|correct\s+)?answer\b")
 # A single backslash before a blank or a bracket; after an even run it belongs to a line break.
 _SPACING = re.compile(
     r"(?<!\\)((?:\\\\)*)\\(?:[,;:!\s()\[\]]|(?:left|right|displaystyle|quad|qquad)(?![A-Za-z]))"
@@ -73,11 +99,16 @@ _BLANK_GROUPED = re.compile(r"([+-]?)(\d{1,3}(?: \d{3})+)(\.\d+)?")
 _MIXED = re.compile(r"(?<![\w./^}])(\d{1,9}) (\d{1,9}) ?/ ?(\d{1,9})(?![\w/^(.])")
 _FACTORS = re.compile(r"(?<![A-Za-z\\])([A-Za-z]) (?=[A-Za-z](?![A-Za-z]))")
 _WRAPPED = re.compile(
-    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox|bf|rm)\s*\{([^{}\\]*)\}"
+    r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf|tt)|boldsymbol|bm|mbox|bf|rm)"
+    r"\s*\{([^{}\\]*)\}"
 )
 _UNIT_COMMA = re.compile(r"(?<=\d)\s*\\(?:text|mathrm)\s*\{[^{}]*\}(?=\s*,)")
+_CONSTANT = re.compile(r"\\(?:mathrm|text|operatorname)\{([ei])\}(?!\w)")
+_NAMES = {"lbrace": r"\{", "rbrace": r"\}", "lor": r"\text{ or }", "vee": r"\text{ or }"}
+_NAMED = re.compile(r"\\(lbrace|rbrace|lor|vee)(?![A-Za-z])")
+_POWER_OF_TEN = re.compile(r"(?<=\d) ?[xX] ?(?=10 ?\^)")
 _LINES = re.compile(
-    r"\\begin\{(aligned|align\*?|split|gathered|gather\*?|eqnarray\*?|cases)\}(.*?)\\end\{\1\}",
+    r"\\begin\{(aligned|align\*?|split|gathered|gather\*?|eqnarray\*?|equation\*?|cases)\}(.*?)\\end\{\1\}",
     re.DOTALL,
 )
 _SCIENTIFIC = re.compile(r"([+-]?)(\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})")
@@ -90,6 +121,9 @@ _TIMES = {"万": 10**4, "亿": 10**8, "千": 1000, "百": 100}
 _AND = re.compile(r"(?<=[\w)}])\s*[和或与]\s*(?=[\dA-Za-z({\\-])", re.ASCII)
 _CELSIUS = re.compile(r"°\s*([CF])(?![A-Za-z])")
 _NUMBER = re.compile(r"([+-]?)\s*(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?:\s*/\s*(\d+))?")
+_REPEATING = re.compile(
+    r"([+-]?)(\d*)\.(\d*)\\(?:overline|bar|dot) ?(?:\{(\d+)\}|(\d))"
+)
 _FRAC = re.compile(  # a digit alone needs no braces
     r"([+-]?)\s*(\d+)?\s*\\[dt]?frac\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))"
     r"\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))"
@@ -108,31 +142,39 @@ _COUNTS = re.compile(  # words that do change it, or that join it to another
 )
 _SHORT = frozenset("m s g l h in cm mm km dm ft yd mi oz lb kg mg ml hr kw hz ms kj pm am".split())
 _LABEL = re.compile(
-    r"^(?:\\text\s*\{\s*)?(?:the\s+)?(?:final\s+)?answer\s*(?:is)?\s*[:=]?\s*\}?\s*(?=\S)", re.I
+    r"^(?:\\text(?:bf|it|rm)?\s*\{\s*)?(?:the\s+)?(?:final\s+)?answer\s*(?:is)?\s*[:=]?\s*\}?\s*(?=\S)", re.I
 )
 
 
 def final_answer(text: str) -> str | list[str]:
     r"""What the answer submits: a string, or the list of several differing `\boxed{}` contents."""
     text = texts.plain(_latex(text))
+    if "</" in text:
+        text = _HTML.sub(r"\2", text)
     contents = [normalise(_LABEL.sub("", content)) for content in texts.boxes(text)]
+    if contents == [""] and (bare := _PLACE.sub("", text)) != text and _STATED.search(bare):
+        contents, text = [], bare
     if contents:
         distinct = list({exact(c) if exact(c) is not None else c: c for c in contents}.values())
         return distinct[0] if len(distinct) == 1 else distinct
-    stated = list(_STATED.finditer(text))
+    stated = list(_STATED.finditer(text)) or list(_WEAKLY.finditer(text))
     if stated:
         before = [text[max(m.start() - 60, 0) : m.start()] for m in stated]
         main = [m for m, b in zip(stated, before, strict=True) if not _SUBORDINATE.search(b)]
         rest = text[(main or stated)[-1].end() :]
         below = _DISPLAY.match(rest[:LONG])
-        return normalise((below[1] or below[2] or "") if below else _SENTENCE.split(rest, 1)[0])
+        return normalise(_shown(below) if below else _SENTENCE.split(rest, 1)[0])
     if len(text) > LONG:
         return normalise(text)
     shown = [m for m in _DISPLAY.finditer(text) if not text[m.end() :].strip(" .\n")]
     if shown:
-        return normalise(shown[-1][1] or shown[-1][2] or "")
+        return normalise(_shown(shown[-1]))
     named = _IS_ANSWER.search(text)
     return normalise(named[1] if named else text)
+
+
+def _shown(display: re.Match[str]) -> str:
+    return display[1] or display[2] or display["whole"] or ""
 
 
 def _latex(text: str) -> str:
@@ -140,8 +182,13 @@ def _latex(text: str) -> str:
     if text.isascii():
         return text
     text = _SMALL.sub(lambda m: ("^" if m[1] else "_") + "{" + texts.plain(m[0]) + "}", text)
-    text = _ROOT.sub(r"\\sqrt{\1}", _PART.sub(_fraction, text)).replace("√", "sqrt")
+    text = _ROOT.sub(_root, _PART.sub(_fraction, text)).replace("√", "sqrt")
     return _CELSIUS.sub(r"^\\circ\\text{\1}", text).translate(_SIGNS)
+
+
+def _root(match: re.Match[str]) -> str:
+    inner = match[2][1:-1] if match[2][0] in "{(" else match[2]
+    return rf"\sqrt{_ROOTS[match[1]]}{{{inner}}}"
 
 
 def _fraction(match: re.Match[str]) -> str:
@@ -164,6 +211,7 @@ def normalise(text: str) -> str:
 def _pass(text: str) -> str:
     text = text.replace("\\$", "").replace("$", "").replace("~", " ")
     if "\\" in text or "{" in text:
+        text = _CONSTANT.sub(r"\1", _NAMED.sub(lambda m: _NAMES[m[1]], text))
         text = _GROUPED.sub(lambda m: re.sub(r"\D", "", m[0]), text)
         text = _SPACING.sub(r"\1 ", _BREAK.sub(r"\\\\ ", text))
         text = _UNIT_COMMA.sub("", _LINES.sub(_joined_lines, text))
@@ -173,7 +221,7 @@ def _pass(text: str) -> str:
     if not text.isascii():
         text = _foreign(text)
     text = re.sub(r"\s+", " ", text).lstrip(" *`").rstrip(" *`.,;:")
-    text = _MIXED.sub(_mixed, text)
+    text = _MIXED.sub(_mixed, _POWER_OF_TEN.sub("*", text))
     if _FACTORS.search(text) and not texts.words(text):  # the library reads "a b + c" as "a"
         text = _FACTORS.sub(r"\1", text)
     if match := _BLANK_GROUPED.fullmatch(text):
@@ -248,6 +296,12 @@ def exact(text: str) -> Fraction | None:
         if match[2]:  # a mixed number; what is no proper fraction behind its whole is not read
             value = value + int(match[2]) if 0 < value < 1 else None
         return -value if match[1] == "-" and value is not None else value
+    if match := _REPEATING.fullmatch(text):
+        sign, whole, once, *again = match.groups()
+        period = again[0] or again[1]
+        nines = 10 ** len(once) * (10 ** len(period) - 1)
+        value = Fraction(f"{whole or 0}.{once or 0}") + Fraction(int(period), nines)
+        return -value if sign == "-" else value
     if match := _SCIENTIFIC.fullmatch(text):
         value = Fraction(match[2]) * Fraction(10) ** int(match[3])
         return -value if match[1] == "-" else value

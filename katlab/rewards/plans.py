@@ -8,7 +8,7 @@
 Any of them may add "seconds" (default 5), "memory" (bytes, default 512 MiB), and "tolerance": how
 far, absolute or relative, a number may be off (default: see `compare`).
 
-Also read: `fn_name` with `inputs` and `outputs` (APPS, TACO: one list of arguments per call, the
+Also read: `fn_name` (or `func_name`, in LiveCodeBench's `metadata`) with `inputs` and `outputs` (APPS, TACO: one list of arguments per call, the
 value bare or in a list of one; or one JSON value per line), all of it under `input_output`; JSON
 text for the whole or for a list; numbers and lists of lines as a program's input or output;
 "Solution().f" as "Solution.f". What has none of these forms is the row's fault.
@@ -27,7 +27,7 @@ from katlab import UserError
 from katlab.rewards import asserts
 from katlab.rewards.compare import Want
 
-ENTRIES = ("entry", "fn_name", "entry_point")
+ENTRIES = ("entry", "fn_name", "entry_point", "func_name", "function_name")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def _read(text: str) -> Plan:
     ref = {"asserts": ref} if isinstance(ref, list) else ref
     if not isinstance(ref, dict):
         raise UserError("A code reference is a dict: give {'entry': 'f', 'tests': [...]}.")
-    ref |= _value(ref.get("input_output")) or {}
+    for nested in ("metadata", "input_output"):
+        ref |= found if isinstance(found := _value(ref.get(nested)) or {}, dict) else {}
     plan = replace(_form(ref), **_limits(ref))
     if (tolerance := ref.get("tolerance")) is not None:
         if not _is_number(tolerance) or tolerance < 0:
@@ -93,10 +94,13 @@ def _form(ref: dict[str, Any]) -> Plan:
     entry = next((ref[k] for k in ENTRIES if ref.get(k) is not None), "")
     if not isinstance(entry, str):
         raise UserError("The function's name must be text: correct 'entry' in the reference.")
-    entry = entry.replace("()", "")
+    entry = entry.replace("()", "").strip()
+    if entry and not (entry.count(".") < 2 and all(map(str.isidentifier, entry.split(".")))):
+        raise UserError(f"{entry!r} names no function: give its name, or Class.method.")
     given = _value(ref.get("asserts", ref.get("test_list")))
     imports = "\n".join(ref.get("test_imports") or [])
     setup = "\n".join(filter(None, (imports, ref.get("setup", ref.get("test_setup_code")))))
+    asserts.parsed(setup)
     if given is not None:
         source = given if isinstance(given, str) else "\n".join(given)
         return Plan(**asserts.read_asserts(source, setup, entry))

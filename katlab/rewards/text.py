@@ -19,6 +19,7 @@ _TYPOGRAPHY = str.maketrans(
         **dict.fromkeys("\u00ad\u200b\u2060\ufeff"),  # invisible: a soft hyphen, zero-width blanks
         "。": ". ",
         "、": ", ",
+        "\u2032": "'",  # a prime
         "【": "[",
         "】": "]",
     }
@@ -32,6 +33,12 @@ _NEGATION = (  # English, then Chinese
     r"(?P<negated>(?:\b(?:not|no|never)|n't)\s+(?:in\s+|the\s+|a\s+)?"
     r"|(?:不是|不在|不|没有|没|并非|非)\s*)?"
 )
+# What announces an answer in languages other than English, and what may join it to one.
+ANSWER = (
+    r"(?:\[?答案?\]?|答え|回答|解答|정답|답|(?i:ответ|antwort|réponse|respuesta|resposta|risposta|đáp\s+án)"
+    r"|الجواب|الإجابة|उत्तर)"
+)
+IS = r"(?:应该是|应为|应选|是|为|は|은|는|(?i:(?:ist|est|es|é|è|là)\b)|[:=]|(?<=\]))"
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?:\s*\{|\s+(?P<bare>[^\s{}$\\]+))")
 _INNER = re.compile(r"\\(?:boxed|fbox)\s*\{([^{}]*)\}")
 _PLACEHOLDER = re.compile(
@@ -45,6 +52,7 @@ RETRACTED = re.compile(
 _VARIABLES = re.compile(r"(?!.*(.).*\1)(?:[abcdxyz]{1,4}|[^aeiou]{1,4})", re.IGNORECASE)
 _COMMAND_OF_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*(?=\{)")
 _COMMAND = re.compile(_COMMAND_OF_TEXT.pattern + r"|\\[A-Za-z]+")
+_CONSTANT = re.compile("[ei]")
 _ALGEBRA = re.compile(r"[\d\\=+*/^_<>|%\[\]]")
 NAMES = frozenset(
     "pi infinity infty inf alpha beta gamma delta epsilon theta lambda mu sigma phi omega sin cos "
@@ -66,16 +74,22 @@ def canonical(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _keyword(keyword: str) -> re.Pattern[str]:
-    phrase = r"\s+".join(map(re.escape, plain(keyword).casefold().split()))
-    left = rf"(?:(?<!\w)|(?<=[{UNSPACED}])|(?=[{UNSPACED}]))"
-    right = rf"(?:(?!\w)|(?<=[{UNSPACED}])|(?=[{UNSPACED}]))"
+    phrase = r"\s+".join(map(re.escape, folded(keyword).split()))
+    emphasis = r"(?:(?<!\w)_{1,3})?"  # Markdown's _word_, not a name's_word
+    left = rf"{emphasis}(?:(?<!\w)|(?<=[{UNSPACED}])|(?=[{UNSPACED}])|(?<=(?<!\w)_)|(?<=__))"
+    right = rf"(?:(?!\w)|(?<=[{UNSPACED}])|(?=[{UNSPACED}])|(?=_{{1,3}}(?!\w)))"
     return re.compile(f"{_NEGATION}{left}{phrase}{right}")
+
+
+def folded(text: str) -> str:
+    """The text for a search in any case; the dot that a capital dotted I leaves on its i goes."""
+    return plain(text).casefold().replace("i\u0307", "i")
 
 
 def occurrences(keyword: str, text: str) -> list[bool]:
     """For each place where the keyword stands in the text as whole words: whether not negated.
 
-    `text` is `plain` and casefolded. A combining mark behind it makes it another word.
+    `text` is `folded`. A combining mark behind it makes it another word.
     """
     return [
         not match["negated"]
@@ -127,7 +141,9 @@ def words(text: str) -> list[str]:
     algebra = bool(_ALGEBRA.search(bare))
     found = []
     for run in re.findall(r"[^\W\d_]+", bare):
-        letters = re.sub("[ei]", "", run.lower()) if algebra else run
+        letters = _CONSTANT.sub("", run.lower(), count=1) if algebra else run
+        if algebra and letters != run.lower() and not re.fullmatch("[abcdxyz]*|.{1,2}", letters):
+            letters = run  # e or i in it, and more than a product has: "step", "lines"
         few = len(run) < 3 if algebra else len(run) < 2
         corners = not run.isupper() or len(run) < 3 or _near(run)
         if run.isascii() and (few or (_VARIABLES.fullmatch(letters or "x") and corners)):

@@ -23,6 +23,8 @@ from katlab.rewards.text import canonical
 from katlab.rewards.verdict import Verdict, answer_span
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_QUOTES = ("`", '"', "'")
+KEYS = {"calls", "tool_calls", "name", "function"}
 MAX_CALL = 20_000  # characters of one call's JSON
 MAX_DEPTH = 50
 
@@ -44,17 +46,22 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_strict_pairs, parse_constant=_no_
 def parse_calls(answer: str) -> list[dict[str, Any]]:
     """The calls in an answer, each {"name": str, "arguments": dict}. ValueError names the fault.
 
-    Each call ends where its JSON does, so that an argument may hold the closing tag.
+    Each call ends where its JSON does, so that an argument may hold the closing tag. A tag in quotes
+    or backticks is spoken of.
     """
     calls = []
     before, opened, rest = answer.partition(_OPEN)
     while opened:
+        if before[-1:] in _QUOTES and rest[:1] == before[-1:]:
+            more, opened, rest = rest.partition(_OPEN)
+            before += more
+            continue
         if _CLOSE not in rest:  # an answer cut off within its call is told as that
             raise ValueError("a tool call is not closed")
         rest = rest.lstrip()
         call, end = _DECODER.raw_decode(rest[:MAX_CALL])
         rest = rest[end:].lstrip()
-        if _CLOSE in before or not rest.startswith(_CLOSE):
+        if _closes(before) or not rest.startswith(_CLOSE):
             raise ValueError("a tool call is not closed")
         if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
             raise ValueError("a tool call needs exactly name and arguments")
@@ -62,9 +69,16 @@ def parse_calls(answer: str) -> list[dict[str, Any]]:
             raise ValueError("name must be a string and arguments an object")
         calls.append(call)
         before, opened, rest = rest[len(_CLOSE) :].partition(_OPEN)
-    if _CLOSE in before:
+    if _closes(before):
         raise ValueError("a tool call is not opened")
     return calls
+
+
+def _closes(text: str) -> bool:
+    """Whether a closing tag stands in a text, other than in quotes."""
+    pieces = text.split(_CLOSE)
+    between = zip(pieces, pieces[1:], strict=False)
+    return any(a[-1:] not in _QUOTES or a[-1:] != b[:1] for a, b in between)
 
 
 def same(got: Any, want: Any, schema: dict[str, Any], depth: int = 0) -> bool:
@@ -107,12 +121,14 @@ def _wanted(reference: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """(name, arguments) of each call of a reference."""
     given = reference.get("calls", reference.get("tool_calls"))
     calls = _value(given) if given is not None else [reference]
+    calls = [calls] if isinstance(calls, dict) else calls
     if not isinstance(calls, list):
         raise UserError("The reference's calls must be a list: correct it.")
     wanted = []
     for call in calls:
         call = call.get("function", call) if isinstance(call, dict) else {}
-        arguments = _value(call.get("arguments") or {})
+        given = (call[key] for key in ("arguments", "parameters", "args") if key in call)
+        arguments = _value(next(given, None) or {})
         if not isinstance(call.get("name"), str) or not isinstance(arguments, dict):
             raise UserError("A call of the reference needs a name and an object of arguments.")
         wanted.append((call["name"], arguments))
@@ -121,7 +137,7 @@ def _wanted(reference: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def _schemas(reference: dict[str, Any]) -> dict[str, dict[str, Any]] | None:
     tools = _value(reference.get("tools"))
-    if tools is None:
+    if not tools:
         return None
     try:
         functions = [tool.get("function", tool) for tool in tools]
@@ -139,9 +155,12 @@ def verify(answer: str, reference: dict[str, Any]) -> Verdict:
     Raises UserError for an unusable reference; unscorable when jsonschema is not installed.
     """
     reference = _value(reference)
-    if not isinstance(reference, dict) or not {"calls", "tool_calls", "name"} & reference.keys():
+    reference = {"calls": reference} if isinstance(reference, list) else reference
+    if not isinstance(reference, dict) or not KEYS & reference.keys():
         raise UserError("A tool_call reference needs name and arguments, or calls: add them.")
     wanted, schemas = _wanted(reference), _schemas(reference)
+    if schemas is not None and (lacking := {name for name, _ in wanted} - schemas.keys()):
+        raise UserError(f"The reference's tools lack {min(lacking)!r}: add it, or correct the call.")
     try:
         from jsonschema import Draft202012Validator
         from referencing import Registry

@@ -9,6 +9,7 @@ import gc
 import os
 import sys
 
+STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1}
 OUTPUT = 4 << 20  # bytes that a program may print
 
 
@@ -19,6 +20,12 @@ class Ended(BaseException):
 def end(code=0):
     """What `os._exit` is for a program here."""
     raise Ended(code)
+
+
+def opened(file, *args, **kwargs):
+    """`open` of a program; of /dev, which is not there, the standard streams."""
+    fd = STREAMS.get(file) if type(file) is str else None
+    return open(file, *args, **kwargs) if fd is None else os.fdopen(os.dup(fd), *args, **kwargs)
 
 
 def run_program(job, source, text):
@@ -36,6 +43,7 @@ def run_program(job, source, text):
     out = open(1, "w", encoding="utf-8", errors="replace", closefd=False)
     sys.stdout = sys.__stdout__ = out
     names = space("__main__")
+    names["open"] = opened
     os._exit = end
     code = 0
     try:
@@ -77,3 +85,7 @@ def finish(names, out):
     sys.stdout = sys.__stdout__ = out
     names.clear()  # streams that only the program holds are flushed as they go
     gc.collect()
+    try:
+        out.flush()  # what objects said as they went
+    except Exception:
+        pass

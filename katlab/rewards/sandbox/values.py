@@ -3,7 +3,7 @@
 Runs inside, as the beginning of `inside.py`; imports as little as it can.
 """
 
-MAX_NODES, MAX_DEPTH = 200_000, 100
+MAX_NODES, MAX_DEPTH = 1_000_000, 100
 
 
 class Unplain(Exception):
