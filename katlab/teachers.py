@@ -24,6 +24,7 @@ from katlab.rewards import grade
 from katlab.tasks.equations import false_equations
 
 THOUGHT = ("<think>", "</think>")
+PARTS = ("thinking", "reasoning")  # types of a part that is one
 APART = ("reasoning_content", "thinking", "reasoning")  # names of a thought beside the content
 
 
@@ -114,9 +115,9 @@ def split_thought(reply: str | dict) -> tuple[str | None, str]:
     that never ends leaves no answer.
     """
     if isinstance(reply, dict):
-        content, apart = _text(reply.get("content")), [_text(reply.get(key)) for key in APART]
-        if thought := next((text for text in apart if text), ""):
-            return thought, content
+        thought, content = _apart(reply)
+        if thought:
+            return thought, split_thought(content)[1] if content.startswith(THOUGHT[0]) else content
         reply = content
     text = body = reply.strip()
     opened, closed = THOUGHT
@@ -127,6 +128,8 @@ def split_thought(reply: str | dict) -> tuple[str | None, str]:
     if body != text:
         after_tag = text.removeprefix(opened)
         ends = ends or [p for p in parts if p[0].endswith("\n") and p[1].startswith("\n")]
+        # "<think> 3+4 </think> 7", all in a line, or with a quotation mark before the tag
+        ends = ends or [p for p in parts if re.match(r"\n\n| +[\d\\$*A-Z-]", p[1])][-1:]
         if not ends:
             return (None, text) if _spoken_of("", after_tag) else (body or None, "")
     elif not ends or opened in ends[0][0] or not ends[0][1].strip():
@@ -135,8 +138,20 @@ def split_thought(reply: str | dict) -> tuple[str | None, str]:
     return thought.strip() or None, answer.strip()
 
 
-def _text(content: str | list[dict] | None) -> str:
+def _apart(message: dict) -> tuple[str, str]:
+    """(the thought that a message gives beside its content or as a part of it or "", content)."""
+    content = message.get("content")
+    parts = [p for p in content if isinstance(p, dict)] if isinstance(content, list) else []
+    thinks = [part for part in parts if part.get("type") in PARTS]
+    said = [message.get(key) for key in APART]
+    said += [next(filter(None, map(part.get, (*PARTS, "text"))), "") for part in thinks]
+    rest = [part for part in content or [] if part not in thinks] if thinks else content
+    return next(filter(None, map(_text, said)), ""), _text(rest)
+
+
+def _text(content: str | list[dict] | dict | None) -> str:
     """A message's content, text or a list of parts, as text."""
+    content = content.get("content") if isinstance(content, dict) else content
     parts = [content or ""] if isinstance(content, str | None) else content
     return "".join(
         part if isinstance(part, str) else part.get("text", "") for part in parts

@@ -229,6 +229,10 @@ FORMS = {  # messages between two questions -> what stands in the prompt
         [{"role": "assistant", "tool_calls": [CALL | {"arguments": '{"city": "Oslo"}'}]}],
         f"{HELD}{BLOCK}<|im_end|>",
     ),
+    "arguments named parameters": (
+        [{"role": "assistant", "tool_calls": [{"name": "get", "parameters": {"city": "Oslo"}}]}],
+        f"{HELD}{BLOCK}<|im_end|>",
+    ),
     "no arguments": (
         [{"role": "assistant", "tool_calls": [{"name": "now", "arguments": ""}, {"name": "now"}]}],
         '"arguments": {}}\n</tool_call>\n<tool_call>\n{"name": "now", "arguments": {}}',

@@ -35,6 +35,9 @@ THOUGHT = {  # reply -> (thought, answer)
     "<think>\n```\n</think>\n```\nSo?\n</think>\n\nNo.": ("```\n</think>\n```\nSo?", "No."),
     "<think>\nOnce <think> opens it\n</think>\n\nNo.": ("Once <think> opens it", "No."),
     "<think>\n```py\nx = 1\n</think>\n\n```py\nx = 1\n```": ("```py\nx = 1", "```py\nx = 1\n```"),
+    # All of it in a line, or closed behind a quotation mark.
+    "<think> 3+4=7 </think> 7": ("3+4=7", "7"),
+    '<think>\nIt ends in "</think>\n\n7': ('It ends in "', "7"),
     # Cut off before it ends, it leaves no answer.
     "<think>\nOkay, let me see": ("Okay, let me see", ""),
     "<think>\na\n</think>": ("a", ""),
@@ -62,6 +65,17 @@ APART = [  # a message, (thought, answer)
     ({"content": "Use `</think>`.", "reasoning_content": "a"}, ("a", "Use `</think>`.")),
     ({"content": "<think>\na\n</think>\n\n7", "reasoning_content": None}, ("a", "7")),
     ({"content": "7", "reasoning_content": " \n"}, (None, "7")),
+    (
+        {"content": [{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "7"}]},
+        ("a", "7"),
+    ),
+    ({"content": [{"type": "reasoning", "text": "a"}, {"type": "text", "text": "7"}]}, ("a", "7")),
+    (
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "a"}]}, "7"]},
+        ("a", "7"),
+    ),
+    ({"content": "<think>\n\n</think>\n\n7", "reasoning_content": "a"}, ("a", "7")),
+    ({"content": "7", "thinking": {"content": "a"}}, ("a", "7")),
     ({"content": "7"}, (None, "7")),
     ({"content": None, "reasoning_content": "a"}, ("a", "")),
 ]

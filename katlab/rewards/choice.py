@@ -39,9 +39,7 @@ _AFTER = (
 )
 _LEFT, _RIGHT = r"(?:[(\[<_\x22\x27]\s?){0,6}", r"(?:\s?[)\]>_\x22\x27]){0,6}"
 _NOUN = r"(?:\s*(?i:option|choice|letter|选项)\s*)?"
-_LETTER = (
-    rf"{_NOUN}{_LEFT}(?P<letter>[A-Za-z])(?![A-Za-z]){_RIGHT}{_AFTER}"
-)
+_LETTER = rf"{_NOUN}{_LEFT}(?P<letter>[A-Za-z])(?![A-Za-z]){_RIGHT}{_AFTER}"
 _CAPITAL = _LETTER.replace("A-Za-z])(", "A-Z])(")
 _STATED = re.compile(
     r"(?:(?i:\b(?:answers?\b(?:\s+(?:choice|option))?|ans\b\.?)\x22?"

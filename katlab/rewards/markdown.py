@@ -21,7 +21,9 @@ _OPEN = re.compile(
 _ONE_LINE = re.compile(r"[ \t]*(`{3,})(?:(?:python3?|py)[ \t]+)?([^`\n]+)\1[ \t]*")
 _LANGUAGE = re.compile(r"\{?[ \t]*\.?([\w+#.-]*)")
 _PYTHON = re.compile(r"(?:i?python|py|sage)[\d.]*", re.IGNORECASE)
-_BEHIND = re.compile(r"[^`]*[^`\s][^`]*(?P<fence>`{3,})[ \t]*(?P<info>python3?|py)[ \t]*", re.IGNORECASE)
+_BEHIND = re.compile(
+    r"[^`]*[^`\s][^`]*(?P<fence>`{3,})[ \t]*(?P<info>python3?|py)[ \t]*", re.IGNORECASE
+)
 _TAGGED = re.compile(  # as CodeLlama, MBPP's examples and HTML mark a program
     r"\[PYTHON\]\n?(.*?)(?:\[/PYTHON\]|\Z)|\[BEGIN\]\n?(.*?)(?:\[DONE\]|\Z)"
     r"|<code\b[^<>]*>(.*?)</code>",

@@ -88,7 +88,9 @@ _SENTENCE = re.compile(
 )
 _PLACE = re.compile(r"\\boxed\s*\{\s*\}")
 _HTML = re.compile(r"<(b|i|u|em|strong|p|span|code)\b[^<>]*>(.*?)</\1>", re.DOTALL)
-_IS_ANSWER = re.compile(r"(?<!\S)(\S+)\s+(?:is|as)\s+(?:the|my|our)\s+(?:final\s+|correct\s+)?answer\b")
+_IS_ANSWER = re.compile(
+    r"(?<!\S)(\S+)\s+(?:is|as)\s+(?:the|my|our)\s+(?:final\s+|correct\s+)?answer\b"
+)
 # A single backslash before a blank or a bracket; after an even run it belongs to a line break.
 _SPACING = re.compile(
     r"(?<!\\)((?:\\\\)*)\\(?:[,;:!\s()\[\]]|(?:left|right|displaystyle|quad|qquad)(?![A-Za-z]))"
@@ -121,9 +123,7 @@ _TIMES = {"万": 10**4, "亿": 10**8, "千": 1000, "百": 100}
 _AND = re.compile(r"(?<=[\w)}])\s*[和或与]\s*(?=[\dA-Za-z({\\-])", re.ASCII)
 _CELSIUS = re.compile(r"°\s*([CF])(?![A-Za-z])")
 _NUMBER = re.compile(r"([+-]?)\s*(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?:\s*/\s*(\d+))?")
-_REPEATING = re.compile(
-    r"([+-]?)(\d*)\.(\d*)\\(?:overline|bar|dot) ?(?:\{(\d+)\}|(\d))"
-)
+_REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\(?:overline|bar|dot) ?(?:\{(\d+)\}|(\d))")
 _FRAC = re.compile(  # a digit alone needs no braces
     r"([+-]?)\s*(\d+)?\s*\\[dt]?frac\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))"
     r"\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))"
@@ -142,7 +142,8 @@ _COUNTS = re.compile(  # words that do change it, or that join it to another
 )
 _SHORT = frozenset("m s g l h in cm mm km dm ft yd mi oz lb kg mg ml hr kw hz ms kj pm am".split())
 _LABEL = re.compile(
-    r"^(?:\\text(?:bf|it|rm)?\s*\{\s*)?(?:the\s+)?(?:final\s+)?answer\s*(?:is)?\s*[:=]?\s*\}?\s*(?=\S)", re.I
+    r"^(?:\\text(?:bf|it|rm)?\s*\{\s*)?(?:the\s+)?(?:final\s+)?answer\s*(?:is)?\s*[:=]?\s*\}?\s*(?=\S)",
+    re.I,
 )
 
 

@@ -8,8 +8,9 @@
 Any of them may add "seconds" (default 5), "memory" (bytes, default 512 MiB), and "tolerance": how
 far, absolute or relative, a number may be off (default: see `compare`).
 
-Also read: `fn_name` (or `func_name`, in LiveCodeBench's `metadata`) with `inputs` and `outputs` (APPS, TACO: one list of arguments per call, the
-value bare or in a list of one; or one JSON value per line), all of it under `input_output`; JSON
+Also read: `fn_name` with `inputs` and `outputs` (APPS, TACO: one list of arguments per call, the
+value bare or in a list of one; or one JSON value per line), all of it under `input_output`;
+`func_name`, also under `metadata` (LiveCodeBench); JSON
 text for the whole or for a list; numbers and lists of lines as a program's input or output;
 "Solution().f" as "Solution.f". What has none of these forms is the row's fault.
 Usage: `plan = read({"entry": "f", "tests": [{"args": [3], "expected": 9}]})`

@@ -46,8 +46,8 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_strict_pairs, parse_constant=_no_
 def parse_calls(answer: str) -> list[dict[str, Any]]:
     """The calls in an answer, each {"name": str, "arguments": dict}. ValueError names the fault.
 
-    Each call ends where its JSON does, so that an argument may hold the closing tag. A tag in quotes
-    or backticks is spoken of.
+    Each call ends where its JSON does, so that an argument may hold the closing tag. A tag in
+    quotes or backticks is spoken of.
     """
     calls = []
     before, opened, rest = answer.partition(_OPEN)
@@ -160,7 +160,9 @@ def verify(answer: str, reference: dict[str, Any]) -> Verdict:
         raise UserError("A tool_call reference needs name and arguments, or calls: add them.")
     wanted, schemas = _wanted(reference), _schemas(reference)
     if schemas is not None and (lacking := {name for name, _ in wanted} - schemas.keys()):
-        raise UserError(f"The reference's tools lack {min(lacking)!r}: add it, or correct the call.")
+        raise UserError(
+            f"The reference's tools lack {min(lacking)!r}: add it, or correct the call."
+        )
     try:
         from jsonschema import Draft202012Validator
         from referencing import Registry
