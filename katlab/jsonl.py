@@ -78,6 +78,7 @@ def _text(path: Path, holds: str) -> str:
         raise UserError(
             f"{path}, line {line}, is no {encoding.upper()}; save it as UTF-8."
         ) from error
-    if text.lstrip().startswith("["):
+    first, _, rest = text.strip().partition("\n")
+    if first.startswith("[") and not (rest and "is no JSON object" == _row(first)):
         raise UserError(f"{path}, line 1, begins a JSON list; write one JSON object per line.")
     return text

@@ -61,7 +61,9 @@ def verifier(kind: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # user code: whatever it raises is its rows' fault
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # user code: whatever it raises is its rows' fault
         fault = UserError(f"{kind} fails at import with {error!r}: correct the file.")
 
         def verify(answer: str, reference: Any) -> Verdict:
@@ -101,7 +103,9 @@ def _batch(module: ModuleType, pairs: list[tuple[str, Any]]) -> list[Verdict]:
             graded = list(batch(pairs))
             if len(graded) == len(pairs) and not any(map(_nonsense, graded)):
                 return graded
-        except (Exception, SystemExit):
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             pass  # one row's fault: one by one, it alone is unscorable
     return [one(module, *pair) for pair in pairs]
 
@@ -120,8 +124,11 @@ def one(module: ModuleType, *given: Any) -> Verdict:
         if _nonsense(verdict):
             raise UserError(f"verify returned {verdict!r}, not a Verdict: return one.")
         return replace(verdict, seconds=time.perf_counter() - start)
-    # A verifier is user code here: whatever it raises must not become a zero reward.
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    # A verifier is user code here: whatever it raises must not become a zero reward. Time-outs of
+    # libraries are often no Exception but a BaseException, as SystemExit is.
+    except BaseException as error:
         reason = str(error) if isinstance(error, UserError) else f"verifier raised {error!r}"
         return Verdict(None, reason[:500], time.perf_counter() - start)
 

@@ -138,7 +138,9 @@ def _lines(value: Any) -> str:
         )
     if not isinstance(value, str | int | float):
         raise UserError(f"A program cannot read or print {value!r}: give text in the reference.")
-    return value if isinstance(value, str) else str(value)
+    text = value if isinstance(value, str) else str(value)
+    text.encode()  # a ValueError for half a surrogate pair
+    return text
 
 
 def _named_call(test: dict[str, Any]) -> tuple[Any, Want]:

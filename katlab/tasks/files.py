@@ -35,16 +35,20 @@ class Message(BaseModel, extra="allow"):
             return message
         content = message["content"]
         parts = content if isinstance(content, list) and content else [None]
+        tool = message.get("role") in TOOL
+        parts = [
+            {"type": "text", "text": p} if isinstance(p, str) and not tool else p for p in parts
+        ]
         if all(isinstance(part, dict) and part.get("type") in TEXT for part in parts):
             return message | {"content": "".join(str(part.get("text", "")) for part in parts)}
-        if message.get("role") in TOOL:
+        if tool:
             return message | {"content": json.dumps(content, ensure_ascii=False)}
         raise ValueError("content must be text or a list of parts of type text")
 
     @model_validator(mode="after")
     def _says_something(self) -> "Message":
-        calls = self.tool_calls or []
-        if not all(isinstance((call.get("function") or call).get("name"), str) for call in calls):
+        calls = [call.get("function") or call for call in self.tool_calls or []]
+        if not all(isinstance(c, dict) and isinstance(c.get("name"), str) for c in calls):
             raise ValueError("each tool call needs a name")
         said = {"tool_calls", "function_call", "reasoning_content", "thinking", "reasoning"}
         apart = self.role == "assistant" and any(getattr(self, key, None) for key in said)

@@ -104,6 +104,8 @@ def test_a_custom_verifier_that_gives_no_verdict_is_unscorable(tmp_path):
         ("raise SystemExit(1)\n", "fails at import"),
         ("def verify(answer, reference:\n", "fails at import"),
         ("import sys\ndef verify(answer, reference):\n    sys.exit(1)\n", "SystemExit"),
+        ("def verify(answer, reference):\n    raise BaseException('late')\n", "late"),
+        ("raise BaseException('late')\n", "fails at import"),
         ("def verify(answer, reference):\n    raise KeyError(answer)\n", "KeyError"),
         ("def verify(answer, reference):\n    return None\n", "not a Verdict"),
         ("def verify():\n    return 1\n", "TypeError"),

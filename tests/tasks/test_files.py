@@ -71,6 +71,9 @@ READ = {  # another form of a row -> what it changes
     line(source="AIME", year=2024): {"source": "AIME", "year": 2024},
     line(verifier="roman"): {"verifier": "roman"},  # named under the profile's [rewards]
     line(reference={"a": None}): {"reference": {"a": None}},
+    line(messages=[{"role": "user", "content": ["a", {"type": "text", "text": "a"}]}]): {
+        "messages": [{"role": "user", "content": "aa"}]
+    },
     line(messages=[{"role": "user", "content": [{"type": "text", "text": "a"}] * 2}]): {
         "messages": [{"role": "user", "content": "aa"}]
     },
@@ -122,6 +125,9 @@ BAD = {  # a second line -> what is said of it
     says(r"\ud83d").replace(r"\\u", r"\u").encode(): "half a surrogate pair",
     line(messages=[ASK, {"role": "assistant", "content": "4"}]).encode(): "not one to answer",
     line(messages=[CALL | {"tool_calls": [{}]}, ASK]).encode(): "each tool call needs a name",
+    line(messages=[CALL | {"tool_calls": [{"function": "get"}]}, ASK]).encode(): (
+        "each tool call needs a name"
+    ),
     line(tools={"name": "get"}).encode(): "tools is {'name': 'get'}, but should be a valid list",
     line(split="eval").encode(): "repeats the problem of line 1 under another split",
 }
@@ -141,6 +147,7 @@ def test_a_bad_line_is_one_sentence_with_file_and_line(text, tmp_path):
 UNREAD = {  # bytes of a whole file -> what is said of it
     b"": "holds no row",
     b"\xef\xbb\xbf\n \n": "holds no row",
+    b"[1]\n" + line().encode(): "line 1: is no JSON object",
     json.dumps([ROW, ROW], indent=1).encode(): "line 1, begins a JSON list",
     line().encode("utf-16")[:-1]: "line 1, is no UTF-16; save it as UTF-8",
     f"{line()}\n{line()}".encode("utf-16") + b"\x00\xd8": "line 2, is no UTF-16",
