@@ -17,7 +17,9 @@ from katlab.layer_saturation.architectures import COUNTS, INDICES, LISTS, STEPS,
 from katlab.layer_saturation.plan import LayerPlan
 
 MAPPED = {"num_hidden_layers", "architectures", *LISTS, *INDICES, *COUNTS, *STEPS}
-GOES_BY_LAYER = re.compile(r"(^|_)layers?(_|$)|pattern|interval|period|every|_freq$|_step$")
+GOES_BY_LAYER = re.compile(
+    r"(^|_)(layers?|idxs|indices)(_|$)|pattern|interval|period|every|_freq$|_step$"
+)
 
 
 def of_child(config: dict, plan: LayerPlan) -> dict:
@@ -36,7 +38,7 @@ def of_child(config: dict, plan: LayerPlan) -> dict:
                 continue
             if not isinstance(value, list) and _decides(key, unlisted):
                 del child[key]
-            elif not (isinstance(value, str) or hasattr(default, key)):
+            elif not (_is_word(value, plan.parent_layers) or hasattr(default, key)):
                 raise UserError(
                     f"{key} in config.json goes by layer and cannot be mapped to a deeper model;"
                     " upscale a model without it."
@@ -46,6 +48,11 @@ def of_child(config: dict, plan: LayerPlan) -> dict:
         child |= {key: mapped[key] for key in mapped if derived.get(key) != mapped[key]}
         typed(child)
     return child
+
+
+def _is_word(value: object, layers: int) -> bool:
+    """Whether a value is a name, and neither numbers of layers ("0-3") nor a letter for each."""
+    return isinstance(value, str) and not re.search(r"\d", value) and len(value) != layers
 
 
 def _decides(key: str, unlisted: dict) -> bool:

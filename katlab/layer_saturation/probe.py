@@ -61,6 +61,7 @@ def prove(source: Path, plan: LayerPlan, config: dict) -> None:
             model = _small_model(typed(own))
             model.save_pretrained(parent)
             _same_names(source, parent, model)
+            _same_shapes(source, parent, model, typed(own))
             _small_config(typed(config)).save_pretrained(child)
             made = {
                 name: scaled(tensor, factor, shift(kind)).clone()
@@ -180,6 +181,26 @@ def _same_names(source: Path, small: Path, model: PreTrainedModel) -> None:
             raise UserError(
                 f"Layer {layer} in {source} {verb} {min(missing or extra)}, unlike {kind} models;"
                 " fetch the original weights."
+            )
+
+
+def _same_shapes(source: Path, small: Path, model: PreTrainedModel, own: PreTrainedConfig) -> None:
+    """UserError unless the files name their tensors as the copy's do, in the sizes of `own`."""
+    prefix = f"{model.base_model_prefix}."
+    files = {name: piece.shape for name, piece in stored(source).items()}
+    names = {name.removeprefix(prefix): name for name in files}  # transformers reads either
+    narrow, saved = model.state_dict(), stored(small)
+    with torch.device("meta"):
+        whole = AutoModelForCausalLM.from_config(own).state_dict()
+    for name, piece in saved.items():
+        found = name if name in files else names.get(name.removeprefix(prefix), "")
+        if not found.endswith(name.removeprefix(prefix)) or (not found and "bias" not in name):
+            raise UserError(f"{source} lacks {name}; fetch the original weights.")
+        same = name in narrow and tuple(narrow[name].shape) == piece.shape
+        if found and same and tuple(whole[name].shape) != files[found]:
+            raise UserError(
+                f"{found} in {source} has the shape {list(files[found])}, and its config.json"
+                f" {list(whole[name].shape)}; fetch both again."
             )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import StringConstraints, TypeAdapter
 
 from katlab import UserError, sizes
-from katlab.layer_saturation.architectures import child_tensors, shift
+from katlab.layer_saturation.architectures import child_tensors, layer_of, shift, writer_of
 from katlab.layer_saturation.plan import LayerPlan, costs
 
 INDEX = "model.safetensors.index.json"
@@ -80,7 +80,7 @@ def weight_map(source: Path) -> dict[str, str]:
     try:
         listed = json.loads(path.read_text())["weight_map"]
         return TypeAdapter(dict[str, FileName]).validate_python(listed, strict=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is no index of safetensors files; fetch it again.") from error
 
 
@@ -137,7 +137,7 @@ def read_config(source: Path) -> dict:
     path = source / "config.json"
     try:
         config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"No readable config.json in {source}; give a model folder.") from error
     if not isinstance(config, dict):
         raise UserError(f"{path} holds no object; fetch it again.")
@@ -155,6 +155,8 @@ def read_config(source: Path) -> dict:
     beside = [name for name in QUANTISED if (source / name).is_file()]
     if config.get("quantization_config") or beside:
         raise UserError(f"The weights in {source} are quantised; upscale the original weights.")
+    if (source / "adapter_config.json").is_file():
+        raise UserError(f"{source} holds an adapter for its layers; merge it into the model first.")
     return config
 
 
@@ -179,8 +181,11 @@ def layout(
                 " for this model."
             )
         for copy, (child_name, factor) in enumerate(made):
-            if factor not in (0.0, 1.0) and tensor.dtype not in NUMPY:
-                raise UserError(f"Cannot scale {name} of dtype {tensor.dtype}; start with copy.")
+            writes = (place := layer_of(name)) and writer_of(place[1], kind)
+            if writes and tensor.dtype not in NUMPY:
+                raise UserError(
+                    f"{name} of dtype {tensor.dtype} is quantised; upscale the original weights."
+                )
             piece = replace(tensor, name=child_name, factor=factor, shift=shift(kind))
             pieces.append((tensor.source, copy, tensor.offset, piece))
     shards: list[list[Piece]] = [[]]
