@@ -6,8 +6,6 @@ Replies are kept in the stage's folder as they come, so a kill loses a batch at 
     frame = arms.run_arm(stage, model, tokenizer, rows, "auto", max_new_tokens=160)
 """
 
-import re
-
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -184,19 +182,3 @@ def _count(tok: PreTrainedTokenizerBase, text: str) -> int:
 def with_flags(frame: pd.DataFrame) -> pd.DataFrame:
     """Add the columns `thinks` (decided on) and `well_formed` as booleans."""
     return frame.assign(thinks=frame["mode"].eq("on"), well_formed=frame["problem"].isna())
-
-
-def judge_agrees(frame: pd.DataFrame, names_mode: str) -> pd.Series:
-    """Whether each sample's judge names the mode decided on and no other; None without a decision.
-
-    `names_mode` is the profile's prompts.rationale_pattern, whose one group is "on" or "off"; a
-    judge that names no mode does not agree.
-    """
-    named = [
-        set(re.findall(names_mode, text.partition("</judge>")[0])) for text in frame["completion"]
-    ]
-    agrees = [
-        None if mode is None else modes == {mode}
-        for modes, mode in zip(named, frame["mode"], strict=True)
-    ]
-    return pd.Series(agrees, index=frame.index, dtype=object)

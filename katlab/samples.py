@@ -1,7 +1,6 @@
-"""Samples to look at: the parts of a completion apart, and what the run's browser shows of them.
+"""Samples to look at: a completion in its parts, and what is worth finding among many.
 
 parts(tokenizer, ids, template.parse(ids, tags))["thought"]
-show(stage, "arms.jsonl", "queries.jsonl", names_mode=prompts.rationale_pattern)
 """
 
 import re
@@ -9,30 +8,9 @@ import re
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from katlab.lab import StageRun, browser, read_jsonl, write_jsonl
 from katlab.template import Parsed
 
 PARTS = ("judge", "thought", "answer")
-QUERY = ("id", "messages", "tools", "verifier", "reference")
-COLUMNS = browser.Columns(
-    parts=PARTS,
-    facets={
-        "system": "system",
-        "arm": "told to think",
-        "mode": "decision",
-        "category": "category",
-        "difficulty": "difficulty",
-        "problem": "format problem",
-    },
-    numbers={
-        "reward": "reward",
-        "advantage_judge": "advantage of the decision",
-        "advantage_answer": "advantage of the answer",
-    },
-    shares={"think on": ("mode", "on")},
-)
-DISAGREE = "judge and decision disagree"
-MISSING = "thought was missing (wrong without, right with)"
 
 
 def parts(tok: PreTrainedTokenizerBase, ids: list[int], parsed: Parsed, lead: int = 0) -> dict:
@@ -52,15 +30,20 @@ def parts(tok: PreTrainedTokenizerBase, ids: list[int], parsed: Parsed, lead: in
     return found
 
 
-def disagrees(frame: pd.DataFrame, names_mode: str) -> pd.Series:
-    """Whether a sample that decides by itself has a judge that does not name its mode alone.
+def judge_agrees(frame: pd.DataFrame, names_mode: str) -> pd.Series:
+    """Whether each sample's judge names the mode decided on and no other; None without a decision.
 
-    `names_mode` is the profile's prompts.rationale_pattern, whose one group is "on" or "off".
+    `names_mode` is the profile's prompts.rationale_pattern, whose one group is "on" or "off"; a
+    judge that names no mode does not agree.
     """
-    judges = frame["judge"].fillna("")
-    named = [set(re.findall(names_mode, text)) for text in judges]
-    other = [modes != {mode} for modes, mode in zip(named, frame["mode"], strict=True)]
-    return frame["arm"].eq("auto") & frame["mode"].notna() & pd.Series(other, index=frame.index)
+    named = [
+        set(re.findall(names_mode, text.partition("</judge>")[0])) for text in frame["completion"]
+    ]
+    agrees = [
+        None if pd.isna(mode) else modes == {mode}
+        for modes, mode in zip(named, frame["mode"], strict=True)
+    ]
+    return pd.Series(agrees, index=frame.index, dtype=object)
 
 
 def thought_missing(frame: pd.DataFrame, same: list[str]) -> pd.Series:
@@ -73,26 +56,3 @@ def thought_missing(frame: pd.DataFrame, same: list[str]) -> pd.Series:
     with_thought = frame[same].merge(right.rename("right").reset_index(), on=same, how="left")
     wrong = frame["mode"].eq("off") & frame["correct"].eq(False)
     return wrong & (with_thought["right"].to_numpy() > 0.5)
-
-
-def keep_queries(stage: StageRun, rows: list[dict]) -> None:
-    """Write queries.jsonl: what the samples of a stage were asked, without anyone's solution."""
-    if stage.writes:
-        kept = ({key: row[key] for key in QUERY} for row in rows)
-        write_jsonl(stage.dir / "queries.jsonl", kept)
-
-
-def show(stage: StageRun, rows: str, queries: str, names_mode: str, **more: object) -> None:
-    """Offer a file of samples and the file of their queries to the browser of the run.
-
-    `more` is what `browser.offer` takes besides: a fragment to open with, the pair of systems to
-    set side by side, constants for columns that the rows leave out.
-    """
-    if not stage.writes:
-        return
-    frame = pd.DataFrame(read_jsonl(stage.dir / rows))
-    frame = frame.assign(**more.get("constants", {}))  # type: ignore[arg-type]
-    same = ["id", "system", *(["step"] if "step" in frame else [])]
-    marked = {DISAGREE: disagrees(frame, names_mode), MISSING: thought_missing(frame, same)}
-    flags = {name: frame.index[found].tolist() for name, found in marked.items()}
-    browser.offer(stage, rows, queries, COLUMNS, flags, **more)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from katlab import samples, template
+from katlab import samples, shown, template
 from katlab.lab import StageRun, write_jsonl
 
 NAMES = "think (on|off)"
@@ -28,19 +28,19 @@ def test_parts_of_whole_and_of_broken_completions(tokenizer):
 
 def frame(*rows: tuple) -> pd.DataFrame:
     columns = ["id", "system", "arm", "mode", "correct", "judge"]
-    return pd.DataFrame(rows, columns=columns).astype({"correct": object})
+    made = pd.DataFrame(rows, columns=columns).astype({"correct": object})
+    return made.assign(completion=made["judge"].fillna("") + "\n</judge>\n\nthink off")
 
 
-def test_a_judge_disagrees_that_does_not_name_the_mode_alone():
+def test_a_judge_agrees_that_names_the_mode_alone():
     rows = frame(
         ("a", "s", "auto", "on", True, "think on"),
         ("a", "s", "auto", "off", True, "think on"),
         ("a", "s", "auto", "off", True, "think on or think off"),
         ("a", "s", "auto", "off", True, None),
         ("a", "s", "auto", None, True, "think on"),  # nothing was decided
-        ("a", "s", "off", "off", True, "think on"),  # it was told, it did not decide
     )
-    assert samples.disagrees(rows, NAMES).tolist() == [False, True, True, True, False, False]
+    assert samples.judge_agrees(rows, NAMES).tolist() == [True, False, False, False, None]
 
 
 def test_a_thought_was_missing_where_most_thinking_samples_of_the_prompt_are_right():
@@ -63,12 +63,13 @@ def test_a_thought_was_missing_where_most_thinking_samples_of_the_prompt_are_rig
 
 def test_what_a_stage_offers_names_the_rows_of_its_file(tmp_path):
     stage = StageRun.create(tmp_path, "r", "05_step_srpo")
-    row = {"step": 0, "id": "a", "mode": "off", "correct": False, "judge": "think on"}
+    row = {"step": 0, "id": "a", "mode": "off", "correct": False, "completion": "think on"}
     thinks = row | {"mode": "on", "correct": True}
     later = row | {"step": 1}  # another step's model: no thought of it is known
-    write_jsonl(stage.dir / "rollouts.jsonl", [thinks, row, later])
+    told = row | {"arm": "off"}  # it was told, its judge decides nothing
+    write_jsonl(stage.dir / "rollouts.jsonl", [thinks, row, later, told])
     given = {"system": "in training", "arm": "auto"}
-    samples.show(stage, "rollouts.jsonl", "candidates.jsonl", NAMES, constants=given)
+    shown.show(stage, "rollouts.jsonl", "candidates.jsonl", constants=given)
     offered = json.loads((stage.dir / "browser.json").read_text())
-    assert offered["flags"] == {samples.DISAGREE: [1, 2], samples.MISSING: [1]}
+    assert offered["flags"] == {shown.DISAGREE: [1, 2], shown.MISSING: [1, 3]}
     assert offered["constants"] == given and offered["rows"] == "rollouts.jsonl"

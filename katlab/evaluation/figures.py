@@ -83,11 +83,10 @@ def tokens(arms: pd.DataFrame) -> Figure:
     categories = sorted(arms["category"].unique())
     for offset, system in ((-0.2, BEFORE), (0.2, AFTER)):
         auto = pick(arms, system, "auto")
-        parts = auto.assign(tags=auto["tokens"] - _parts(auto).sum(axis=1)).rename(
-            columns={f"{part}_tokens": part for part in PARTS}
-        )
-        means = parts.groupby("category")[list(PARTS)].mean().reindex([*categories])
-        means.loc["all"] = parts[list(PARTS)].mean()
+        parts = _parts(auto).rename(columns=lambda name: name.removesuffix("_tokens"))
+        parts = parts.assign(tags=auto["tokens"] - parts.sum(axis=1))
+        means = parts.groupby(auto["category"]).mean().reindex([*categories])
+        means.loc["all"] = parts.mean()
         at, floor = np.arange(len(means)) + offset, np.zeros(len(means))
         for part, colour in PARTS.items():
             axis.bar(

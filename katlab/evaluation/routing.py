@@ -15,8 +15,9 @@ import re
 import pandas as pd
 
 from katlab import UserError, rewards, template
-from katlab.arms import ARMS, judge_agrees
+from katlab.arms import ARMS
 from katlab.intervals import bootstrap, paired_difference
+from katlab.samples import judge_agrees
 
 CELL = ["category", "difficulty"]
 MEASURES = ["correct", "tokens"]  # what a router changes
@@ -118,7 +119,7 @@ def leakage(on: pd.DataFrame, off: pd.DataFrame) -> dict[str, float | None]:
 
 
 def judge_agreement(auto: pd.DataFrame, names_mode: str) -> float:
-    """Share of decided samples for which `arms.judge_agrees`; 0 without any."""
+    """Share of decided samples for which `samples.judge_agrees`; 0 without any."""
     agrees = judge_agrees(auto, names_mode).dropna()
     return float(agrees.mean()) if len(agrees) else 0.0
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from katlab import models, samples, template
+from katlab import models, template
 from katlab.arms import ARMS, run_arm, teacher_arm, with_flags
 from katlab.evaluation.routing import summarize
-from katlab.lab import StageRun, work
+from katlab.lab import StageRun, work, write_jsonl
 from katlab.tasks import queries
 
 SYSTEMS = {  # name: (stage that wrote checkpoints/student, style, arms)
@@ -28,6 +28,7 @@ SYSTEMS = {  # name: (stage that wrote checkpoints/student, style, arms)
     "final": ("05_step_srpo", "judge", ARMS),
 }
 JUDGED = ("cold start", "final")
+QUERY = ("id", "messages", "tools", "verifier", "reference")
 HEADLINE = (  # what it comes down to stands last, where the console and the index look
     "regret_accuracy",
     "hybrid_accuracy",
@@ -42,7 +43,8 @@ HEADLINE = (  # what it comes down to stands last, where the console and the ind
 
 @work
 def run(stage: StageRun) -> dict[str, float]:
-    """Sample every system in its arms on the held-out queries; write arms.jsonl and summary.json.
+    """Sample every system in its arms on the held-out queries; write arms.jsonl, queries.jsonl
+    and summary.json.
 
     Settings [evaluation]: prompts, samples, forced_samples (of the judging students), temperature,
     max_new_tokens, delta. Returns figures of the final system and of the cold start.
@@ -82,16 +84,10 @@ def run(stage: StageRun) -> dict[str, float]:
         arms.drop(columns=["thinks", "well_formed"]).to_json(
             stage.dir / "arms.jsonl", orient="records", lines=True
         )
-    samples.keep_queries(stage, rows)
+    if stage.writes:
+        asked = [{key: row[key] for key in QUERY} for row in rows]  # without anyone's solution
+        write_jsonl(stage.dir / "queries.jsonl", asked)
     names_mode = config.prompts.rationale_pattern
-    samples.show(
-        stage,
-        "arms.jsonl",
-        "queries.jsonl",
-        names_mode,
-        pair=JUDGED,
-        fragment="system=final&arm=auto",
-    )
     judged = {name: summarize(arms, name, s.delta, names_mode=names_mode) for name in JUDGED}
     stage.write("summary.json", judged)
     return {

@@ -9,6 +9,7 @@ groups, the columns are this run's own systems. Unscorable samples are in no acc
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from katlab import shown
 from katlab.arms import ARMS
 from katlab.evaluation.routing import (
     alarms,
@@ -20,6 +21,7 @@ from katlab.evaluation.routing import (
     random_router,
 )
 from katlab.intervals import bootstrap, paired_difference, points
+from katlab.lab import StageRun
 
 BEFORE, AFTER = "cold start", "final"
 GROUPS = {  # the report's groups of Table 4
@@ -232,3 +234,9 @@ def difference(arms: pd.DataFrame, column: str, relative: bool = False) -> tuple
     """Final minus cold start in the auto arm: mean, low, high over their shared prompts."""
     after, before = (pick(arms, system, "auto") for system in (AFTER, BEFORE))
     return paired_difference(after, before, column, relative=relative)
+
+
+def browse(stage: StageRun) -> None:
+    """Give every sample to the run's browser, with the two judging systems side by side."""
+    pair, fragment = (BEFORE, AFTER), f"system={AFTER}&arm=auto"
+    shown.show(stage, "arms.jsonl", "queries.jsonl", pair=pair, fragment=fragment)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from katlab.lab.provenance import now
 from katlab.lab.records import stage_folders
 from katlab.lab.rows import read_jsonl, replace
 from katlab.lab.runs import StageRun
@@ -85,6 +86,7 @@ def page(run: Path) -> Path | None:
     steps = [value for value in data["columns"]["step"]["values"] if value is not None]
     text = html(
         "browser",
+        when=now()[:16].replace("T", " "),
         run=run.name,
         stages=folders,
         data=script(data),

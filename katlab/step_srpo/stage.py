@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset
 
-from katlab import arms, models, samples, template
+from katlab import arms, models, template
 from katlab.intervals import paired_difference
 from katlab.lab import StageRun, latest_checkpoint, read_jsonl, training, work, write_jsonl
 from katlab.rewards import backends
@@ -33,14 +33,6 @@ def run(stage: StageRun) -> dict[str, float]:
     trained = train(stage, source)
     held_out = stage.kept("evaluation.jsonl", lambda: evaluate(stage, source))
     stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})
-    samples.show(
-        stage,
-        "rollouts.jsonl",
-        "candidates.jsonl",
-        stage.config.prompts.rationale_pattern,
-        constants={"system": "in training", "arm": "auto"},
-        fragment="system=in+training",
-    )
     return trained | changes(pd.DataFrame(held_out))
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from katlab.lab import read_jsonl
+from katlab import shown
+from katlab.lab import StageRun, read_jsonl
 
 
 def load(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -20,3 +21,10 @@ def missed(candidates: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {"candidates": by.size(), "unscorable": by.size() - by.count(), "missed": 1 - by.mean()}
     ).round(3)
+
+
+def browse(stage: StageRun) -> None:
+    """Give every rollout to the run's browser."""
+    told = {"system": "in training", "arm": "auto"}
+    fragment = "system=in+training"
+    shown.show(stage, "rollouts.jsonl", "candidates.jsonl", constants=told, fragment=fragment)

@@ -7,7 +7,7 @@ What the final student is worth beside the cold start is claimed in stage 06, on
 
 import pandas as pd
 
-from katlab import arms
+from katlab import arms, samples
 from katlab.intervals import bootstrap, difference, percent, points
 from katlab.lab import Claim
 
@@ -17,10 +17,10 @@ FORMED, ACCURACY = 0.9, 0.2  # below either, what training did to behaviour mean
 def rows(rollouts: pd.DataFrame, names_mode: str) -> list[Claim]:
     """`rollouts` as `stage.run` left them; the last sixth of the steps is held against the first.
 
-    `names_mode` is as in `arms.judge_agrees`.
+    `names_mode` is as in `samples.judge_agrees`.
     """
     marked = arms.with_flags(rollouts)
-    marked = marked.assign(agrees=arms.judge_agrees(marked, names_mode))
+    marked = marked.assign(agrees=samples.judge_agrees(marked, names_mode))
     sixth = max(1, (int(marked["step"].max()) + 1) // 6)
     first = marked[marked["step"] < sixth]
     last = marked[marked["step"] > marked["step"].max() - sixth]

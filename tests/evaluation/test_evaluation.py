@@ -234,6 +234,7 @@ def population(prompts: int = 120) -> pd.DataFrame:
     columns = ["id", "category", "difficulty", "system", "arm", "sample", "mode", "correct"]
     frame = pd.DataFrame(rows, columns=[*columns, "tokens"])
     frame = frame.assign(problem=None, judge_tokens=20, answer_tokens=3)
+    frame = frame.assign(judge="go", thought=None, answer="7")
     frame["thought_tokens"] = np.where(frame["mode"] == "on", 50, 0)
     frame["completion"] = [answered("7", f"think {mode}.") for mode in frame["mode"]]
     return arms.with_flags(frame)

@@ -83,12 +83,13 @@
   }
 
   const verdict = (row) => WORDS.get(get("correct", row));
+  const counted = (tokens) => `${number.format(tokens)} token${tokens === 1 ? "" : "s"}`;
   const told = (value) => (typeof value === "number" ? number.format(value) : String(value));
 
   function parts(parent, row) {
     for (const name of data.parts) {
       const text = get(name, row), tokens = get(`${name}_tokens`, row);
-      add(parent, "p", `${name} · ${text === null ? "none" : `${number.format(tokens)} tokens`}`, "part");
+      add(parent, "p", `${name} · ${text === null ? "none" : counted(tokens)}`, "part");
       if (text !== null) add(parent, "pre", text);
     }
     if (get("completion", row) !== null) {
@@ -121,7 +122,7 @@
       const value = get(name, row);
       if (value !== null) add(head, "span", typeof value === "number" || value.length < 4 ? `${data.facets[name]} ${value}` : value);
     }
-    add(head, "span", `${number.format(get("tokens", row))} tokens`);
+    add(head, "span", counted(get("tokens", row)));
     add(head, "span", (data.queries[get("id", row)] || [""])[0].slice(0, 160));
     const fill = () => {
       if (made.lastChild !== head) return;
@@ -144,7 +145,7 @@
       const named = facets.filter((name) => name !== "system" && get(name, row) !== null);
       const labels = named.map((name) => ` · ${data.facets[name]} ${get(name, row)}`);
       add(column, "b", data.pair[side]);
-      add(column, "span", `${labels.join("")} · ${number.format(get("tokens", row))} tokens`);
+      add(column, "span", `${labels.join("")} · ${counted(get("tokens", row))}`);
       parts(column, row);
     });
   }
