@@ -1,4 +1,4 @@
-"""`katlab compare`: runs side by side."""
+"""`katlab compare`: runs side by side, on the terminal and as a page."""
 
 import argparse
 
@@ -10,14 +10,23 @@ from katlab.lab import stages
 def register(commands: Commands) -> None:
     """Add `compare`."""
     compare = command(
-        commands, "compare", "claims and figures of two or more runs", _compare,
-        "katlab compare demo idea", "katlab compare demo demo-seed1 demo-seed2",
+        commands, "compare", "settings, figures and claims of runs, held against the first",
+        _compare, "katlab compare demo idea", "katlab compare demo demo-seed1 idea --all",
+        more="Runs that differ in their seed alone are pooled. Writes a page too.",
     )  # fmt: skip
     compare.add_argument("runs", nargs="+", metavar="RUN", help="names of runs; see katlab ls")
+    compare.add_argument("--all", action="store_true", help="also what agrees, and every figure")
+    given.json_option(compare)
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from katlab.lab import compare
+    from katlab.compare_runs import comparison, side_by_side
 
-    chosen = [given.run_folder(run).name for run in options.runs]
-    print(compare.side_by_side(stages.outputs(), chosen))
+    outputs = stages.outputs()
+    names = [given.run_folder(run).name for run in options.runs]
+    found = comparison.compare(outputs, names)
+    if options.json:
+        given.print_json(side_by_side.as_json(found))
+        return
+    page = side_by_side.page(found, side_by_side.page_path(outputs, names))
+    print(f"{side_by_side.text(found, options.all)}\n\n{page}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from katlab.lab import compare, runs
-from katlab.lab.runs import StageRun
+from katlab.lab.runs import StageRun, stage_folders
 
 
 def run(stage: StageRun) -> dict[str, float]:
@@ -32,16 +32,30 @@ def run(stage: StageRun) -> dict[str, float]:
 
 
 def chosen(stage: StageRun) -> list[str]:
-    """The notebook's `runs`; if it names none, all that differ from this run in their seed alone.
+    """The notebook's `runs`; if it names none, this run and one finished run per other seed.
 
-    Runs of another profile or with other overrides measure something else: name them to see them.
+    Such a run has this one's profile and overrides, all stages that this one has done, and none of
+    them stale; of two with one seed the older counts. Others measure something else or are on
+    trial: name them to see them.
     """
     named = runs.read(stage.dir)["parameters"].get("runs")
     if named:
         return named
     outputs = stage.dir.parents[1]
-    states = compare.states(outputs, compare.names(outputs))[["profile", "overrides"]]
-    return states.index[states.eq(states.loc[stage.run]).all(axis=1)].tolist()
+    states = compare.states(outputs, compare.names(outputs))
+    alike = states[["profile", "overrides"]].eq(states.loc[stage.run, ["profile", "overrides"]])
+    done = finished(stage.dir.parent) - {stage.name}
+    by_seed = {states.loc[stage.run, "seed"]: stage.run}
+    for name in states.index[alike.all(axis=1)]:
+        if done <= finished(outputs / name):
+            by_seed.setdefault(states.loc[name, "seed"], name)
+    return list(by_seed.values())
+
+
+def finished(run: Path) -> set[str]:
+    """The stages of a run that are done and not stale."""
+    folders = stage_folders(run)
+    return {f.name for f in folders if runs.read(f)["state"] == "done" and not runs.stale(f)}
 
 
 def claims(stage: StageRun) -> pd.DataFrame:

@@ -3,20 +3,16 @@
 Usage:  compare.headline(outputs, ["a", "b"]).unstack("run")
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from katlab import UserError
 from katlab.lab import runs
-from katlab.lab.console import table, verdicts
-from katlab.lab.progress import number
+from katlab.lab.console import verdicts
 from katlab.lab.runs import stage_folders
 
 NEAR_ZERO = 0.05
-MARKS = {True: " ✓", False: " ✗", None: ""}
 
 
 def names(outputs: Path) -> list[str]:
@@ -85,44 +81,3 @@ def spread(table: pd.DataFrame) -> pd.DataFrame:
     ratios = numbers[apart].div(first[apart], axis=0)
     order = (ratios.max(axis=1) - ratios.min(axis=1)).sort_values(ascending=False)
     return ratios.loc[order.index]
-
-
-def side_by_side(outputs: Path, chosen: Sequence[str]) -> str:
-    """What `katlab compare` prints: settings, claims and headline figures, one column per run.
-
-    Tables wrap at the terminal's width; elsewhere the claims are Markdown, to paste.
-    """
-    values = headline(outputs, chosen)
-    if values.empty:
-        raise UserError(f"None of {', '.join(chosen)} has headline figures yet; run a stage.")
-    settings = states(outputs, chosen)[["profile", "seed", "overrides"]]
-    parts = [_text(settings.reset_index())]
-    frame = claims(outputs, chosen)
-    if len(frame):
-        parts.append(claim_table(frame))
-    figures = values.map(number).unstack("run", fill_value="–")[list(chosen)].reset_index()
-    parts.append(_text(figures))
-    return "\n\n".join(parts)
-
-
-def claim_table(frame: pd.DataFrame) -> str:
-    """The rows of `claims` with one column per run; ✓ held, ✗ not held."""
-    runs_named = list(dict.fromkeys(frame["run"]))
-    held = frame["held"].map(MARKS.__getitem__)
-    frame = frame.assign(shown=frame["measured"] + held, stage=frame["stage"].str[:2])
-    keys = ["stage", "claim", "reported"]
-    shown = (
-        frame.sort_values("stage", kind="stable")
-        .pivot_table(index=keys, columns="run", values="shown", aggfunc="first", sort=False)
-        .reindex(columns=runs_named)
-        .fillna("–")
-        .reset_index()
-    )
-    if sys.stdout.isatty():
-        return _text(shown)
-    rows = [list(shown.columns), ["---"] * shown.shape[1], *shown.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _text(frame: pd.DataFrame) -> str:
-    return table(list(frame.columns), frame.to_numpy().tolist())

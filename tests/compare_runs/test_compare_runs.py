@@ -32,9 +32,29 @@ def test_without_names_it_takes_the_runs_that_differ_in_their_seed_alone(tmp_pat
     run(tmp_path, "other_profile", profile="tiny")
     run(tmp_path, "other_omega", overrides={"step_srpo.omega": 0.3})
     stage = begun(tmp_path)
-    assert compare_runs.chosen(stage) == ["other_seed", "own"]
+    assert compare_runs.chosen(stage) == ["own", "other_seed"]
     named = begun(tmp_path, runs=["other_omega", "other_seed"])
     assert compare_runs.chosen(named) == ["other_omega", "other_seed"]
+
+
+def test_a_trial_run_is_not_taken_unless_it_is_named(tmp_path):
+    def done(name: str, seed: int, stages=("05_step_srpo", "06_evaluation")) -> None:
+        for stage in stages:
+            run(tmp_path, name, stage=stage, seed=seed).finish()
+
+    done("own", 0)
+    done("again", 0)  # the same seed is no further seed
+    done("begun", 1, ["05_step_srpo"])
+    done("stale", 2)
+    record = json.loads((tmp_path / "stale" / "06_evaluation" / "run.json").read_text())
+    record["upstream"] = {"05_step_srpo": "of before"}
+    (tmp_path / "stale" / "06_evaluation" / "run.json").write_text(json.dumps(record))
+    done("seed3", 3)
+    done("scratch", 3)  # the older run of a seed stays
+    stage = begun(tmp_path)
+    assert compare_runs.chosen(stage) == ["own", "seed3"]
+    assert compare_runs.run(stage)["seeds"] == 2
+    assert compare_runs.chosen(begun(tmp_path, runs=["own", "again"])) == ["own", "again"]
 
 
 def test_a_named_run_that_is_not_there_is_one_sentence(tmp_path):

@@ -1,9 +1,8 @@
-"""Runs side by side: settings, claims and figures of each, ratios, and rows by hand."""
+"""What the folders of runs say side by side: states, claims, figures, and their ratios."""
 
 import pandas as pd
 import pytest
 
-from katlab import UserError
 from katlab.lab import Claim, compare
 from katlab.lab.runs import StageRun
 
@@ -15,34 +14,19 @@ def run(outputs, name: str, seed: int, tokens: int, held: bool, **given: object)
     stage.finish()
 
 
-def test_settings_claims_and_figures_stand_side_by_side(tmp_path):
+def test_states_headline_and_claims_of_runs(tmp_path):
     run(tmp_path, "a", 0, -21, True)
     run(tmp_path, "b", 1, -9, False, **{"step_srpo.omega": 0.3})
-    lines = compare.side_by_side(tmp_path, ["b", "a"]).splitlines()
-    rows = [" ".join(line.split()) for line in lines]
-    assert "b nano 1 step_srpo.omega = 0.3" in rows and "a nano 0" in rows
-    assert "| stage | claim | reported | b | a |" in rows
-    assert "| 05 | Tokens fall. | -19 % | -9 ✗ | -21 ✓ |" in rows
-    assert rows[-1] == "05_step_srpo tokens -9 -21"
-
-
-def test_claims_of_runs_that_lack_a_stage(tmp_path):
-    run(tmp_path, "a", 0, -21, True)
-    other = StageRun.create(tmp_path, "b", "01_layer_saturation")
-    other.verdict(
-        [Claim(name, 1, 1, held, "report") for name, held in (("Second.", None), ("First.", True))]
-    )
-    assert compare.claim_table(compare.claims(tmp_path, ["a", "b"])).splitlines()[2:] == [
-        "| 01 | Second. | 1 | – | 1 |",
-        "| 01 | First. | 1 | – | 1 ✓ |",
-        "| 05 | Tokens fall. | -19 % | -21 ✓ | – |",
-    ]
-
-
-def test_runs_without_figures_are_named(tmp_path):
-    StageRun.create(tmp_path, "a", "05_step_srpo")
-    with pytest.raises(UserError, match="None of a has headline figures"):
-        compare.side_by_side(tmp_path, ["a"])
+    states = compare.states(tmp_path, ["b", "a"])
+    assert states["overrides"].tolist() == ["step_srpo.omega = 0.3", ""]
+    assert states["seed"].tolist() == ["1", "0"] and states["done"].tolist() == [1, 1]
+    assert compare.headline(tmp_path, ["b", "a"]).to_dict() == {
+        ("05_step_srpo", "tokens", "b"): -9,
+        ("05_step_srpo", "tokens", "a"): -21,
+    }
+    claims = compare.claims(tmp_path, ["b", "a"])
+    assert claims["held"].tolist() == [False, True]
+    assert claims["measured"].tolist() == ["-9", "-21"]
 
 
 def test_ratios_leave_out_what_begins_near_zero():
