@@ -16,7 +16,7 @@ def register(commands: Commands) -> None:
     )  # fmt: skip
     compare.add_argument("runs", nargs="+", metavar="RUN", help="names of runs; see katlab ls")
     compare.add_argument("--all", action="store_true", help="also what agrees, and every figure")
-    given.json_option(compare)
+    given.as_json(compare)
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -3,6 +3,8 @@
 Usage:  print(text(found));  page(found, page_path(outputs, ["demo", "idea"]))
 """
 
+import shutil
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,7 +38,7 @@ def marked(row: Row) -> str:
     if row.change is None:
         return ""
     marks = "*" * row.change.apart + "†" * (not row.change.paired)
-    return f"{interval(row.change, signed=True)} {marks}".strip()
+    return f"{interval(row.change, signed=True)}{marks}"
 
 
 def over(row: Row) -> str:
@@ -71,7 +73,9 @@ def text(found: Comparison, everything: bool = False) -> str:
     """The comparison for a terminal; `everything` adds agreed claims and headline figures."""
     names = [run.name for run in found.runs]
     settings = [[key, *row] for key, *row in found.settings.itertuples()]
-    parts = ["Settings", table(["", *names], settings), *notes(found)]
+    width = shutil.get_terminal_size().columns
+    parts = ["Settings", table(["", *names], settings)]
+    parts += [textwrap.fill(note, width) for note in notes(found)]
     if found.rows:
         parts += ["Stage 06, with 95 % intervals", _figures(found)]
         parts += [UNITS] * (len(found.variants) > 1)
@@ -86,6 +90,23 @@ def text(found: Comparison, everything: bool = False) -> str:
         rows = [[stage[:2], key, *row] for (stage, key), *row in found.headline.itertuples()]
         parts += ["Headline figures of the stages", table(["", "figure", *names], rows)]
     return "\n\n".join(parts)
+
+
+def frame(found: Comparison) -> pd.DataFrame:
+    """The figures as a table of texts, indexed by group, figure and run."""
+    apart = len(found.variants) > 1
+    first = f"minus {found.variants[0].name}"
+    rows = {
+        (row.group, row.measure, row.variant): {
+            "mean [95 %]": interval(row.value),
+            "least to largest seed": spread(row),
+            **({first: marked(row)} if apart else {}),
+            "prompts": over(row),
+        }
+        for row in found.rows
+    }
+    made = pd.DataFrame.from_dict(rows, orient="index")
+    return made.rename_axis(["system, arm", "figure", "run"]) if rows else made
 
 
 def _figures(found: Comparison) -> str:

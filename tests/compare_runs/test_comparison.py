@@ -139,7 +139,7 @@ def test_the_text_begins_with_the_settings_and_fits_80_columns(tmp_path, monkeyp
     assert max(map(len, lines)) <= 80 and not re.search("\x1b", "".join(lines))
     words = [" ".join(line.split()) for line in lines]
     assert words.index("step_srpo.omega 0.35 0.9") < words.index("Stage 06, with 95 % intervals")
-    assert any(re.match(r"idea 50\.0 \[.*\] −25\.0 \[.*\] \* 40", line) for line in words)
+    assert any(re.match(r"idea 50\.0 \[.*\] −25\.0 \[.*\]\* 40", line) for line in words)
     assert "05 Tokens fall. -19 % -21 % ✓ -21 % ✗" in words
 
 
@@ -164,6 +164,23 @@ def test_agreed_claims_are_counted_and_shown_on_demand(tmp_path):
     assert "Tokens fall." not in side_by_side.text(found)
     assert "Claims with the same verdict in every run: 1" in side_by_side.text(found)
     assert "Tokens fall." in side_by_side.text(found, everything=True)
+
+
+def test_the_notebooks_table_has_the_same_figures(tmp_path, monkeypatch):
+    found = compared(tmp_path, monkeypatch)
+    shown = side_by_side.frame(found)
+    row = shown.loc[("final, auto", "accuracy, %", "idea")]
+    assert row["mean [95 %]"].startswith("50.0 [") and row["prompts"] == "40"
+    assert row["minus demo"].startswith("−25.0 [") and row["minus demo"].endswith("*")
+    alone = side_by_side.frame(comparison.compare(tmp_path, ["demo"]))
+    assert (
+        "minus demo" not in alone
+        and side_by_side.frame(
+            comparison.Comparison(
+                [], found.variants, found.settings, [], found.claims, found.headline
+            )
+        ).empty
+    )
 
 
 def test_the_page_links_to_the_runs_and_lies_in_none(tmp_path, monkeypatch):
