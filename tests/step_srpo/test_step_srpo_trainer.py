@@ -113,6 +113,8 @@ def test_step_srpo_trains_records_every_rollout_and_what_changed(tmp_path, parit
     rollouts = read_jsonl(stage.dir / "rollouts.jsonl")
     assert len(rollouts) == s.steps * s.prompts_per_step * s.trainer.num_generations
     assert {row["problem"] for row in rollouts} <= {None, *template.PROBLEMS}
+    parts = {"judge", "thought", "answer", "judge_tokens", "thought_tokens", "answer_tokens"}
+    assert all(parts <= row.keys() and row["reason"] == "parity" for row in rollouts)
     unscorable = read_jsonl(stage.dir / "candidates.jsonl")[0]["id"]
     assert unscorable not in {row["id"] for row in rollouts}
     evaluation = read_jsonl(stage.dir / "evaluation.jsonl")
