@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from katlab import UserError
 from katlab.lab import profiles
 from katlab.lab.settings import did_you_mean
+from katlab.lab.work import refuse_changes
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -52,11 +53,12 @@ def arguments(
     `batch_size` counts rows (of RL: rollouts) per optimizer step over all ranks and accumulations.
     A rank takes per_device_train_batch_size of them at once (a key of the trainer's table; else its
     whole part), and the accumulation follows. `own` must hold output_dir. Raises UserError for an
-    unknown or doubly set argument, a value that the configuration refuses, and a batch that does
-    not divide.
+    unknown or doubly set argument, a value that the configuration refuses, a batch that does not
+    divide, and settings changed by hand: a finished checkpoint would be resumed under other ones.
     """
     import torch
 
+    refuse_changes(stage)
     check_trackers(stage.report_to)
     section, model = profiles.section(stage.name), stage.config.model
     table = dict(vars(stage.settings).get("trainer", {}))

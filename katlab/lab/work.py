@@ -4,12 +4,17 @@ Usage:  @lab.work
         def run(stage: lab.StageRun) -> dict[str, float]: ...
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import wraps
+from typing import TYPE_CHECKING
 
 from katlab import UserError
 from katlab.lab import identity, profiles
-from katlab.lab.runs import StageRun
+
+if TYPE_CHECKING:
+    from katlab.lab.runs import StageRun
 
 
 def work(run: Callable[[StageRun], dict[str, float]]) -> Callable[[StageRun], dict[str, float]]:
@@ -22,7 +27,7 @@ def work(run: Callable[[StageRun], dict[str, float]]) -> Callable[[StageRun], di
 
     @wraps(run)
     def once(stage: StageRun) -> dict[str, float]:
-        _refuse_changes(stage)
+        refuse_changes(stage)
         if (figures := stage.result()) is not None:
             return figures
         return stage.conclude(run(stage))
@@ -37,7 +42,8 @@ def changes(stage: StageRun) -> dict[str, tuple[object, object]]:
     return {key: (begun.get(key), now.get(key)) for key in keys if begun.get(key) != now.get(key)}
 
 
-def _refuse_changes(stage: StageRun) -> None:
+def refuse_changes(stage: StageRun) -> None:
+    """UserError where settings were changed by hand; it names the variant to go on with."""
     changed = changes(stage)
     if changed:
         own = f"{profiles.section(stage.name)}."

@@ -16,6 +16,7 @@ def stage(tmp_path, name: str = "04_cold_start", **overrides) -> StageRun:
     made = StageRun.create(tmp_path, "r", name, profile="tiny", seed=3, overrides=given)
     own = {key.removeprefix("trainer__"): v for key, v in overrides.items() if "__" in key}
     made.settings.trainer = own  # what the profile says is the stages' matter
+    made.begun = made.config.model_dump()
     return made
 
 
@@ -175,3 +176,11 @@ def test_training_goes_on_from_its_newest_checkpoint(tmp_path):
     assert seen == [1, 2, 3, 4]
     assert training.latest_checkpoint(made.checkpoints).endswith("checkpoint-4")
     assert [row["step"] for row in made.metrics() if "loss" in row] == [1, 2, 3, 4]
+
+
+def test_settings_changed_by_hand_train_nothing(tmp_path):
+    """`train(stage)` with another learning rate resumed the finished checkpoint in 0 s."""
+    made = stage(tmp_path)
+    made.settings.trainer["learning_rate"] = 0.5
+    with pytest.raises(UserError, match="Settings changed in this notebook"):
+        arguments(made, SFTConfig, output_dir="x", batch_size=4)
