@@ -83,14 +83,14 @@ def fork(
     from katlab.lab.lock import run_lock
 
     wanted = plan(source, new, overrides, seed)
-    run, lender = stages.outputs() / new, stages.outputs() / source
-    was = identity.read(lender) or wanted.identity
+    run, origin = stages.outputs() / new, stages.outputs() / source
+    was = identity.read(origin) or wanted.identity
     before, after = (_works(one, run.name) for one in (was, wanted.identity))
     parts = []
     with run_lock(run):
         identity.keep(run, wanted.identity)
         for stage in stages.discover():
-            folder, work = lender / stage.name, after[stage.name]
+            folder, work = origin / stage.name, after[stage.name]
             why = _to_run(stage, folder, before, after, wanted.told)
             if (run / stage.name / "run.json").is_file():
                 parts.append(Part(stage.name, True, f"there already, {_state(run / stage.name)}"))
