@@ -1,5 +1,7 @@
 """Means with 95 % intervals: the percentile bootstrap over prompts, which are clusters of samples.
 
+Where every sample says the same the bootstrap knows no doubt; there the interval is Wilson's.
+
 accuracy, low, high = intervals.bootstrap(frame, "correct")
 intervals.percent((0.9, 0.85, 0.95))  # "90.0% [85.0%, 95.0%]"
 """
@@ -8,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from katlab import UserError
 
@@ -18,9 +21,13 @@ def bootstrap(
     """Mean of a column with its 95 % interval, resampling prompts (clusters of samples) n times.
 
     Prompts are told apart by `id`; unscorable samples (None) are left out. The interval is the
-    percentile bootstrap's.
+    percentile bootstrap's; where all samples are 0, or all are 1, it is Wilson's over the prompts.
     """
     sums, counts = _clusters(frame, column)
+    if not sums.any() or (sums == counts).all():
+        right = len(sums) if sums.any() else 0
+        ends = binomtest(right, len(sums)).proportion_ci(method="wilson")
+        return float(bool(right)), float(ends.low), float(ends.high)
     weights = _weights(len(sums), n, seed)  # (n, prompts)
     drawn = weights @ sums / (weights @ counts)
     low, high = np.quantile(drawn, [0.025, 0.975])

@@ -1,6 +1,7 @@
 """Every notebook: a static lint, then all of them once, in order, on profile tiny."""
 
 import ast
+import html
 import json
 import math
 import re
@@ -147,3 +148,40 @@ def test_the_console_told_the_story(smoke):
     assert not SPAM.search(shown)
     index = (smoke / "index.html").read_text()
     assert all(f'href="{path.stem}/report.html"' in index for path in NOTEBOOKS)
+
+
+@pytest.mark.slow
+def test_every_link_of_the_pages_resolves(smoke):
+    for page in smoke.rglob("*.html"):
+        text = page.read_text()
+        for href in re.findall(
+            r'\bhref="([^"]+)"', re.sub(r"<script.*?</script>", "", text, flags=re.S)
+        ):
+            path, _, anchor = href.partition("#")
+            if path.startswith(("https:", "http:")):
+                continue
+            target = (page.parent / path) if path else page
+            assert target.is_file(), f"{page.name}: {href}"
+            if anchor and target.suffix == ".html":
+                assert f'id="{anchor}"' in html.unescape(target.read_text()), f"{page}: {href}"
+
+
+@pytest.mark.slow
+@each
+def test_every_figure_has_its_files_and_says_what_it_shows(path, smoke):
+    folder = smoke / path.stem / "figures"
+    for name, text in json.loads((folder / "index.json").read_text()).items():
+        assert all((folder / f"{name}.{form}").is_file() for form in ("png", "svg", "csv"))
+        assert text["alt"] != text["takeaway"] and len(text["alt"]) > len(text["title"]) + 10
+
+
+@pytest.mark.slow
+@each
+def test_a_page_says_nothing_in_names_of_variables(path, smoke):
+    page = (smoke / path.stem / "report.html").read_text()
+    code = r'<style.*?</style>|<div class="input">.*?</div>\s*</div>\s*</div>\s*</div>'
+    code += r'|<(code|pre|math|svg)\b.*?</\1>|<table class="kat-card".*?</table>|<[^>]+>'
+    text = html.unescape(re.sub(code, " ", page, flags=re.S))
+    found = re.findall(r"\b[a-z]+(?:_[a-z0-9]+)+\b|\bNaN\b|\d\.\d{6,}|\{'\w+'", text)
+    # Stages are called by their folders, and a query may hold a tool call.
+    assert not [word for word in found if not re.fullmatch(r"set_\w+|tool_call", word)]

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from katlab.intervals import bootstrap, percent
-from katlab.plots import GREY, OFF, ON, TOOL, by_difficulty
+from katlab.plots import FINAL, OFF, ON, TOOL, bars, by_difficulty, legend
 
 
 def by_case(cases: pd.DataFrame) -> pd.DataFrame:
@@ -39,11 +39,11 @@ def takeaway(headline: dict[str, float]) -> str:
 def control_figure(cases: pd.DataFrame, steps: pd.DataFrame) -> Figure:
     """Think-on rate by difficulty as asked for in words, and what agents do at each step."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4), sharey=True, layout="constrained")
-    for name, colour in (("told on", ON), ("plain", GREY), ("told off", OFF)):
+    for name, colour in (("told on", ON), ("plain", FINAL), ("told off", OFF)):
         label = {"plain": "nothing said"}.get(name, name)
         by_difficulty(left, cases[cases["case"] == name], "thinks", color=colour, label=label)
     left.set(title="wishes in words (95 % intervals)", ylabel="share", ylim=(-0.03, 1.05))
-    left.legend(title="think-on rate", frameon=False)
+    legend(left, "think-on rate")
     if steps.empty:
         right.set(title="no agent was run", xlabel="step of the agent", xticks=[])
     else:
@@ -53,11 +53,13 @@ def control_figure(cases: pd.DataFrame, steps: pd.DataFrame) -> Figure:
 
 
 def _draw_steps(axis: Axes, steps: pd.DataFrame) -> None:
-    by_step = steps.groupby("step")[["thinks", "reached"]].mean()
-    axis.bar(by_step.index - 0.2, by_step["thinks"], 0.36, color=ON, label="thinks")
-    axis.bar(by_step.index + 0.2, by_step["reached"], 0.36, color=TOOL, label="dial is right")
+    kinds = {"thinks": "thinks", "reached": "dial is right"}
+    long = steps.melt(["id", "step"], list(kinds), "kind", "share").astype({"share": float})
+    long["kind"] = long["kind"].map(kinds)
+    bars(axis, long, "share", "step", "kind", {"thinks": ON, "dial is right": TOOL})
     asked = steps.groupby("step")["changes"].first()
     labels = [f"{step}: {n} change{'s' * (n > 1)}" for step, n in asked.items()]
-    axis.set(xticks=by_step.index, xticklabels=labels, xlabel="step of the agent")
-    axis.set_title(f"agents with tools (n = {steps['id'].nunique()})")
-    axis.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.25))
+    axis.set_xticks(axis.get_xticks(), labels)
+    axis.set_xlabel("step of the agent")
+    axis.set_title(f"agents with tools (n = {steps['id'].nunique()}, 95 % intervals)")
+    legend(axis)

@@ -44,10 +44,10 @@ def html(turns: list[dict | Reply], title: str = "") -> str:
     for kind, note, text in boxes(turns):
         edge = EDGES[kind]
         body += (
-            f'<div style="border-left:4px solid {edge};background:{edge}12;padding:6px 12px;'
-            f'margin:4px 0"><div style="font-size:12px;color:{edge}"><b>{kind}</b> '
-            f'<span style="color:#64748b">{escaping.escape(note)}</span></div>'
-            f'<pre style="margin:2px 0;white-space:pre-wrap;background:none;color:#0f172a;'
+            f'<div style="border-left:4px solid {edge};background:{edge}18;padding:6px 12px;'
+            f'margin:4px 0"><div style="font-size:12px"><b>{kind}</b> '
+            f"<span>{escaping.escape(note)}</span></div>"
+            f'<pre style="margin:2px 0;white-space:pre-wrap;background:none;color:inherit;'
             f'font-size:13px">{escaping.escape(text)}</pre></div>'
         )
     return f'<div class="kat-chat" style="max-width:640px;margin:8px 0 16px">{head}{body}</div>'

@@ -8,10 +8,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from katlab.lab import words
 from katlab.lab.display import COLOURS, HELD
-from katlab.plots import FINAL, GREY
+from katlab.plots import ANY, FINAL, START
 
-DECIDED = {"cold start": GREY, "final": FINAL}
+DECIDED = {"cold start": START, "final": FINAL}
 
 
 def claim_grid(frame: pd.DataFrame) -> Figure:
@@ -50,9 +51,11 @@ def decision_figure(frame: pd.DataFrame) -> Figure:
         if frame.empty:
             continue
         sns.lineplot(frame, x="difficulty", y=column, hue="system", units="run", estimator=None,
-                     palette=DECIDED, marker="o", ax=axis, legend=axis is axes[0])  # fmt: skip
+                     palette=DECIDED, marker="o", ax=axis, legend=axis is axes[-1])  # fmt: skip
         axis.set(ylabel="")
         axis.set_ylim(0, None if column == "tokens" else 1.05)
+    if not frame.empty:
+        sns.move_legend(axes[-1], "upper left", bbox_to_anchor=(1, 1), title="student")
     figure.suptitle("Before and after Step-SRPO: one line per run, the model decides")
     return figure
 
@@ -77,8 +80,8 @@ def moved_figure(ratios: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(8, 3.4))
     for run, values in ratios.items():
         axes.plot(values, range(len(ratios)), "o", label=run)
-    axes.axvline(1, color=GREY, lw=1)
-    labels = [f"{stage[:2]}  {metric}" for stage, metric in ratios.index]
+    axes.axvline(1, color=ANY, lw=1)
+    labels = [f"{stage[:2]}  {words.label(stage, metric)[0]}" for stage, metric in ratios.index]
     axes.set_yticks(range(len(ratios)), labels)
     axes.set(title="Headline figures against the first run", xlabel=f"ratio to {ratios.columns[0]}")
     axes.legend(title="run")
@@ -91,6 +94,6 @@ def moved_most(ratios: pd.DataFrame) -> str:
         return "One run is nothing to compare; run another with --run NAME or --seed N."
     (stage, metric), row = ratios.index[0], ratios.iloc[0]
     return (
-        f"{metric} of {stage} moved most: between {row.min():.2f} and {row.max():.2f} times the "
-        "first run's value."
+        f"{words.label(stage, metric)[0]} of {stage[:2]} moved most: between {row.min():.2f} and "
+        f"{row.max():.2f} times the first run's value."
     )

@@ -8,6 +8,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from katlab.plots import OFF, ON, bars
+
 
 def composition(corpus: pd.DataFrame) -> Figure:
     """Rows of each regime by the domain and the level that the tagger gave."""
@@ -18,19 +20,21 @@ def composition(corpus: pd.DataFrame) -> Figure:
         sns.heatmap(table, annot=True, fmt="d", cmap="crest", cbar=False, ax=axis)
         axis.grid(False)
         axis.set(title=f"think-{mode}: {len(rows)} rows", xlabel="tagged level", ylabel="")
+    figure.suptitle("Rows of the corpus by tagged domain and level")
     return figure
 
 
 def effort(corpus: pd.DataFrame) -> Figure:
     """By difficulty: the share of direct answers verified, the share of drafts corrected."""
     parts = [
-        ("off", "pass_rate", "think-off teacher", "share of samples verified", "#8aa6c1"),
-        ("on", "corrected", "solver → thinker", "share of drafts corrected", "#c1886a"),
+        ("off", "pass_rate", "think-off teacher", "share of samples verified", OFF),
+        ("on", "corrected", "solver → thinker", "share of drafts corrected", ON),
     ]
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained")
     for axis, (mode, column, title, ylabel, colour) in zip(axes, parts, strict=True):
         rows = corpus[corpus["mode"] == mode]
         rows = rows.assign(**{column: rows[column].astype(float)})
-        sns.barplot(rows, x="difficulty", y=column, color=colour, ax=axis, seed=0)
-        axis.set(title=title, xlabel="difficulty", ylabel=ylabel)
+        bars(axis, rows, column, "difficulty", color=colour)
+        axis.set(title=title, ylabel=ylabel)
+    figure.suptitle("What a verified row takes, by difficulty (95 % intervals)")
     return figure

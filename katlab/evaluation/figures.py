@@ -15,9 +15,21 @@ from matplotlib.figure import Figure
 
 from katlab.evaluation.routing import pick
 from katlab.evaluation.tables import AFTER, BEFORE
-from katlab.plots import FINAL, GREY, JUDGE, OFF, ON, by_difficulty
+from katlab.plots import (
+    ANY,
+    DISTILLED,
+    FINAL,
+    INK,
+    JUDGE,
+    OFF,
+    ON,
+    START,
+    TEACHER,
+    by_difficulty,
+    legend,
+)
 
-PARTS = {"judge": JUDGE, "thought": ON, "answer": OFF, "tags": "#cbd5e1"}
+PARTS = {"judge": JUDGE, "thought": ON, "answer": OFF, "tags": ANY}
 
 
 def think_on(arms: pd.DataFrame) -> Figure:
@@ -31,10 +43,10 @@ def think_on(arms: pd.DataFrame) -> Figure:
     )
     heights = _apart(rates[AFTER].to_numpy(), 0.055)
     for (category, row), height, colour in zip(
-        rates.iterrows(), heights, sns.color_palette("deep", len(rates)), strict=True
+        rates.iterrows(), heights, sns.color_palette("Dark2", len(rates)), strict=True
     ):
         left.plot([0, 1], row, marker="o", color=colour)
-        left.text(1.05, height, category, color=colour, va="center", fontsize=9)
+        left.text(1.05, height, category, color=INK, va="center", fontsize=9)
     left.set(
         xticks=[0, 1],
         xticklabels=[BEFORE, AFTER],
@@ -44,9 +56,9 @@ def think_on(arms: pd.DataFrame) -> Figure:
         ylim=(-0.03, 1.05),
         title="by category",
     )
-    for system, frame, colour in ((BEFORE, before, GREY), (AFTER, after, FINAL)):
+    for system, frame, colour in ((BEFORE, before, START), (AFTER, after, FINAL)):
         by_difficulty(right, frame, "thinks", color=colour, label=system)
-    right.legend(frameon=False, loc="lower right")
+    legend(right, "student")
     right.set(ylabel="", title="by difficulty (95 % intervals)")
     figure.suptitle("Think-on rate before and after Step-SRPO")
     return figure
@@ -73,7 +85,7 @@ def think_on_map(arms: pd.DataFrame) -> Figure:
         axis.grid(False)
         axis.tick_params(axis="y", rotation=0)
         axis.set(title=f"{system} ({_cell_size(auto)} samples per cell)", ylabel="")
-    figure.suptitle("Where the model thinks")
+    figure.suptitle("Where the model thinks: think-on rate by category and difficulty")
     return figure
 
 
@@ -108,7 +120,7 @@ def tokens(arms: pd.DataFrame) -> Figure:
         xlabel="category (left, pale: cold start; right: final)",
     )
     axis.set_title("Tokens per response before and after Step-SRPO, by part")
-    axis.legend(frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(0, -0.2))
+    legend(axis, "part")
     axis.margins(y=0.12)
     return figure
 
@@ -124,45 +136,54 @@ def teacher_tokens(arms: pd.DataFrame) -> Figure:
         }
     )
     at = np.arange(len(means))
-    for offset, (name, colour) in ((-0.19, ("final, auto", FINAL)), (0.19, ("teacher on", GREY))):
+    for offset, (name, colour) in (
+        (-0.19, ("final, auto", FINAL)),
+        (0.19, ("teacher on", TEACHER)),
+    ):
         axis.bar(at + offset, means[name], 0.36, color=colour, label=name)
     for x, (own, other) in zip(at, means.to_numpy(), strict=True):
         axis.text(x, max(own, other) + 2, f"{own / other - 1:+.0%}", ha="center", fontsize=9)
     axis.set(xticks=at, xticklabels=means.index, ylabel="tokens per response", xlabel="category")
     axis.set_title("Tokens per response: the final model and the reasoning teacher")
-    axis.legend(frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.2))
+    legend(axis)
     axis.margins(y=0.15)
     return figure
 
 
-def routers(table: pd.DataFrame) -> Figure:
-    """Accuracy against tokens of every way to choose a mode (`tables.routers`)."""
-    figure, axis = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
-    ends = table.loc[["always off", "always on"]]
-    axis.plot(
-        ends["tokens"],
-        ends["accuracy"],
-        color=GREY,
-        ls="--",
-        lw=1,
-        zorder=0,
-        label="a coin of any rate",
-    )
-    colours = {"auto": FINAL, "oracle": JUDGE, "always off": OFF, "always on": ON}
+MARKS = {  # of `systems`: how each row of `tables.systems` is drawn
+    "final, it decides": (FINAL, "o"),
+    "cold start, it decides": (START, "o"),
+    "final, always on": (ON, "^"),
+    "final, always off": (OFF, "v"),
+    "coin at the final rate": (ANY, "D"),
+    "oracle": (INK, "*"),
+    "distilled, on command": (DISTILLED, "^"),
+    "distilled, off command": (DISTILLED, "v"),
+    "teacher that thinks": (TEACHER, "^"),
+    "teacher that does not": (TEACHER, "v"),
+}
+
+
+def systems(table: pd.DataFrame) -> Figure:
+    """Accuracy against mean tokens of every system and control (`tables.systems`)."""
+    figure, axis = plt.subplots(figsize=(9.5, 5), layout="constrained")
+    ends = table.loc[["final, always off", "final, always on"]]
+    axis.plot(ends["tokens"], ends["accuracy"], color=ANY, ls="--", lw=1, zorder=0)
     for name, row in table.iterrows():
-        spread = [[row["accuracy"] - row["accuracy low"]], [row["accuracy high"] - row["accuracy"]]]
+        colour, marker = MARKS[name]
+        spans = [
+            [[row[key] - row[f"{key} low"]], [row[f"{key} high"] - row[key]]]
+            for key in ("accuracy", "tokens")
+        ]
         axis.errorbar(
-            row["tokens"],
-            row["accuracy"],
-            yerr=spread,
-            fmt="o",
-            capsize=3,
-            color=colours.get(name, GREY),
-            label=name,
-        )
-    axis.set(xlabel="tokens per response", ylabel="accuracy (95 % interval over prompts)")
-    axis.set_title(f"When to think: the gate among its controls ({table['prompts'].min()} prompts)")
-    axis.legend(frameon=False, loc="upper left")
+            row["tokens"], row["accuracy"], yerr=spans[0], xerr=spans[1], fmt=marker, capsize=2,
+            color=colour, label=name, ms=11 if marker == "*" else 7, elinewidth=1,
+        )  # fmt: skip
+    axis.set(xlabel="mean tokens per response", ylabel="accuracy")
+    axis.yaxis.set_major_formatter("{x:.0%}")
+    prompts = table["prompts"].min()
+    axis.set_title(f"Accuracy against tokens, {prompts} held-out prompts (95 % intervals)")
+    legend(axis)
     return figure
 
 

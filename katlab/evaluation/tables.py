@@ -7,7 +7,7 @@ groups, the columns are this run's own systems. Unscorable samples are in no acc
 """
 
 import pandas as pd
-from pandas.io.formats.style import Styler
+from markupsafe import Markup
 
 from katlab import shown
 from katlab.arms import ARMS
@@ -48,6 +48,12 @@ COLUMNS = (  # of Table 4: system, arm, heading
     ("distilled", "off", "distilled, off"),
     ("teacher on", "on", "teacher on"),
     ("teacher off", "off", "teacher off"),
+)
+OTHERS = (  # of `systems`: name, system, arm
+    ("distilled, on command", "distilled", "on"),
+    ("distilled, off command", "distilled", "off"),
+    ("teacher that thinks", "teacher on", "on"),
+    ("teacher that does not", "teacher off", "off"),
 )
 
 
@@ -96,6 +102,35 @@ def routers(arms: pd.DataFrame, system: str = AFTER, delta: float = 0.0) -> pd.D
             }
         )
     return pd.DataFrame(table).set_index("router")
+
+
+def systems(arms: pd.DataFrame, delta: float = 0.0) -> pd.DataFrame:
+    """Accuracy and mean tokens with intervals of every system and control, with n.
+
+    What was not sampled, or could not be scored at all, has no row.
+    """
+    auto, on, off = (pick(arms, AFTER, arm) for arm in ARMS)
+    ways = {
+        "final, it decides": auto,
+        "cold start, it decides": pick(arms, BEFORE, "auto"),
+        "final, always on": on,
+        "final, always off": off,
+        "coin at the final rate": random_router(on, off, auto["thinks"].mean()),
+        "oracle": oracle_router(on, off, delta),
+    }
+    sampled = set(zip(arms["system"], arms["arm"], strict=True))
+    for name, system, arm in OTHERS:
+        if (system, arm) in sampled:
+            ways[name] = pick(arms, system, arm)
+    rows = {}
+    for name, frame in ways.items():
+        if frame["correct"].notna().any():
+            rows[name] = {"prompts": frame["id"].nunique()}
+            for key, column in (("accuracy", "correct"), ("tokens", "tokens")):
+                ends = bootstrap(frame, column)
+                names = (key, f"{key} low", f"{key} high")
+                rows[name] |= dict(zip(names, ends, strict=True))
+    return pd.DataFrame(rows).T.astype({"prompts": int})
 
 
 def by_direct_pass_rate(arms: pd.DataFrame) -> pd.DataFrame:
@@ -154,19 +189,23 @@ def table_4(arms: pd.DataFrame, column: str = "correct") -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), index=index)
 
 
-def ranked(table: pd.DataFrame) -> Styler:
-    """A `table_4` with the best of each row boxed, the second bold, the third underlined."""
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """A `table_4` with the best of each row boxed, the second bold, the third underlined (HTML)."""
     marks = (
-        "outline:1.5px solid #334155;outline-offset:-4px",
+        "outline:1.5px solid;outline-offset:3px",
         "font-weight:700",
         "text-decoration:underline",
     )
 
-    def mark(row: pd.Series) -> list[str]:
-        places = row.round(1).rank(method="dense", ascending=False)
-        return [marks[int(p) - 1] if p <= len(marks) else "" for p in places]
+    def mark(row: pd.Series) -> list[Markup]:
+        shown, places = row.round(1), row.round(1).rank(method="dense", ascending=False)
+        styles = [marks[int(p) - 1] if p <= len(marks) else "" for p in places]
+        cells = zip(styles, shown, strict=True)
+        return [Markup('<span style="{}">{:.1f}</span>').format(*cell) for cell in cells]
 
-    return table.style.format("{:.1f}").apply(mark, axis=1)
+    rows = [mark(row) for _, row in table.iterrows()]
+    # As objects, since pandas' own strings forget that they are HTML.
+    return pd.DataFrame(rows, index=table.index, columns=table.columns, dtype=object)
 
 
 def gate(summary: dict) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from katlab.lab import runs
+from katlab.lab import runs, words
 from katlab.lab.console import verdicts
 from katlab.lab.runs import stage_folders
 
@@ -68,6 +68,16 @@ def claims(outputs: Path, chosen: Sequence[str]) -> pd.DataFrame:
     ]
     columns = ["run", "stage", "claim", "reported", "measured", "held", "kind"]
     return pd.DataFrame(rows, columns=columns).astype({"held": object})
+
+
+def told(table: pd.DataFrame) -> pd.DataFrame:
+    """A (stage, metric) x runs table of headline figures, under their labels, with their units."""
+    rows = {}
+    for (stage, metric), values in table.iterrows():
+        name, unit = words.label(stage, metric)
+        rows[stage[:2], name] = [words.told(value, unit) for value in values]
+    index = pd.MultiIndex.from_tuples(rows, names=["stage", "figure"])
+    return pd.DataFrame(list(rows.values()), index=index, columns=table.columns)
 
 
 def spread(table: pd.DataFrame) -> pd.DataFrame:

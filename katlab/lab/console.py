@@ -23,7 +23,8 @@ from rich.text import Text
 
 from katlab.lab import runs
 from katlab.lab.claims import KINDS
-from katlab.lab.progress import headline, line, seconds
+from katlab.lab.progress import line, seconds
+from katlab.lab.words import headline
 
 MARKS = {True: "✓", False: "✗", None: "–"}
 STYLES = {"held": "green", "not held": "red", "not applicable": "bright_black"}

@@ -7,6 +7,7 @@ without widgets.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -40,18 +41,14 @@ def seconds(value: float) -> str:
 
 
 def number(value: object) -> str:
-    """A number for people: 1,234, 0.873, 1.2e-05."""
+    """A number for people: 1,234, 0.873, 1.2e-05, – for one that is missing."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "–" if math.isnan(value) else str(value)
+    if value == int(value) and abs(value) < 2**53:
+        return f"{int(value):,}"
     return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def headline(record: Mapping[str, Any], most: int = 6) -> str:
-    """The last headline figures of a run.json as text: a stage ends with what it concludes."""
-    plain = [(k, v) for k, v in record["headline"].items() if isinstance(v, int | float)]
-    return " · ".join(f"{key} {number(value)}" for key, value in plain[-most:])
 
 
 def line(record: Mapping[str, Any]) -> str:

@@ -221,12 +221,33 @@ class StageRun:
         """
         return training.trainer_callback(self, what, show, phase)
 
-    def figure(self, figure: Figure, name: str, takeaway: str) -> None:
-        """Save a matplotlib figure as figures/name.png and show it with its takeaway sentence."""
+    def figure(self, figure: Figure, name: str, takeaway: str, hero: bool = False) -> None:
+        """Save a matplotlib figure (PNG, SVG, its data as CSV) and show it with its takeaway.
+
+        The `hero` is the one figure that the run's index shows first.
+        """
         from katlab.lab import display
 
-        display.figure(self, figure, name, takeaway)
+        display.figure(self, figure, name, takeaway, hero)
         self._drawn.add(name)
+
+    def table(self, content: Any, caption: str, **formats: str) -> None:
+        """Show a frame, a series or a dict of this stage's figures as a captioned table.
+
+        Numbers are rounded for people, or take the format given for their column (`formats`, as
+        accuracy=".1%"; `**{"": ".1%"}` for all); a dict's keys get their labels and units.
+        """
+        from katlab.lab import display
+
+        display.table(self, content, caption, formats)
+
+    def story(self, *sentences: str) -> None:
+        """What the run's index says of its result; shown here too."""
+        from katlab.lab import display
+
+        self.write("story.json", sentences)
+        if self.shows:
+            display.show(display.html("story", sentences=sentences))
 
     def verdict(self, rows: Sequence[Claim]) -> None:
         """Save the rows as verdict.json and show them: the claims, then the facts."""

@@ -14,9 +14,10 @@ from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator, Nul
 
 from katlab.layer_saturation.similarity import SINK_TOKENS
 from katlab.layer_saturation.study import Study
+from katlab.plots import ANY, INK, TOOL, legend
 
-CHOSEN, PLAIN = "#c2410c", "#2563eb"
-STARTS = {"copy": "#c2410c", "zero": "#15803d", "half-step": "#2563eb"}
+CHOSEN, PLAIN = "#c2410c", TOOL
+STARTS = {"copy": CHOSEN, "zero": ANY, "half-step": TOOL}
 
 
 def _panels(studies: Sequence[Study], title: str, width: float = 5.2, height: float = 3.8):
@@ -47,13 +48,13 @@ def tokens(words: Sequence[str], cosines: Sequence[float], layer: int) -> Figure
     """Cosine of one layer's input and output, token by token; the tokens apart are grey."""
     figure, axis = plt.subplots(figsize=(9, 3.2), layout="constrained")
     places = range(len(words))
-    colours = ["#94a3b8" if place < SINK_TOKENS else PLAIN for place in places]
+    colours = [ANY if place < SINK_TOKENS else PLAIN for place in places]
     bars = axis.bar(places, [1 - c for c in cosines], color=colours)
     axis.bar_label(bars, [f"{c:.3f}" for c in cosines], padding=2, fontsize=8)
     axis.set_xticks(places, [repr(word)[1:-1] for word in words], rotation=40, ha="right")
     axis.margins(y=0.15)
     axis.grid(False, axis="x")
-    axis.set(ylabel="1 - cosine (cosine above)", title=f"What layer {layer} changes")
+    axis.set(ylabel="1 - cosine (cosine above)", title=f"What layer {layer} changes, by token")
     return figure
 
 
@@ -70,11 +71,11 @@ def similarity(studies: Sequence[Study]) -> Figure:
             chosen, rows.similarity[chosen], "D", color=CHOSEN, ms=8,
             label=f"most saturated quarter ({len(chosen)})",
         )  # fmt: skip
-        axis.set(xlabel="layer", ylabel="cosine similarity")
+        axis.set(xlabel="layer", ylabel="cosine of input and output")
         ends = rows.similarity.min(), rows.similarity.max()
         _cosine_scale(axis.yaxis, axis.set_yscale, *ends)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.legend(loc="lower right")
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -83,15 +84,16 @@ def groups(studies: Sequence[Study]) -> Figure:
     figure, panels = _panels(studies, "Influence of each layer by kind of text")
     for axis, study in panels:
         rows = study.groups
-        colours = iter(sns.color_palette("tab10"))
+        colours = iter(sns.color_palette("husl", rows["group"].nunique()))
         for group, part in rows.groupby("group", sort=False):
             kind = group.split("=")[0]
             style = {"domain": "-", "mode": "--", "first tokens": ":", "all": "-"}[kind]
-            own = "black" if kind == "all" else next(colours)
-            axis.plot(part.layer, part.influence, style, label=group, lw=1.5, color=own)
+            own = INK if kind == "all" else next(colours)
+            told = group.replace("domain=", "").replace("mode=", "think-").replace("_", " ")
+            axis.plot(part.layer, part.influence, style, label=told, lw=1.5, color=own)
         axis.set(xlabel="layer", ylabel="1 - cosine similarity", yscale="log")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.legend(fontsize=7, ncols=2)
+        legend(axis)
     return figure
 
 
@@ -150,7 +152,7 @@ def starts(studies: Sequence[Study]) -> Figure:
         axis.bar_label(bars, [f"{v:+.4f}" for v in part.loss_change], padding=3, fontsize=8)
         axis.margins(x=0.28)
         axis.grid(False, axis="y")
-        axis.axvline(0, color="#334155", lw=0.8)
+        axis.axvline(0, color=INK, lw=0.8)
         axis.invert_yaxis()
         axis.set(xlabel="loss change, nats per token")
     return figure
@@ -163,10 +165,10 @@ def recovery(studies: Sequence[Study]) -> Figure:
     for axis, study in panels:
         part = study.recovery
         before = part.loss[part.step < 0].iloc[0]
-        axis.axhline(before, color="#334155", ls="--", lw=1, label="before duplication")
+        axis.axhline(before, color=INK, ls="--", lw=1, label="before duplication")
         for start, curve in part[part.step >= 0].groupby("start", sort=False):
             axis.plot(curve.step, curve.loss, marker="o", ms=3, color=STARTS[start], label=start)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set(xlabel="training step", ylabel="held-out loss, nats per token")
-        axis.legend()
+    legend(axis)
     return figure

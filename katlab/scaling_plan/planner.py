@@ -26,8 +26,7 @@ ASSUMPTIONS = (
     "States are sharded evenly over the GPUs; QLoRA holds the whole model on each.",
     "Activations: one checkpointed input per layer, plus one layer's working set of 9 hidden + 4"
     " intermediate values per token, in bfloat16; plus two gathered layers when sharded.",
-    "The output head is fused with the loss, so logits are not held (full_logits=True: two fp32"
-    " copies).",
+    "The output head is fused with the loss, so logits are not held (elsewhere: two fp32 copies).",
     "Nothing here predicts the MFU: it is given, and hours follow. 2 GiB per GPU are left for CUDA"
     " and NCCL.",
 )

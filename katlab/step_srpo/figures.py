@@ -10,34 +10,42 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-ON, OFF = "#2563eb", "#16a34a"  # the report draws think-on blue, think-off green
+from katlab.plots import ANY, FINAL, INK, MODES, START, bars, curve, legend
+
 PLUS, MINUS = "37,99,235", "220,38,38"  # more of this, less of this
 
 
-def windows(rollouts: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Rollouts with `window`, the middle of a sixth of the training, and the label of that axis."""
-    width = max(1, (int(rollouts["step"].max()) + 1) // 6)
+def windows(rollouts: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
+    """Rollouts with `window`, the middle of a sixth of the training, and how its axis is set."""
+    last = int(rollouts["step"].max())
+    width = max(1, (last + 1) // 6)
     start = rollouts["step"] // width * width
-    middle = start + (width - 1) / 2
+    middle = (start + (start + width - 1).clip(upper=last)) / 2
     thinks = (rollouts["mode"] == "on").astype(float)
     label = "step" if width == 1 else f"step (means over {width})"
-    return rollouts.assign(window=middle, think_on=thinks), label
+    axis = {"xlabel": label, "xlim": (0, max(1, last))}
+    return rollouts.assign(window=middle, think_on=thinks), axis
 
 
 def modes(rollouts: pd.DataFrame) -> tuple[Figure, str]:
     """Which mode is chosen, over all rollouts and by difficulty (after the report's Figure 5)."""
-    rows, label = windows(rollouts)
+    rows, steps = windows(rollouts)
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(9.5, 3.4), layout="constrained", sharey=True
+        1, 2, figsize=(9.5, 3.6), layout="constrained", sharey=True
     )
     share = rows.groupby("window")["think_on"].mean()
-    names, colours = ["think-on", "think-off"], [ON, OFF]
-    left.stackplot(share.index, share, 1 - share, labels=names, colors=colours, alpha=0.7)
-    left.set(title="all rollouts", xlabel=label, ylabel="share of rollouts", ylim=(0, 1))
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-    sns.lineplot(rows, x="window", y="think_on", hue="difficulty", palette="crest", ax=right)
-    right.set(title="think-on rate by difficulty (95 % intervals)", xlabel=label)
-    sns.move_legend(right, "upper left", bbox_to_anchor=(1, 1))
+    names = ["think-on", "think-off"]
+    left.stackplot(
+        share.index, share, 1 - share, labels=names, colors=list(MODES.values()), alpha=0.7
+    )
+    left.set(title="all rollouts", ylabel="share of rollouts", ylim=(0, 1), **steps)
+    figure.legend(handles=left.collections, loc="outside lower left", ncols=2)
+    levels = sorted(rows["difficulty"].unique())
+    for level, colour in zip(levels, sns.color_palette("crest", len(levels)), strict=True):
+        part = rows[rows["difficulty"] == level]
+        curve(right, part, "think_on", "window", colour, str(level))
+    right.set(title="by difficulty (95 % intervals)", ylabel="think-on rate", **steps)
+    legend(right, "difficulty")
     figure.suptitle("Which mode the rollouts choose")
     rates = rows.pivot_table("think_on", "window", "difficulty").bfill().ffill()
     (easy, hard), (easy_now, hard_now) = rates.iloc[[0, -1], [0, -1]].to_numpy()
@@ -49,17 +57,19 @@ def modes(rollouts: pd.DataFrame) -> tuple[Figure, str]:
 
 def lengths(rollouts: pd.DataFrame) -> tuple[Figure, str]:
     """How long rollouts are (after the report's Figure 6) and how often right, by mode."""
-    rows, label = windows(rollouts)
+    rows, steps = windows(rollouts)
     rows = rows.assign(correct=rows["correct"].astype(float))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained")
-    sns.lineplot(rows, x="window", y="tokens", color="#334155", ax=left)
-    left.set(title="output length", xlabel=label, ylabel="tokens per rollout")
-    for mode, colour in (("on", ON), ("off", OFF)):
-        chosen = rows[rows["mode"] == mode]
-        sns.lineplot(chosen, x="window", y="correct", color=colour, label=mode, ax=right)
-    right.legend(title="mode")
-    right.set(title="accuracy by mode", xlabel=label, ylabel="share right", ylim=(0, 1))
-    figure.suptitle("Rollouts during training, with 95 % intervals")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.3), layout="constrained")
+    curve(left, rows, "tokens", "window", INK, "all rollouts")
+    left.set(title="output length", ylabel="tokens per rollout", **steps)
+    left.set_ylim(bottom=0)
+    for mode, colour in MODES.items():
+        chosen = rows[(rows["mode"] == mode) & rows["correct"].notna()]
+        if len(chosen):
+            curve(right, chosen, "correct", "window", colour, f"think-{mode}")
+    legend(right, "mode")
+    right.set(title="accuracy by mode", ylabel="share right", ylim=(0, 1.05), **steps)
+    figure.suptitle("Length and accuracy of the rollouts in training (95 % intervals)")
     means = rows.groupby("window")[["tokens", "correct"]].mean().iloc[[0, -1]]
     (tokens, share), (tokens_now, share_now) = means.to_numpy()
     return figure, (
@@ -73,10 +83,11 @@ def reward(metrics: list[dict]) -> tuple[Figure, str]:
     rows = pd.DataFrame([row for row in metrics if "reward" in row])
     figure, axis = plt.subplots(figsize=(6.4, 2.8), layout="constrained")
     names = {"reward": "mean reward", "frac_reward_zero_std": "groups of equal rewards"}
-    for (name, label), colour in zip(names.items(), ("#334155", "#f59e0b"), strict=True):
+    for (name, label), colour in zip(names.items(), (INK, ANY), strict=True):
         axis.plot(rows["step"], rows[name], label=label, color=colour)
-    axis.set(title="What is trained", xlabel="step", ylabel="share", ylim=(0, 1.05))
-    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    axis.set(title="The reward that is trained, and groups that teach nothing", xlabel="step")
+    axis.set(ylabel="reward, or share of groups", ylim=(0, 1.05), xlim=(0, rows["step"].max()))
+    legend(axis)
     first, last = rows["reward"].iloc[[0, -1]]
     equal = rows["frac_reward_zero_std"].mean()
     return figure, (
@@ -89,11 +100,12 @@ def boundary(evaluation: pd.DataFrame) -> tuple[Figure, str]:
     """Think-on rate by difficulty before and after, on held-out queries."""
     rows = evaluation.assign(think_on=(evaluation["mode"] == "on").astype(float))
     figure, axis = plt.subplots(figsize=(6.4, 3.0), layout="constrained")
-    colours = {"before": "#94a3b8", "after": ON}
-    sns.barplot(rows, x="difficulty", y="think_on", hue="student", palette=colours, ax=axis, seed=0)
+    names = {"before": "cold start", "after": "final"}
+    named = rows.assign(student=rows["student"].map(names))
+    bars(axis, named, "think_on", "difficulty", "student", {"cold start": START, "final": FINAL})
     title = "Think-on rate before and after Step-SRPO, held out (95 % intervals)"
-    axis.set(title=title, xlabel="difficulty", ylabel="think-on rate")
-    sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
+    axis.set(title=title, ylabel="think-on rate", ylim=(0, 1.05))
+    legend(axis, "student")
     rates = rows.pivot_table("think_on", "student", "difficulty")
     (easy, hard), (easy_now, hard_now) = rates.loc[["before", "after"]].iloc[:, [0, -1]].to_numpy()
     return figure, (
@@ -103,18 +115,18 @@ def boundary(evaluation: pd.DataFrame) -> tuple[Figure, str]:
 
 
 def coloured(pieces: list[str], advantages: list[float], title: str = "") -> str:
-    """A completion as HTML, each token on its advantage: blue above 0, red below, 0 white.
+    """A completion as HTML, each token on its advantage: blue above 0, red below, 0 clear.
 
     The strongest token of the completion has the full colour; the number shows under the pointer.
     """
     strongest = max(map(abs, advantages), default=0.0) or 1.0
     spans = ""
     for piece, value in zip(pieces, advantages, strict=True):
-        colour = f"rgba({PLUS if value > 0 else MINUS},{0.75 * abs(value) / strongest:.2f})"
+        colour = f"rgba({PLUS if value > 0 else MINUS},{0.4 * abs(value) / strongest:.2f})"
         text = html.escape(piece).replace("\n", "⏎\n")
         spans += f'<span style="background:{colour}" title="{value:+.3f}">{text}</span>'
     head = f"<b>{html.escape(title)}</b>\n" if title else ""
     return (
-        '<pre style="white-space:pre-wrap;padding:8px;border:1px solid #e2e8f0;'
-        f'background:#fff;color:#0f172a">{head}{spans}</pre>'
+        '<pre style="white-space:pre-wrap;padding:8px;border:1px solid rgba(128,128,128,.35);'
+        f'background:none;color:inherit">{head}{spans}</pre>'
     )

@@ -143,7 +143,7 @@ def test_what_moved_most_is_said_with_its_range():
     index = pd.MultiIndex.from_tuples([("05_step_srpo", "tokens"), ("06_evaluation", "f1")])
     ratios = pd.DataFrame({"a": [1.0, 1.0], "b": [1.5, 1.1]}, index=index)
     assert figures.moved_most(ratios) == (
-        "tokens of 05_step_srpo moved most: between 1.00 and 1.50 times the first run's value."
+        "tokens of 05 moved most: between 1.00 and 1.50 times the first run's value."
     )
     axes = figures.moved_figure(ratios).axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["05  tokens", "06  f1"]

@@ -122,9 +122,9 @@ def test_the_index_words_every_outcome(tmp_path):
     assert "reward 0.875" in page and "It rises &amp; falls." in page
     assert "ValueError: &lt;no towel&gt;" in page and ">failed<" in page
     assert 'href="05_step_srpo/report.html"' in page
-    assert 'href="05_step_srpo/report.html#line"><img alt="A line"' in page
+    assert 'href="05_step_srpo/report.html#line"><svg role="img" aria-label="A line. A' in page
     assert 'href="06_evaluation/report.html"' not in page  # it has no page, so no dead link
-    assert page.count("<th ") == page.count('<th scope="col"') == 23  # what a screen reader needs
+    assert page.count("<th ") == page.count('<th scope="col"') == 28  # what a screen reader needs
     assert not re.search(r"<script|<link|src=\"http", page)
 
 
@@ -142,3 +142,97 @@ def test_pages_link_to_stages_that_ran_later(tmp_path):
 def test_an_unknown_run_is_named(tmp_path):
     with pytest.raises(UserError, match="no run 'x'"):
         report.index(tmp_path / "x")
+
+
+def line(stage, hero=False):
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots()
+    axes.plot([0, 1], [0.5, 0.25], label="loss", color="#334155")
+    axes.set_title("A line")
+    stage.figure(figure, "line", "It falls.", hero=hero)
+
+
+def test_the_index_begins_with_question_hero_and_sentences(tmp_path):
+    start = StageRun.create(tmp_path, "r", "00_start_here")
+    text = "# Title\n\n**Question.** Is $2 + 3$\nfive?\n\nMore."
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    nbformat.write(book, start.dir / "notebook.ipynb")
+    start.finish()
+    stage = StageRun.create(tmp_path, "r", "06_evaluation", overrides={"step_srpo.omega": 0.3})
+    line(stage, hero=True)
+    stage.story("Fewer tokens.", "No < loss.")
+    stage.verdict([Claim("Up.", 1, 2, False, "report"), Claim("Up.", 1, 2, False, "report")])
+    stage.finish()
+    page = report.index(tmp_path / "r").read_text()
+    told = ["five?", 'id="06_evaluation-line"', "Fewer tokens.", "No &lt; loss.", 'id="missed"']
+    places = [page.index(text) for text in [*told, 'id="stages"', 'id="claims"', 'id="glossary"']]
+    assert places == sorted(places)
+    assert "0 of 1" in page  # a claim made twice is one claim
+    assert "step_srpo.omega 0.35 → 0.3" in page
+    assert all(f'href="#{name}"' in page for name in ("result", "missed", "stages", "claims"))
+
+
+def test_an_index_marks_what_is_stale(tmp_path):
+    StageRun.create(tmp_path, "r", "04_cold_start", fingerprint="new").finish()
+    stage = StageRun.create(tmp_path, "r", "05_step_srpo", upstream={"04_cold_start": "old"})
+    stage.finish()
+    page = report.index(tmp_path / "r").read_text()
+    assert page.count('class="stale"') == 1
+
+
+def test_a_figure_comes_with_its_files_and_turns_with_the_page(tmp_path):
+    stage = StageRun.create(tmp_path, "r", "05_step_srpo")
+    line(stage)
+    shown = '<figure id="line"><img src="x"><figcaption>It falls.</figcaption></figure>'
+    output = nbformat.v4.new_output("display_data", data={"text/html": shown})
+    _, page = rendered(tmp_path, code("draw()", output))
+    assert 'href="figures/line.svg"' in page and 'href="figures/line.csv"' in page
+    assert 'href="#line"' in page and page.count('id="line"') == 1
+    assert "<svg role=" in page and "var(--ink, #334155)" in page and "#334155 " not in page
+    table = (stage.figures / "line.csv").read_text().splitlines()
+    assert table[:2] == ["panel,series,kind,x,y", "A line,loss,line,0.0,0.5"]
+
+
+def test_code_is_shown_with_the_parameters_of_the_run(tmp_path):
+    source = 'profile: str = "nano"  # which\nrun: str = "demo"  # folder\nseed: int = 7'
+    _, page = rendered(tmp_path, code(source, tags=["parameters"]))
+    text = re.sub(r"<[^>]+>", "", page).replace("&quot;", '"')
+    assert 'run: str = "r"  # folder' in text and "seed: int = 0" in text
+
+
+def test_a_heading_with_nothing_but_code_under_it_is_folded_with_the_code(tmp_path):
+    heading = nbformat.v4.new_markdown_cell
+    said = nbformat.v4.new_output("stream", text="said")
+    bar = nbformat.v4.new_output("display_data", data={"text/html": '<p class="kat-progress">'})
+    prose = nbformat.v4.new_markdown_cell("Of code only.", metadata={"tags": ["with-code"]})
+    cells = [heading("## One"), prose, code("a = 1"), heading("## Two"), code("b", bar)]
+    cells += [heading("## Three"), code("c", said), heading("## Four"), heading("Words.")]
+    _, page = rendered(tmp_path, *cells)
+    folded = re.findall(r'celltag_with-code" .*?(?=<div class="cell)', page, re.S)
+    text = re.sub(r"<[^>]+>", "", "".join(folded))
+    assert all(word in text for word in ("One", "Of code only", "Two"))
+    assert "Three" not in text and "Four" not in text and 'class="kat-progress"' not in page
+
+
+def test_every_header_cell_says_of_what(tmp_path):
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": [1.0]}, index=["x"])._repr_html_()
+    output = nbformat.v4.new_output("display_data", data={"text/html": frame})
+    _, page = rendered(tmp_path, code("frame", output))
+    assert page.count("<th ") == page.count("<th scope=") == 3 and "<th>" not in page
+
+
+def test_a_link_to_a_page_that_is_not_there_is_none(tmp_path):
+    text = nbformat.v4.new_markdown_cell("See [four](04_cold_start.ipynb#idea).")
+    stage, page = rendered(tmp_path, text)
+    report.index(tmp_path / "r")
+    off = '<a class="off" data-page="../04_cold_start/report.html#idea"'
+    assert off in (stage.dir / "report.html").read_text()
+    earlier = StageRun.create(tmp_path, "r", "04_cold_start")
+    (earlier.dir / "report.html").write_text("<nav></nav>")
+    earlier.finish()
+    report.index(tmp_path / "r")
+    again = (stage.dir / "report.html").read_text()
+    assert 'href="../04_cold_start/report.html#idea"' in again and 'class="off"' not in again

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -138,7 +140,10 @@ def test_a_figure_is_saved_with_title_and_takeaway(tmp_path):
     stage.figure(figure, "x", "It falls.")
     assert (stage.figures / "x.png").read_bytes().startswith(b"\x89PNG")
     index = json.loads((stage.figures / "index.json").read_text())
-    assert index == {"x": {"title": "Loss", "takeaway": "It falls."}}
+    alt = "Loss. A drawing."
+    assert index == {"x": {"title": "Loss", "takeaway": "It falls.", "alt": alt, "hero": False}}
+    assert (stage.figures / "x.svg").read_text().startswith("<?xml")
+    assert (stage.figures / "x.csv").is_file()
     assert not plt.fignum_exists(figure.number)
 
 
@@ -239,3 +244,39 @@ def test_no_checkpoint_is_none(tmp_path):
 @given(st.integers(0, 10**6), st.integers(1, 10**6))
 def test_number_and_seconds_never_fail(a, b):
     assert seconds(a / b) and number(a / b)
+
+
+def test_names_of_data_are_words_on_an_axis(tmp_path):
+    import seaborn as sns
+
+    stage = StageRun.create(tmp_path, "r", "04_cold_start")
+    figure, axes = plt.subplots()
+    sns.heatmap(pd.DataFrame([[0.5], [1.0]], ["multi_turn", "math"], ["low"]), ax=axes)
+    axes.set_title("Votes")
+    stage.figure(figure, "votes", "They vote.")
+    told = (stage.figures / "votes.csv").read_text()
+    assert "multi turn" in told and "multi_turn" not in told
+
+
+def shown(tmp_path, monkeypatch, content, **formats):
+    stage, pages = StageRun.create(tmp_path, "r", "05_step_srpo"), []
+    stage.shows = True
+    monkeypatch.setattr("katlab.lab.display.show", pages.append)
+    stage.table(content, "Caption <1>", **formats)
+    return pages[0]
+
+
+def test_a_table_has_a_caption_scopes_and_rounded_numbers(tmp_path, monkeypatch):
+    frame = pd.DataFrame({"share": [0.51234, None], "multi_turn": [5.0, 804544.0]})
+    page = shown(tmp_path, monkeypatch, frame.rename_axis("step"), share=".1%")
+    assert "Caption &lt;1&gt;</caption>" in page
+    assert page.count('scope="col"') == 3 and page.count('scope="row"') == 2
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", page)
+    assert cells == ["51.2%", "5", "–", "804,544"]
+    assert ">multi turn<" in page and 'data-label="share:"' in page
+
+
+def test_a_table_of_figures_has_their_labels_and_units(tmp_path, monkeypatch):
+    page = shown(tmp_path, monkeypatch, {"steps": 30, "tokens_saved": 0.25})
+    names = re.findall(r"<th scope=\"row\"[^>]*>(.*?)</th>", page)
+    assert names == ["tokens saved", "training steps"] and ">25.0 %<" in page

@@ -33,12 +33,19 @@ def test_the_judges_colour_ends_with_the_decision(tokenizer):
     page = figures.coloured(pieces, values, "rollout 3")
     assert page.count("220,38,38") == end and page.count("37,99,235") == len(values) - end
     assert "&lt;think_off&gt;" in page and "<think_off>" not in page
-    assert page.count("rgba(220,38,38,0.75)") == end  # the strongest of the completion
+    assert page.count("rgba(220,38,38,0.40)") == end  # the strongest of the completion
 
 
 def rollouts(modes=("on", "off"), correct=(True, False)) -> pd.DataFrame:
     rows = [
-        {"step": step, "difficulty": level, "mode": mode, "correct": ok, "tokens": 10 + step}
+        {
+            "step": step,
+            "difficulty": level,
+            "mode": mode,
+            "correct": ok,
+            "tokens": 10 + step,
+            "id": level,
+        }
         for step in range(12)
         for level in (1, 5)
         for mode, ok in zip(modes, correct, strict=True)
@@ -57,9 +64,16 @@ def test_figures_of_rollouts_also_of_a_model_that_decides_nothing(draw, modes, c
 
 
 def test_a_window_is_named_and_has_its_middle():
-    rows, label = figures.windows(rollouts())
-    assert label == "step (means over 2)"
+    rows, axis = figures.windows(rollouts())
+    assert axis == {"xlabel": "step (means over 2)", "xlim": (0, 11)}
     assert sorted(set(rows["window"])) == [0.5, 2.5, 4.5, 6.5, 8.5, 10.5]
+
+
+def test_a_last_window_of_fewer_steps_has_its_own_middle():
+    rows, _ = figures.windows(pd.DataFrame({"step": range(14), "mode": "on"}))
+    assert sorted(set(rows["window"])) == [0.5, 2.5, 4.5, 6.5, 8.5, 10.5, 12.5]
+    rows, axis = figures.windows(pd.DataFrame({"step": range(15), "mode": "on"}))
+    assert rows["window"].iloc[-1] == 14.0 and axis["xlim"] == (0, 14)
 
 
 def test_the_reward_figure_tells_how_many_groups_agree():
