@@ -184,7 +184,10 @@ def claim_table(rows: Iterable[tuple[str, dict]]) -> str:
 
 def table(head: Sequence[str | Column], rows: Iterable[Sequence[str | Text]]) -> str:
     """Rows as a table that wraps at the width of the terminal; no column stands cut off."""
-    made = Table(*head, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    columns = [one if isinstance(one, Column) else Column(one, overflow="fold") for one in head]
+    made = Table(
+        *columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False
+    )
     made.expand = any(isinstance(column, Column) and column.ratio for column in head)
     for row in rows:
         made.add_row(*(_cell(cell) for cell in row))
