@@ -1,6 +1,7 @@
 """Other decoders: each starts as its plan says, or is refused before a byte is written."""
 
 import json
+import re
 import time
 
 import numpy as np
@@ -140,6 +141,13 @@ REFUSED_CONFIGURATIONS = [  # what a Qwen2 parent's config.json says more, and t
     ({"sliding_window_pattern": 2}, "sliding_window_pattern .* cannot be mapped"),
     ({"attn_layer_indices": [1, 3]}, "attn_layer_indices .* cannot be mapped"),
     ({"expert_layer_period": 2}, "expert_layer_period .* cannot be mapped"),
+    ({"full_attn_idxs": [1, 3]}, "full_attn_idxs .* cannot be mapped"),
+    ({"moe_layers_enum": "1,3,5"}, "moe_layers_enum .* cannot be mapped"),
+    ({"hybrid_override_pattern": "M*M*M*"}, "hybrid_override_pattern .* cannot be mapped"),
+    ({"num_key_value_heads": 4}, r"has the shape \[8(, 16)?\], and its config"),
+    ({"vocab_size": -1}, "does not run"),
+    ({"num_attention_heads": 0}, "does not run"),
+    ({"rope_scaling": {"type": "spiral"}}, "does not run"),
     ({"widths": [4, 4, 4, 4, 4, 8]}, "widths .* cannot be mapped"),
     ({"layer_types": [F] * 3}, "layer_types in config.json has no entry for layer 3"),
     ({"layer_types": [F] * 5 + ["mystery"]}, "qwen2 cannot be configured so"),
@@ -269,6 +277,48 @@ def test_files_of_other_names_are_refused(renamed, told, tmp_path):
     save_file(tensors, file, {"format": "pt"})
     with pytest.raises(UserError, match=told):
         writer.write(tmp_path / "parent", tmp_path / "child", planned())
+
+
+CHANGED = [  # tensors by a pattern, what becomes of them (None: they are left out), what is said
+    ("proj.weight$", lambda tensor: tensor.to(torch.int8), "of dtype I8 is quantised"),
+    ("proj.weight$", lambda tensor: tensor.to(torch.float8_e4m3fn), "F8_E4M3 is quantised"),
+    ("model.norm.weight", None, "lacks model.norm.weight"),
+    ("lm_head.weight", None, "lacks lm_head.weight"),
+    ("layers.3.*down_proj.weight", lambda tensor: tensor[:, 1:], r"has the shape \[16, 31\]"),
+    ("embed_tokens", lambda tensor: tensor[1:], r"has the shape \[63, 16\]"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "change", "told"), CHANGED)
+@pytest.mark.parametrize("start", ["copy", "zero"])
+def test_tensors_that_the_configuration_does_not_have_are_refused(
+    pattern, change, told, start, tmp_path
+):
+    parent_of("qwen2", tmp_path / "parent")
+    file, tensors = tmp_path / "parent" / "model.safetensors", {}
+    for name, tensor in load_file(file).items():
+        hit = bool(re.search(pattern, name))
+        tensors |= {} if hit and not change else {name: change(tensor) if hit else tensor}
+    save_file({n: t.contiguous() for n, t in tensors.items()}, file, {"format": "pt"})
+    with pytest.raises(UserError, match=told):
+        writer.write(tmp_path / "parent", tmp_path / "child", planned(start))
+    assert not list(tmp_path.glob("child*"))
+
+
+def test_a_prefix_that_the_architecture_does_not_read_is_refused(tmp_path):
+    parent_of("qwen2", tmp_path / "parent")
+    file = tmp_path / "parent" / "model.safetensors"
+    tensors = {f"language_model.{name}": tensor for name, tensor in load_file(file).items()}
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(UserError, match="lacks lm_head.weight"):
+        writer.write(tmp_path / "parent", tmp_path / "child", planned())
+
+
+def test_an_adapter_beside_the_weights_is_refused(tmp_path):
+    parent_of("qwen2", tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match="merge it into the model first"):
+        read_config(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["quantize_config.json", "quant_config.json"])

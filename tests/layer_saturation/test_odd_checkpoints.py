@@ -48,11 +48,11 @@ INDEXES = [  # the text of an index
     "{", "[]", "null", '"x"', "{}", '{"metadata": {}}', '{"weight_map": null}',
     '{"weight_map": ["a"]}', '{"weight_map": {"a": 3}}', '{"weight_map": {"a": null}}',
     '{"weight_map": {"a": "../a.safetensors"}}', '{"weight_map": {"a": "a\\u0000"}}',
-    '{"weight_map": {"a": ""}}', "\ud800".encode("utf-16", "surrogatepass"),
+    '{"weight_map": {"a": ""}}', "[" * 100_000, "\ud800".encode("utf-16", "surrogatepass"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("index", INDEXES)
+@pytest.mark.parametrize("index", INDEXES, ids=range(len(INDEXES)))
 def test_an_odd_index_is_one_sentence(index, tmp_path):
     parent_of("qwen2", tmp_path)
     (tmp_path / INDEX).write_bytes(index if isinstance(index, bytes) else index.encode())
@@ -74,7 +74,10 @@ def test_an_odd_header_is_one_sentence(header, tmp_path):
         stored(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", "null", '{"num_hidden_layers": 4'])
+ODD = ["", "[]", "3", "null", '{"num_hidden_layers": 4', "[" * 100_000]  # config.json
+
+
+@pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
 def test_an_odd_configuration_is_one_sentence(text, tmp_path):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json"):
