@@ -26,7 +26,7 @@ _BEHIND = re.compile(
 )
 _TAGGED = re.compile(  # as CodeLlama, MBPP's examples and HTML mark a program
     r"\[PYTHON\]\n?(.*?)(?:\[/PYTHON\]|\Z)|\[BEGIN\]\n?(.*?)(?:\[DONE\]|\Z)"
-    r"|<code\b[^<>]*>(.*?)</code>",
+    r"|<code\b[^<>]{0,99}>(.*?)(?:</code>|\Z)",
     re.DOTALL,
 )
 _SENTENCES = re.compile(r"\A(?:[A-Z][^\n=()\[\]{}#@;]*[.:!]\n(?:[ \t]*\n)*)+")
@@ -125,17 +125,19 @@ def program(text: str, entry: str = "") -> str:
 
 def _with_earlier(earlier: list[str], content: str) -> str:
     """The program behind the statements of earlier blocks that bind what it lacks."""
-    taken = ""
+    if not earlier:
+        return content
     try:
-        lacking = _lacking(content) if earlier else set()
+        program, taken = ast.parse(content), []
+        lacking, own = _lacking(program), bound(program)
         for block in reversed(earlier if lacking else []):
             for node in reversed(_parsed(block)):
                 if isinstance(node, _BINDING) and (names := bound(node)) & lacking:
-                    taken = ast.unparse(node) + "\n" + taken
-                    lacking = (lacking - names) | _lacking(taken)
+                    taken.append(ast.unparse(node) + "\n")
+                    lacking = (lacking - names) | (_lacking(node) - own)
     except UNPARSED:
         return content
-    return taken + content
+    return "".join(reversed(taken)) + content
 
 
 UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
@@ -169,9 +171,8 @@ def bound(tree: ast.AST) -> set[str]:
     return names
 
 
-def _lacking(source: str) -> set[str]:
-    """The names that a source uses and binds nowhere; none where it imports a star."""
-    tree = ast.parse(source)
+def _lacking(tree: ast.AST) -> set[str]:
+    """The names that a tree uses and binds nowhere; none where it imports a star."""
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     names = bound(tree)
     return set() if "*" in names else used - names - set(dir(builtins))

@@ -15,7 +15,7 @@ ellipsis equals the same string only.
 
 Accepts: the content of the last `\boxed{}` that is meant (several that differ are wrong, unless
 the reference is a set), else what the last statement says ("the answer is", "Answer:", "答案是",
-"####"; see `math_text`), else the whole answer. Reference: a string such as "12", "\frac{1}{2}",
+"####"; see `math_answer`), else the whole answer. Reference: a string such as "12", "\frac{1}{2}",
 "x = 3", "(1, 2)", "Evelyn"; a finite number is taken with all its digits (1e-05 as 0.00001).
 Usage: `verify("so the answer is 12.", "12")`
 """
@@ -32,7 +32,8 @@ from threading import Lock
 from typing import Any
 
 from katlab.rewards import math_pool
-from katlab.rewards.math_text import MAX_CHARS, MAX_DIGITS, exact, final_answer, measured, normalise
+from katlab.rewards.math_answer import final_answer
+from katlab.rewards.math_text import MAX_CHARS, MAX_DIGITS, exact, measured, normalise
 from katlab.rewards.text import items
 from katlab.rewards.verdict import MAX_ANSWER, Verdict, answer_span
 

@@ -7,6 +7,9 @@ After "equal", refused with its proof:
     ("12 stone", "12 notes");
   - unread: only one of the two is quantified, or a text with an inequality or a list of equations
     was read as a bare value, so that a condition was not compared ("n >= 9, n in Z" is read as 9);
+  - names: the same letter has another number of primes ("f'(x)", "f(x)"), or an angle another
+    vertex, which the library reads as products;
+  - derivatives: one is of other variables, each of which the library takes as 0;
   - value: two expressions of the same symbols differ by value to 30 digits (1/2^99 and 1/2^98,
     which the library rounds to the same 0).
 After "different", accepted with its proof:
@@ -22,6 +25,10 @@ from collections import Counter
 
 from katlab.rewards.text import words
 
+_RELATION = re.compile(r"\\(?:to|mid|nmid|rightarrow|Rightarrow|implies|iff)(?![A-Za-z])|→")
+_LOWERED = re.compile(r"_\{[^{}]*\}")
+_ANGLE = re.compile(r"\\angle\s*\{?\s*[A-Z]\s*([A-Z])\s*[A-Z]")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
 _OR = re.compile(r"\bor\b")
 _QUANTIFIER = re.compile(r"\\(?:forall|exists)\b|[∀∃]")
 _INEQUALITY = re.compile(r"[<>≤≥≠]|\\(?:equiv|pmod|le|ge|leq|geq|lt|gt|neq|ne|leqslant|geqslant)\b")
@@ -64,13 +71,30 @@ def unread(text, expression):
 
     if isinstance(expression, sympy.Basic) and not isinstance(expression, sympy.Expr):
         return False  # a relation, a set, a tuple
-    return bool(_INEQUALITY.search(text)) or ("," in text and "=" in text)
+    bare = _LOWERED.sub("", text)  # without the bounds of a sum or a limit
+    if _RELATION.search(bare.rpartition("=")[2]):
+        return True
+    return bool(_INEQUALITY.search(bare)) or ("," in text and "=" in text)
 
 
 def same_letters(gold, answer):
     """Whether two texts hold different words of the same letters."""
     g, a = sorted(words(gold)), sorted(words(answer))
     return g != a and Counter("".join(g)) == Counter("".join(a))
+
+
+def other_names(gold, answer):
+    """Whether a letter of both texts has other primes, or an angle another vertex."""
+    angles = [_ANGLE.search(text) for text in (gold, answer)]
+    if all(angles) and angles[0][1] != angles[1][1]:
+        return True
+    gold, answer = (_COMMAND.sub(" ", text) for text in (gold, answer))
+    shared = set(re.findall("[A-Za-z]", gold)) & set(re.findall("[A-Za-z]", answer))
+    primes = [
+        {name: marks for name, marks in re.findall("([A-Za-z])('+)", text) if name in shared}
+        for text in (gold, answer)
+    ]
+    return primes[0] != primes[1]
 
 
 def parts(expression):
@@ -166,6 +190,7 @@ def _inequality(expression):
 
 def compare(gold_text, answer_text, stage):
     """(state, note): equal, different, or no_gold. Calls `stage` once the reference is parsed."""
+    import sympy
     from math_verify import verify
 
     if (g := congruence(gold_text)) and (a := congruence(answer_text)):
@@ -189,6 +214,10 @@ def compare(gold_text, answer_text, stage):
             return "different", "part of the answer has no meaning as an expression"
         if bool(_QUANTIFIER.search(gold_text)) != bool(_QUANTIFIER.search(answer_text)):
             return "different", "only one of the two is quantified"
+        if other_names(gold_text, answer_text):
+            return "different", "the same letters name something else"
+        if g != a and all(isinstance(e, sympy.Basic) and e.has(sympy.Derivative) for e in (g, a)):
+            return "different", "derivatives of other variables"
         if same_letters(gold_text, answer_text):
             return "different", "different words with the same letters"
         return ("different", "not equal by value") if differ(g, a) else ("equal", "")

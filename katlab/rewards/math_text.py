@@ -1,9 +1,9 @@
-r"""Math answers as text: which part is the final answer, and its normal form.
+r"""Math answers as text in their normal form, and the numbers that they write.
 
 Nothing here changes a value: blanks are kept between digits and letters, a line break of a matrix
 stays, Unicode signs become their LaTeX commands, and what was written as text ("12 \text{cm}",
 "12元") stays text. `normalise` applied twice changes nothing.
-Usage: `normalise(final_answer("The answer is\n\\[\n12\n\\]")[-1])` gives "12"
+Usage: `normalise(r"\text{12}\,")` gives "12"
 """
 
 from __future__ import annotations
@@ -56,41 +56,6 @@ _SMALL = re.compile("([\u2070\u00b9\u00b2\u00b3\u2074-\u207f]+)|([\u2080-\u208e]
 _PART = re.compile("[\u00bc-\u00be\u2150-\u215e]")  # 1/2 and the like in one character
 _ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?|[A-Za-z]|\{[^{}]*\}|\([^()]*\))")
 _ROOTS = {"√": "", "∛": "[3]", "∜": "[4]"}
-_TO_VALUE = (  # what may stand between "the answer is" and its value
-    r"[\s:=*_`}]*(?:(?:therefore|thus|then|hence|simply|clearly|obviously|indeed|exactly|precisely"
-    r"|approximately|about|roughly|just|equal\s+to|given\s+by)\b,?[\s*_`]*)?"
-)
-_STATED = re.compile(
-    r"(?:\banswers?\b[*_`\s]*"
-    r"(?:,\s*(?:therefore|thus|then|hence)\s*,\s*|(?:to|of|for|here)\b[^.\n:=]{0,60}?\s)?"
-    r"(?:(?:is|are|(?:would|must|should)\s+be|comes\s+to|equals)\b|[:=]|->)"
-    r"|^[#*_ \t]*(?:the\s+)?(?:final\s+)?answer[*_: \t]*$|(?-i:^A:)(?=\s)"
-    rf"|{texts.ANSWER}\s*{texts.IS}|####){_TO_VALUE}",
-    re.IGNORECASE | re.MULTILINE,
-)
-_WEAKLY = re.compile(  # where nothing states an answer
-    rf"(?:\b(?:result|solution)\s+is\b|结果\s*(?:[是为]|[:=])){_TO_VALUE}", re.IGNORECASE
-)
-_SUBORDINATE = re.compile(  # "12, as the answer is even" states nothing
-    r"\b(?:as|because|since|if|whether|although|though|when)\s+(?:(?:the|its|my|final|correct)\s+)*$",
-    re.IGNORECASE,
-)
-_DISPLAY = re.compile(
-    r"\\\[(.*?)\\\]|\$\$(.*?)\$\$|(?P<whole>\\begin\{(equation|align|gather)\*?\}.*?\\end\{\4\*?\})",
-    re.DOTALL,
-)
-_SENTENCE = re.compile(
-    r"\n|\.(?=\s)|(?:\s+|\s*[,(]\s*)(?:because|since|as|which|so|but|where|when)\b"
-    r"|\s+\((?=\s*[A-Za-z]{2,}\s+[A-Za-z]{2,})|\s+-+\s+(?=[A-Za-z]{2,}\s+[A-Za-z]{2,})"
-    r"|;\s+(?=[A-Za-z]{3,})|,?\s+and\s+(?:that|this|it|we|the)\b"
-    r"|,?\s*(?:因为|由于|因此|所以|故)",
-    re.IGNORECASE,
-)
-_PLACE = re.compile(r"\\boxed\s*\{\s*\}")
-_HTML = re.compile(r"<(b|i|u|em|strong|p|span|code)\b[^<>]*>(.*?)</\1>", re.DOTALL)
-_IS_ANSWER = re.compile(
-    r"(?<!\S)(\S+)\s+(?:is|as)\s+(?:the|my|our)\s+(?:final\s+|correct\s+)?answer\b"
-)
 # A single backslash before a blank or a bracket; after an even run it belongs to a line break.
 _SPACING = re.compile(
     r"(?<!\\)((?:\\\\)*)\\(?:[,;:!\s()\[\]]|(?:left|right|displaystyle|quad|qquad)(?![A-Za-z]))"
@@ -106,8 +71,15 @@ _WRAPPED = re.compile(
 )
 _UNIT_COMMA = re.compile(r"(?<=\d)\s*\\(?:text|mathrm)\s*\{[^{}]*\}(?=\s*,)")
 _CONSTANT = re.compile(r"\\(?:mathrm|text|operatorname)\{([ei])\}(?!\w)")
-_NAMES = {"lbrace": r"\{", "rbrace": r"\}", "lor": r"\text{ or }", "vee": r"\text{ or }"}
-_NAMED = re.compile(r"\\(lbrace|rbrace|lor|vee)(?![A-Za-z])")
+_PRIMES = re.compile(r"\^\s*(?:\{\s*((?:\\prime\s*)+)\}|(\\prime)(?![A-Za-z]))")
+_NAMES = {
+    "lbrace": r"\{",
+    "rbrace": r"\}",
+    "varnothing": r"\emptyset",
+    "lor": r"\text{ or }",
+    "vee": r"\text{ or }",
+}
+_NAMED = re.compile(r"\\(lbrace|rbrace|varnothing|lor|vee)(?![A-Za-z])")
 _POWER_OF_TEN = re.compile(r"(?<=\d) ?[xX] ?(?=10 ?\^)")
 _LINES = re.compile(
     r"\\begin\{(aligned|align\*?|split|gathered|gather\*?|eqnarray\*?|equation\*?|cases)\}(.*?)\\end\{\1\}",
@@ -141,44 +113,9 @@ _COUNTS = re.compile(  # words that do change it, or that join it to another
     re.IGNORECASE,
 )
 _SHORT = frozenset("m s g l h in cm mm km dm ft yd mi oz lb kg mg ml hr kw hz ms kj pm am".split())
-_LABEL = re.compile(
-    r"^(?:\\text(?:bf|it|rm)?\s*\{\s*)?(?:the\s+)?(?:final\s+)?answer\s*(?:is)?\s*[:=]?\s*\}?\s*(?=\S)",
-    re.I,
-)
 
 
-def final_answer(text: str) -> str | list[str]:
-    r"""What the answer submits: a string, or the list of several differing `\boxed{}` contents."""
-    text = texts.plain(_latex(text))
-    if "</" in text:
-        text = _HTML.sub(r"\2", text)
-    contents = [normalise(_LABEL.sub("", content)) for content in texts.boxes(text)]
-    if contents == [""] and (bare := _PLACE.sub("", text)) != text and _STATED.search(bare):
-        contents, text = [], bare
-    if contents:
-        distinct = list({exact(c) if exact(c) is not None else c: c for c in contents}.values())
-        return distinct[0] if len(distinct) == 1 else distinct
-    stated = list(_STATED.finditer(text)) or list(_WEAKLY.finditer(text))
-    if stated:
-        before = [text[max(m.start() - 60, 0) : m.start()] for m in stated]
-        main = [m for m, b in zip(stated, before, strict=True) if not _SUBORDINATE.search(b)]
-        rest = text[(main or stated)[-1].end() :]
-        below = _DISPLAY.match(rest[:LONG])
-        return normalise(_shown(below) if below else _SENTENCE.split(rest, 1)[0])
-    if len(text) > LONG:
-        return normalise(text)
-    shown = [m for m in _DISPLAY.finditer(text) if not text[m.end() :].strip(" .\n")]
-    if shown:
-        return normalise(_shown(shown[-1]))
-    named = _IS_ANSWER.search(text)
-    return normalise(named[1] if named else text)
-
-
-def _shown(display: re.Match[str]) -> str:
-    return display[1] or display[2] or display["whole"] or ""
-
-
-def _latex(text: str) -> str:
+def latex(text: str) -> str:
     """Unicode mathematics as LaTeX, before the compatibility form would flatten it (x², ½, √2)."""
     if text.isascii():
         return text
@@ -199,7 +136,7 @@ def _fraction(match: re.Match[str]) -> str:
 
 def normalise(text: str) -> str:
     """The string without dollar signs, LaTeX spacing, wrappers, outer blanks and closing marks."""
-    text = texts.plain(_latex(text))
+    text = texts.plain(latex(text))
     if len(text) > LONG:
         return " ".join(text.split())
     for _ in range(12):  # what one pass takes off may show more, but not for ever
@@ -212,6 +149,7 @@ def normalise(text: str) -> str:
 def _pass(text: str) -> str:
     text = text.replace("\\$", "").replace("$", "").replace("~", " ")
     if "\\" in text or "{" in text:
+        text = _PRIMES.sub(lambda m: "'" * m[0].count("prime"), text)
         text = _CONSTANT.sub(r"\1", _NAMED.sub(lambda m: _NAMES[m[1]], text))
         text = _GROUPED.sub(lambda m: re.sub(r"\D", "", m[0]), text)
         text = _SPACING.sub(r"\1 ", _BREAK.sub(r"\\\\ ", text))

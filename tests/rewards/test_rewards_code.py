@@ -92,7 +92,7 @@ def test_an_unusable_reference_is_the_rows_fault(reference):
 def test_the_block_that_defines_the_entry_is_taken():
     answer = "```python\ndef f(x):\n    return x\n```\nfor example\n```python\nprint(f(1))\n```"
     assert markdown.program(answer, "f") == "def f(x):\n    return x\n"
-    assert markdown.program(answer, "") == "print(f(1))\n"
+    assert markdown.program(answer, "") == "def f(x):\n    return x\nprint(f(1))\n"
     assert markdown.program("lambda x: x", "f") == "lambda x: x"
 
 
@@ -108,7 +108,8 @@ def test_the_block_that_defines_the_entry_is_taken():
         ({"~t": [1, 2]}, [1, 2], True, False),
         ({"~t": [1, 2]}, (1, 2), True, True),
         ([1, 2, 3], [1, 2], False, False),
-        ({"~f": "nan"}, float("nan"), False, False),
+        ({"~f": "nan"}, float("nan"), True, False),
+        ({"~f": "nan"}, 0.0, False, False),
         ({"~f": "inf"}, float("inf"), True, True),
         ({"~i": "10000000000000000"}, 2**64, True, True),
         ({"~d": [{"~t": [1, "a"]}]}, {"1": "a"}, True, False),
@@ -173,7 +174,7 @@ def test_values_survive_the_way_out(value):
 def test_values_that_are_not_plain_are_refused():
     loop = []
     loop.append(loop)
-    for value in (object(), lambda: 0, iter([]), 1j.__class__, loop, list(range(300_000))):
+    for value in (object(), lambda: 0, iter([]), 1j.__class__, loop, list(range(1_000_001))):
         with pytest.raises(INSIDE["Unplain"]):
             INSIDE["plain"](value)
 
