@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from katlab import UserError
 from katlab.cli import (
     comparing,
+    exporting,
     files,
     listing,
     machine,
@@ -37,6 +38,7 @@ MODULES = (
     listing,
     pages,
     comparing,
+    exporting,
     removing,
     files,
     machine,

@@ -1,4 +1,4 @@
-r"""How a server splits a reply of the KAT format: `response_template` of a tokenizer's configuration.
+r"""How a server splits a reply of the KAT format: the `response_template` of a tokenizer.
 
 A declaration that transformers (`tokenizer.parse_response`, `get_response_parser`) reads, whole or
 as it streams, and vLLM from 0.32 on with `--reasoning-parser hf`. Judge and thought go into
@@ -18,13 +18,14 @@ call replaces text before it, as no server can take it otherwise; (4) a call cut
 
 END = r"\s*(?:<\|im_end\|>|<\|endoftext\|>)"
 ANSWER = r"\s*<answer>\n?"
+THOUGHT = r"(?=<think_on>\s*<think>)"
 CONTENT = {  # what no other field takes; the alternatives are left out of it
     "close_pattern": rf"\A{ANSWER}|\s*</answer>\s*(?:<\|im_end\|>|<\|endoftext\|>|\Z)|{END}",
     "content": "text",
 }
 CALLS = {
     "open_pattern": r"\s*<tool_call>\s*(?=\{)",
-    "close_pattern": r"\s*</tool_call>",
+    "close_pattern": rf"\s*</tool_call>|\s*</answer>{END}",
     "repeats": True,
     "content": "json",
     "content_args": {"allow_non_json": True},
@@ -55,7 +56,7 @@ PARTS = START | {
     "fields": {
         "judge": {
             "open_pattern": r"\A\s*<judge>\n?",
-            "close_pattern": rf"\s*</judge>\s*(?:<think_o(?:n|ff)>{ANSWER}|(?=<think_on>\s*<think>))|{END}",
+            "close_pattern": rf"\s*</judge>\s*(?:<think_o(?:n|ff)>{ANSWER}|{THOUGHT})|{END}",
             "content": "text",
         },
         "thinking": {
