@@ -18,7 +18,7 @@ call replaces text before it, as no server can take it otherwise; (4) a call cut
 
 END = r"\s*(?:<\|im_end\|>|<\|endoftext\|>)"
 ANSWER = r"\s*<answer>\n?"
-THOUGHT = r"(?=<think_on>\s*<think>)"
+THOUGHT = r"<think_on>\s*<think>\n?"
 CONTENT = {  # what no other field takes; the alternatives are left out of it
     "close_pattern": rf"\A{ANSWER}|\s*</answer>\s*(?:<\|im_end\|>|<\|endoftext\|>|\Z)|{END}",
     "content": "text",
@@ -56,11 +56,11 @@ PARTS = START | {
     "fields": {
         "judge": {
             "open_pattern": r"\A\s*<judge>\n?",
-            "close_pattern": rf"\s*</judge>\s*(?:<think_o(?:n|ff)>{ANSWER}|{THOUGHT})|{END}",
+            "close_pattern": rf"\s*</judge>\s*(?:<think_o(?:n|ff)>{ANSWER}|(?={THOUGHT}))|{END}",
             "content": "text",
         },
         "thinking": {
-            "open_pattern": r"(?:\A\s*|(?<=</judge>\s*)<think_on>\s*)<think>\n?",
+            "open_pattern": rf"\A\s*<think>\n?|(?<=</judge>\s*){THOUGHT}",
             "close_pattern": rf"\s*</think>{ANSWER}|{END}",
             "content": "text",
         },

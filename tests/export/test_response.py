@@ -50,7 +50,7 @@ REPLIES |= {
     "answer ends on a tag": (AUTO, off("j", "Say </answer>"), "j", "", "Say </answer>", []),
     "answer begins with a tag": (AUTO, off("j", "<think> is one"), "j", "", "<think> is one", []),
     "thought names tags": (AUTO, on("j", NAMED, "ok"), "j", NAMED, "ok", []),
-    "judge names tags": (AUTO, off("They ask of <answer>.", "ok"), "They ask of <answer>.", "", "ok", []),
+    "judge names tags": (AUTO, off("of <answer>.", "ok"), "of <answer>.", "", "ok", []),
 }  # fmt: skip
 
 
@@ -112,7 +112,8 @@ BROKEN = {
     "on without a thought": ("j\n</judge>\n\n<think_on>\n<answer>\n4\n</answer><|im_end|>",
                              {"thinking": "j", "content": "4"}),
     "never closed": ("j\n</judge>\n\n<think_off>\n<answer>\n4", {"thinking": "j", "content": "4"}),
-    "a call that is none": ("j\n</judge>\n\n<think_off>\n<answer>\n<tool_call>\n{4\n</answer><|im_end|>",
+    "a call that is none": (
+        "j\n</judge>\n\n<think_off>\n<answer>\n<tool_call>\n{4\n</answer><|im_end|>",
         {"thinking": "j", "tool_calls": [{"type": "function", "function": "{4"}]}),
     "a call without its end": ('j\n</judge>\n\n<think_off>\n<answer>\n<tool_call>\n{"name": "f"',
         {"thinking": "j", "tool_calls": [{"type": "function", "function": '{"name": "f"'}]}),
