@@ -105,6 +105,8 @@ def check(path: str | Path, profile: str = "", overrides: dict | None = None) ->
     for sentence in told:
         print(sentence)
     given = overrides | fits
+    if profiles.load(profile).model.queries == str(file):  # as the profile says already
+        del given["model.queries"]
     if fits:
         print(f"\nAs it is, {profile} takes {needed(config):,} rows. What fits this file:\n")
     elif not told:

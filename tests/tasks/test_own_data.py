@@ -1,0 +1,87 @@
+"""The worked example of one's own data: its recipe, its file, its profile, and a run of 30 rows."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from conftest import CHECKOUT
+
+from katlab import lab
+from katlab.lab.rows import write_jsonl
+from katlab.tasks import checks, files, queries
+from katlab.tasks.nano import wording
+
+SAMPLES = CHECKOUT / "data_samples"
+PROFILE = str(SAMPLES / "own_data.toml")
+ROWS = runpy.run_path(str(SAMPLES / "own_data.py"))["rows"]()
+DOCS = (CHECKOUT / "docs" / "own-data.md").read_text()
+
+
+def test_the_file_is_what_the_recipe_writes():
+    done = subprocess.run([sys.executable, SAMPLES / "own_data.py"], capture_output=True, text=True)
+    assert done.stdout == (SAMPLES / "own_data.jsonl").read_text()
+    assert len(ROWS) == len({files.problem(row) for row in ROWS}) == 120
+
+
+def test_nano_reads_the_example_and_the_profile_fits_it():
+    assert all(map(wording.is_nanos, ROWS))
+    assert checks.too_small(PROFILE) == []
+
+
+@pytest.mark.parametrize("n", [30, 120, 300])
+def test_rows_are_dealt_as_the_page_says(n):
+    """The table of docs/own-data.md, one row per part."""
+    rows = [{"messages": [{"role": "user", "content": str(i)}]} for i in range(n)]
+    parts = [part for _, part in queries.assigned(rows)]
+    table = re.findall(r"^\| (?:stage|held).*?/8 .*$", DOCS, re.M)
+    said = [int(line.split("|")[4 + [30, 120, 300].index(n)]) for line in table]
+    assert said == [parts.count(part) for part in queries.SHARES]
+
+
+def test_the_pages_profiles_are_profiles(tmp_path):
+    """Each is loaded as it stands; the one for a GPU fits the example's rows."""
+    blocks = re.findall(r"```toml\n(.*?)```", DOCS, re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        (tmp_path / "mine.toml").write_text(block)
+        lab.load_profile(str(tmp_path / "mine.toml"))
+    assert tomllib.loads(blocks[1])["extends"] == "proxy-1.5b"
+    given = {"model.queries": "data_samples/own_data.jsonl"}
+    assert checks.too_small(str(tmp_path / "mine.toml"), given) == []
+
+
+def test_the_page_quotes_the_check(tmp_path, capsys):
+    odd = [row | change for row, change in zip(ROWS, [{}, {}, {"category": "maths"},
+           {"difficulty": 9}, {}, {}, {"verifier": "maths"}], strict=False)]  # fmt: skip
+    write_jsonl(tmp_path / "mine.jsonl", odd)
+    assert checks.check(tmp_path / "mine.jsonl", "nano") == 1
+    shown = capsys.readouterr().out
+    quoted = re.findall(r"^line \d: .*$", DOCS, re.M)
+    assert len(quoted) == 3
+    for line in quoted:
+        assert all(piece in shown for piece in line.split(", …, ")), line
+
+
+@pytest.mark.slow
+def test_thirty_rows_go_through_every_stage(tmp_path):
+    """The least that the pages name, with the counts of the example's profile at tiny's size."""
+    for name in ("notebooks", "data_samples", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).symlink_to(CHECKOUT / name)
+    least = ROWS[::4]
+    assert len(least) == checks.LEAST
+    write_jsonl(tmp_path / "mine.jsonl", least)
+    own = (SAMPLES / "own_data.toml").read_text().replace('extends = "nano"', 'extends = "tiny"')
+    (tmp_path / "mine.toml").write_text(own.replace("data_samples/own_data.jsonl", "mine.jsonl"))
+    command = [sys.executable, "-m", "katlab.cli", "run", "--run", "mine", "--profile", "mine.toml"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"KATLAB_ROOT": str(tmp_path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = [json.loads(p.read_text()) for p in (tmp_path / "outputs/mine").glob("*/run.json")]
+    assert len(records) == 10 and {record["state"] for record in records} == {"done"}
