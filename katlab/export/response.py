@@ -1,7 +1,8 @@
 r"""How a server splits a reply of the KAT format: the `response_template` of a tokenizer.
 
 A declaration that transformers (`tokenizer.parse_response`, `get_response_parser`) reads, whole or
-as it streams, and vLLM from 0.32 on with `--reasoning-parser hf`. Judge and thought go into
+as it streams, and vLLM from 0.32 on with `--reasoning-parser hf` (the parser of 0.32.0 was run on
+the replies of tests/export/test_response.py; its server never). Judge and thought go into
 `thinking`, the answer into `content`, calls inside it into `tool_calls`; PARTS has the judge apart.
 
 A tag counts only in its place, as in `katlab.template`: a part opens at the very beginning of the
