@@ -82,7 +82,7 @@ class Study:
 
 def load(stage: StageRun) -> list[Study]:
     """What `of_stage` and `smollm2` left in the stage's folder: the student's study, SmolLM2's."""
-    found = [Study.load(stage.dir, stage.profile)]
+    found = [Study.load(stage.dir, _name(stage))]
     if (stage.dir / SMOLLM2).is_dir():
         found.append(Study.load(stage.dir / SMOLLM2, SMOLLM2))
     return found
@@ -97,7 +97,12 @@ def of_stage(stage: StageRun, model: PreTrainedModel, texts: calibration.Texts) 
     steps = 0 if getattr(model, "is_quantized", False) else settings.recovery_steps
     if steps:
         child.require_trainable(model)
-    return _measure(stage, stage.dir, stage.profile, model, texts, steps, settings.recovery_rate)
+    return _measure(stage, stage.dir, _name(stage), model, texts, steps, settings.recovery_rate)
+
+
+def _name(stage: StageRun) -> str:
+    """The profile's name, also where the profile is a TOML file somewhere."""
+    return Path(stage.profile).name.removesuffix(".toml")
 
 
 def smollm2(stage: StageRun) -> Study:
