@@ -34,8 +34,10 @@ Open index.html in a browser; nothing is loaded from a network. Each folder is a
     run.json        settings, seed, versions, commit        verdict.json   claims, held or not
     figures/        what the page shows, and its data       *.jsonl, *.csv what it made
 
-settings.json has the whole profile of the run. {student}
+settings.json has the whole profile of the run.
+{student}
 {left_out}"""
+STUDENT = "student/ is the final student, as a Hugging Face folder; its README.md is its card."
 
 
 def write(run: Path, out: Path, model_only: bool = False) -> Path:
@@ -53,8 +55,8 @@ def write(run: Path, out: Path, model_only: bool = False) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as made:
         top = Path(made) / run.name
-        has_student = model_only or (run / student.STAGE) in folders
-        if has_student:
+        has_student = student.finished(run)
+        if has_student or model_only:
             student.write(run, top if model_only else top / "student")
         if not model_only:
             _pages(run, folders, top, has_student)
@@ -86,7 +88,7 @@ def _pages(run: Path, folders: Iterable[Path], top: Path, has_student: bool) -> 
     _put(top / "settings.json", text.encode(), hidden)
     said = README.format(
         run=run.name,
-        student="student/ is the final student, as a Hugging Face folder." if has_student else "",
+        student=STUDENT if has_student else "The run has no finished student of stage 05.",
         left_out=f"Left out for their size: {', '.join(large)}.\n" if large else "",
     )
     _put(top / "README.md", said.encode(), hidden)

@@ -51,17 +51,21 @@ def write(run: Path, folder: Path) -> None:
     (folder / "README.md").write_text(str(card(run, record, config)), encoding="utf-8")
 
 
+def finished(run: Path) -> bool:
+    """Whether a run has a final student; UserError where there is no such run."""
+    there = records.stage_folders(run)
+    done = run / STAGE in there and records.result(run / STAGE) is not None
+    return done and (run / STAGE / "checkpoints" / "student" / "config.json").is_file()
+
+
 def checkpoint(run: Path) -> Path:
     """The folder of the final student's weights; UserError where there is none."""
-    there = records.stage_folders(run)  # a mistake in the name shows here
-    done = records.result(run / STAGE) if run / STAGE in there else None
-    folder = run / STAGE / "checkpoints" / "student"
-    if done is None or not (folder / "config.json").is_file():
+    if not finished(run):
         raise UserError(
             f"Run '{run.name}' has no finished student of stage 05; run: "
             f"katlab run --run {run.name}"
         )
-    return folder
+    return run / STAGE / "checkpoints" / "student"
 
 
 def card(run: Path, record: dict, config: Any) -> ModelCard:

@@ -183,6 +183,9 @@ def test_mistakes_are_one_sentence(run, tmp_path, monkeypatch, capsys):
     with pytest.raises(UserError, match="has no pages yet; run: katlab report half"):
         bundle.write(run.with_name("half"), tmp_path / "half.zip")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["there.zip"]
+    (run.with_name("half") / "index.html").write_text("")
+    half = bundle.write(run.with_name("half"), tmp_path / "half")  # pages without a student
+    assert "no finished student" in (half / "README.md").read_text()
     assert cli.main(["export", "../x"]) == 2
     assert "is no name for a run" in capsys.readouterr().err
 
