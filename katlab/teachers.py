@@ -56,6 +56,8 @@ class LocalResponder:
         return models.load_teacher(self.stage.config.model, self.mode)
 
     def respond(self, requests, n=1, temperature=0.0, seed=0) -> list[list[str]]:
+        if not requests:  # where all queries go to the other mode
+            return []
         model, tokenizer = self.loaded
         prompts = [
             tokenizer.apply_chat_template(

@@ -54,6 +54,14 @@ def test_a_thought_that_the_teachers_template_opens_is_split(stage, monkeypatch,
     assert teachers.split_thought(got) == ("1+1=2", "2")
 
 
+def test_a_teacher_without_queries_is_not_loaded(stage):
+    """Where every vote is for one mode, the other mode's teacher has nothing to answer."""
+    teacher = teachers.load(stage, "off")
+    assert teachers.direct([], teacher, 2, 0) == []
+    assert teachers.with_thought([], teacher, teacher, 2, 0) == []
+    assert "loaded" not in vars(teacher)
+
+
 def test_direct_rejects_wrong_answers_and_keeps_the_most_frequent_right_one():
     rows = [row for row in ROWS if row["category"] == "math"][:3]
     replies = {0: ["{}", "{}", "0.5"], 1: ["no", "no", "no"], 2: ["{}.0", "x", "{}"]}

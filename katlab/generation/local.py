@@ -44,6 +44,8 @@ def sample(
     """
     if tokenizer.pad_token_id is None:
         raise UserError("the tokenizer has no pad token; set tokenizer.pad_token before sampling")
+    if not prompts:  # which tokenizers refuse
+        return []
     model.eval()
     encoded = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))

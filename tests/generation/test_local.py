@@ -125,3 +125,8 @@ def test_a_tokenizer_without_padding_is_a_user_error(tokenizer, model):
     bare.pad_token = None
     with pytest.raises(UserError, match="pad token"):
         answers(model, bare)
+
+
+def test_nothing_to_ask_is_no_reply(model, tokenizer):
+    """Where every vote is for one mode, the other mode's teacher has no queries."""
+    assert local.sample(model, tokenizer, [], max_new_tokens=4) == []
