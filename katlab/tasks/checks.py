@@ -96,11 +96,15 @@ def check(path: str | Path, profile: str = "", overrides: dict | None = None) ->
         file = file.relative_to(root())
     overrides = (overrides or {}) | {"model.queries": str(file)}
     config = profiles.load(profile or profiles.SCHEMA, overrides)
-    status = files.check(path, getattr(config.rewards, "model_extra", {}))
-    if status or not profile:
+    if status := files.check(path, getattr(config.rewards, "model_extra", {})):
         return status
-    told = too_small(profile, overrides)
     rows = queries.of(config)
+    if (problems := len({files.problem(row) for part in rows.values() for row in part})) < LEAST:
+        print(f"{problems} problems; {LEAST} are the least that went through every stage.")
+    if not profile:
+        print("Add --profile P to see whether they are enough for the counts of a profile.")
+        return 0
+    told = too_small(profile, overrides)
     fits = {lack.setting: lack.fits for lack in shortages(config, rows) if lack.fits}
     for sentence in told:
         print(sentence)

@@ -150,7 +150,8 @@ def test_english_is_not_for_nano_and_the_profiles_that_read_it_are_named(tmp_pat
 
 def test_check_prints_the_settings_and_a_command_to_paste(capsys):
     assert cli.main(["check", "data_samples/queries.jsonl"]) == 0  # the form alone
-    assert "asks for" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "asks for" not in shown and "least" not in shown and "Add --profile P" in shown
     assert cli.main(["check", "data_samples/queries.jsonl", "--profile", "nano"]) == 1
     shown = capsys.readouterr().out
     assert "As it is, nano takes 8,000 rows." in shown
@@ -160,6 +161,11 @@ def test_check_prints_the_settings_and_a_command_to_paste(capsys):
     again = [word for pair in given for word in ("-o", pair)]
     assert cli.main(["check", "data_samples/queries.jsonl", "--profile", "nano", *again]) == 0
     assert "fills every count" in capsys.readouterr().out
+
+
+def test_a_file_below_the_least_is_told(tmp_path, capsys):
+    assert checks.check(wrote(tmp_path, rows_of(29))["model.queries"]) == 0
+    assert "29 problems; 30 are the least" in capsys.readouterr().out
 
 
 def test_a_file_with_one_kind_of_difficulty_is_told(tmp_path, capsys):
