@@ -34,7 +34,7 @@ Open index.html in a browser; nothing is loaded from a network. Each folder is a
     run.json        settings, seed, versions, commit        verdict.json   claims, held or not
     figures/        what the page shows, and its data       *.jsonl, *.csv what it made
 
-settings.json has the whole profile of the run.
+profile.json has every setting of the run.
 {student}
 {left_out}"""
 STUDENT = "student/ is the final student, as a Hugging Face folder; its README.md is its card."
@@ -57,7 +57,9 @@ def write(run: Path, out: Path, model_only: bool = False) -> Path:
         top = Path(made) / run.name
         has_student = student.finished(run)
         if has_student or model_only:
-            student.write(run, top if model_only else top / "student")
+            folder = top if model_only else top / "student"
+            student.write(run, folder)
+            _put(folder / "README.md", (folder / "README.md").read_bytes(), places(run))
         if not model_only:
             _pages(run, folders, top, has_student)
         if out.suffix == ".zip":
@@ -85,7 +87,7 @@ def _pages(run: Path, folders: Iterable[Path], top: Path, has_student: bool) -> 
             continue
         _put(top / inside, path.read_bytes(), hidden)
     text = json.dumps(parameters | {"settings": settings}, indent=1)
-    _put(top / "settings.json", text.encode(), hidden)
+    _put(top / "profile.json", text.encode(), hidden)
     said = README.format(
         run=run.name,
         student=STUDENT if has_student else "The run has no finished student of stage 05.",

@@ -36,10 +36,11 @@ def run(tmp_path_factory) -> Path:
     template.add_tags(tokenizer)
     model.resize_token_embeddings(len(tokenizer))
     models.save(model, tokenizer, stage.checkpoints / "student", stage.config.model)
-    stage.write("verdict.json", CLAIMS)
     stage.conclude({"accuracy": 0.9})
     stage.close("done")
     (stage.dir / "report.html").write_text(f"<p>made in {Path.cwd()}/x</p>")
+    claim = {"claim": f"Read {Path.cwd()}/x", "reported": "–", "measured": "1", "held": None}
+    stage.write("verdict.json", [*CLAIMS, claim])
     (stage.dir / "kernel.log").write_text("log")
     (stage.dir / "notebook.ipynb").write_text("{}")
     (outputs / "r" / "index.html").write_text('<a href="05_step_srpo/report.html">05</a>')
@@ -109,6 +110,7 @@ def test_the_card_says_what_held_and_where_it_comes_from(exported):
     assert card.data.license == "apache-2.0" and card.data.library_name == "transformers"
     assert card.data.base_model is None  # trained here, so there is none on the Hub
     assert "1 of 2 claims held" in card.text
+    assert "| 05 | Read x | – | 1 | not applicable |" in card.text
     assert "| 05 | Tokens fall | -19 % | -25 % [-29, -21] | yes |" in card.text
     assert "| 05 | Wishes \\| are obeyed | – | 65 % | **no** |" in card.text
     for said in ("| profile | tiny |", "| seed | 3 |", "`step_srpo.omega=0.3`", "transformers 5."):
@@ -136,7 +138,7 @@ def names(path: Path) -> set[str]:
 def test_the_zip_has_pages_data_and_the_student(run, tmp_path):
     made = names(bundle.write(run, tmp_path / "r.zip"))
     assert {
-        "r/index.html", "r/README.md", "r/settings.json", "r/05_step_srpo/report.html",
+        "r/index.html", "r/README.md", "r/profile.json", "r/05_step_srpo/report.html",
         "r/05_step_srpo/run.json", "r/05_step_srpo/verdict.json", "r/student/model.safetensors",
         "r/student/chat_template.jinja", "r/student/README.md",
     } <= made  # fmt: skip
@@ -148,7 +150,7 @@ def test_what_names_this_machine_stays_here(run, tmp_path):
     with zipfile.ZipFile(bundle.write(run, tmp_path / "r.zip")) as archive:
         record = json.loads(archive.read("r/05_step_srpo/run.json"))
         assert archive.read("r/05_step_srpo/report.html") == b"<p>made in x</p>"
-        settings = json.loads(archive.read("r/settings.json"))
+        settings = json.loads(archive.read("r/profile.json"))
     assert not {"pid", "host", "command"} & set(record) and record["seed"] == 3
     assert settings["settings"]["step_srpo"]["omega"] == 0.3
 
