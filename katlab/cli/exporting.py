@@ -9,14 +9,19 @@ from katlab.cli.parser import Commands, command
 
 def register(commands: Commands) -> None:
     """Add `export`."""
-    export = command(commands, "export", "one zip of a run: pages, data, the student", _export)
-    export.add_argument("run", metavar="RUN")
+    export = command(
+        commands, "export", "one zip of a run: pages, data, the student", _export,
+        "katlab export demo",
+        "katlab export demo --model-only --out demo-student",
+        more="The student is a Hugging Face folder with a model card.",
+    )  # fmt: skip
+    export.add_argument("run", metavar="RUN", help="name of a run; see katlab ls")
     export.add_argument(
         "--out", type=Path, metavar="FILE.zip",
-        help="where to (outputs/RUN.zip); without .zip a folder",
+        help="a zip, or a folder where it does not end in .zip (default: outputs/RUN.zip)",
     )  # fmt: skip
     export.add_argument(
-        "--model-only", action="store_true", help="just the student, as a Hugging Face folder"
+        "--model-only", action="store_true", help="the student alone (default: pages as well)"
     )
 
 

@@ -25,10 +25,12 @@ def register(commands: Commands) -> None:
         "katlab check mine.jsonl --profile proxy-1.5b",
     )  # fmt: skip
     check.add_argument("file", type=Path, metavar="FILE.jsonl", help="one query per line")
-    check.add_argument("--profile", default="", help="say also what it asks for and is not there")
+    check.add_argument(
+        "--profile", default="", help="name also the settings that ask for more (default: none)"
+    )
     check.add_argument(
         "-o", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",
-        help="a value of the profile, as in evaluation.prompts=all",
+        help="a value of that profile, as in evaluation.prompts=all (default: none)",
     )  # fmt: skip
 
 
