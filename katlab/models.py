@@ -138,6 +138,11 @@ def load_from(
     return load(SimpleNamespace(**{**vars(config), "student": str(folder), "gguf_file": ""}))
 
 
+def tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, without its model."""
+    return AutoTokenizer.from_pretrained(folder)
+
+
 def load_teacher(
     config: SimpleNamespace, mode: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -1,11 +1,17 @@
-"""Agents with tools that are really executed (report section 6.3)."""
+"""Agents with tools that are really executed (report section 6.3).
+
+Deviations: (1) the agent's house (katlab.tasks.nano.house) stands in for a code base; its tools are
+really executed, and each request is written from the state that the calls before it left behind;
+(2) by default that state is all an agent remembers: the nano queries hold no tool results, so a
+nano model that is shown earlier exchanges calls its tools wrongly.
+"""
 
 import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from katlab.case_studies.chat import Chat, Reply
+from katlab.conversation.chat import Chat, Reply
 from katlab.tasks.nano.house import DIALS, House
 
 CHANGES = (1, 6, 1, 4)  # asked for at each step of a trajectory: easy, hard, easy, hard

@@ -12,9 +12,9 @@ import pandas as pd
 
 from katlab import teachers, template
 from katlab.arms import run_arm, teacher_arm, with_flags
-from katlab.case_studies import chat, transcript
 from katlab.case_studies.agents import CHANGES, Step, agents, trajectory
-from katlab.case_studies.chat import Chat, Reply
+from katlab.conversation import chat, transcript
+from katlab.conversation.chat import Chat, Reply
 from katlab.lab import StageRun, read_jsonl, work
 from katlab.tasks import queries
 

@@ -7,9 +7,10 @@ Usage:  from katlab import lab;  stage = lab.begin("05_step_srpo", globals())
 """
 
 from katlab.lab.claims import Claim
-from katlab.lab.notebook import begin, quiet
+from katlab.lab.notebook import begin
 from katlab.lab.profiles import load as load_profile
 from katlab.lab.progress import number
+from katlab.lab.quiet import quiet
 from katlab.lab.rows import Journal, read_jsonl, write_jsonl
 from katlab.lab.runs import StageRun
 from katlab.lab.training import latest_checkpoint
@@ -28,3 +29,5 @@ __all__ = [
     "work",
     "write_jsonl",
 ]
+
+quiet()

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from katlab import UserError, lab, template
-from katlab.case_studies import agents, chat, figures, transcript, verdict
+from katlab.case_studies import agents, figures, verdict
 from katlab.case_studies import stage as case_studies
+from katlab.conversation import chat, transcript
 from katlab.generation import local
 from katlab.lab import StageRun
 from katlab.tasks.nano import world

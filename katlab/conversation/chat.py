@@ -1,13 +1,7 @@
-"""Stage 07: talk to the model: judge, thought and answer apart, forced modes, agents with tools.
+"""Talk to a student of a run: judge, thought and answer apart, modes forced or not.
 
 Report section 6. A mode is forced by program (a prefilled judge, which cannot be refused) or in the
-words of the query, which the model may or may not obey. What the report shows by
-single examples (Figures 10-13) is measured over many queries in katlab.case_studies.
-
-Deviations: (1) the agent's house (katlab.tasks.nano.house) stands in for a code base; its tools are
-really executed, and each request is written from the state that the calls before it left behind;
-(2) by default that state is all an agent remembers: the nano queries hold no tool results, so a
-nano model that is shown earlier exchanges calls its tools wrongly.
+words of the query, which the model may or may not obey.
 
     talk = chat.load(stage)
     said = talk.reply([{"role": "user", "content": "Compute 3+4."}], mode="off")

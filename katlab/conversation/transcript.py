@@ -9,7 +9,7 @@ that it survives nbconvert and opens offline.
 import html as escaping
 import re
 
-from katlab.case_studies.chat import Reply
+from katlab.conversation.chat import Reply
 from katlab.plots import JUDGE, OFF, ON, TOOL
 
 EDGES = {"User": "#64748b", "Judge": JUDGE, "Thought": ON, "Answer": OFF, "Tool": TOOL}  # of a box
