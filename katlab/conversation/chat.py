@@ -15,7 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from katlab import UserError, models, template
 from katlab.arms import forced
 from katlab.generation import local
-from katlab.lab import Journal, StageRun
+from katlab.lab import FinishedRun, Journal, StageRun, stages
+
+STUDENTS = ("04_cold_start", "05_step_srpo")  # those that write judge and decision themselves
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Reply:
     """One reply in its parts; a part that the model did not write is None.
 
     `tokens` counts judge, thought, answer and all (with tags and end token); `forced` says which
-    mode was prefilled ("auto": none); `problem` is one of `template.PROBLEMS` or None.
+    mode was prefilled ("auto": none); `problem` is one of `template.PROBLEMS` or None. `seconds`
+    has the same keys for a reply that was streamed.
     """
 
     messages: list[dict]
@@ -34,6 +37,7 @@ class Reply:
     thought: str | None
     answer: str | None
     tokens: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,7 @@ class Chat:
 
         Temperature 0 is greedy. Raises UserError for an unknown mode.
         """
-        if mode not in ("auto", *template.MODES):
-            raise UserError(f"There is no mode {mode!r}; use auto, on or off.")
-        tok, prefill = self.tokenizer, forced(self.words, mode)
+        tok, prefill = self.tokenizer, self.prefill(mode)
         generated = local.sample(
             self.model,
             tok,
@@ -80,14 +82,19 @@ class Chat:
         )
         head = tok(prefill, add_special_tokens=False)["input_ids"] if prefill else []
         return [
-            _parts(tok, messages, mode, [*head, *ids])
+            parts(tok, messages, mode, [*head, *ids])
             for (messages, _), ids in zip(conversations, generated, strict=True)
         ]
 
+    def prefill(self, mode: str) -> str:
+        """The judge and the decision that force a mode, "" for auto; UserError for another mode."""
+        if mode not in ("auto", *template.MODES):
+            raise UserError(f"There is no mode {mode!r}; use auto, on or off.")
+        return forced(self.words, mode)
 
-def _parts(
-    tok: PreTrainedTokenizerBase, messages: list[dict], forced: str, ids: list[int]
-) -> Reply:
+
+def parts(tok: PreTrainedTokenizerBase, messages: list[dict], forced: str, ids: list[int]) -> Reply:
+    """The parts of a reply's token ids, a prefilled judge included."""
     parsed = template.parse(ids, template.Tags.of(tok))
 
     def text(span: tuple[int, int] | None) -> str | None:
@@ -120,3 +127,16 @@ def load(stage: StageRun) -> Chat:
     config = stage.config
     loaded, journal = models.load_from(folder, config.model), stage.journal("replies.jsonl")
     return Chat(*loaded, config.prompts, config.model.sample_batch, journal)
+
+
+def student(run: FinishedRun, stage: str = STUDENTS[-1]) -> Chat:
+    """A student of a finished run, ready to talk; nothing is written there.
+
+    Raises UserError for a stage whose model does not write the judge, and for one without a model.
+    """
+    name = stages.find(stage).name
+    if name not in STUDENTS:
+        raise UserError(f"{name} has no student that decides; choose {' or '.join(STUDENTS)}.")
+    config = run.config
+    loaded = models.load_from(run[name].student, config.model)
+    return Chat(*loaded, config.prompts, config.model.sample_batch)

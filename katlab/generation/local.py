@@ -50,9 +50,7 @@ def sample(
     encoded = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
     stops = stop_ids(model, tokenizer)
-    greedy = temperature == 0
-    drawn = {} if greedy else {"temperature": temperature, "top_p": top_p, "top_k": 0}
-    settings = {"max_new_tokens": max_new_tokens, "do_sample": not greedy, **drawn}
+    settings = drawn(max_new_tokens, temperature, top_p)
     own = GenerationConfig(**settings, pad_token_id=tokenizer.pad_token_id, eos_token_id=stops)
     size = min(batch_size, max(SMALLEST_BATCH, len(prompts) // 100))
     results: list[list[int]] = [[] for _ in prompts]
@@ -63,7 +61,7 @@ def sample(
         rows = journal.get(key) if journal is not None else None
         if rows is None:
             torch.manual_seed(seed * 1_000_003 + start)
-            rows = _generate(model, tokenizer, [encoded[i] for i in chosen], own)
+            rows = generate(model, tokenizer, [encoded[i] for i in chosen], own)
             if journal is not None:
                 journal.put(key, rows)
         for i, row in zip(chosen, rows, strict=True):
@@ -81,12 +79,21 @@ def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list
     return sorted(ids - {None})
 
 
-def _generate(
+def drawn(max_new_tokens: int, temperature: float, top_p: float) -> dict[str, object]:
+    """How tokens are drawn, in transformers' names; temperature 0 is greedy."""
+    greedy = temperature == 0
+    how = {} if greedy else {"temperature": temperature, "top_p": top_p, "top_k": 0}
+    return {"max_new_tokens": max_new_tokens, "do_sample": not greedy, **how}
+
+
+def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     encoded: list[list[int]],
     settings: GenerationConfig,
+    **more,
 ) -> list[list[int]]:
+    """One batch of `model.generate` with these settings alone; `more` goes to it as it is."""
     batch = tokenizer.pad({"input_ids": encoded}, padding_side="left", return_tensors="pt")
     width = batch["input_ids"].shape[1]
     suggested, model.generation_config = model.generation_config, GenerationConfig()
@@ -95,6 +102,7 @@ def _generate(
             input_ids=batch["input_ids"].to(model.device),
             attention_mask=batch["attention_mask"].to(model.device),
             generation_config=settings,
+            **more,
         )
     finally:
         model.generation_config = suggested
