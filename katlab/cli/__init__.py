@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from katlab import UserError
 from katlab.cli import (
+    chat,
     comparing,
     exporting,
     files,
@@ -37,6 +38,7 @@ MODULES = (
     variants,
     listing,
     pages,
+    chat,
     comparing,
     exporting,
     removing,

@@ -29,6 +29,8 @@ from katlab.lab import StageRun, read_jsonl, training, work, write_jsonl
 from katlab.rewards import backends
 from katlab.tasks import queries
 
+SHOWN = {"loss": "loss", "mean_token_accuracy": "tokens right"}  # while it trains
+
 
 @work
 def run(stage: StageRun) -> dict[str, float]:
@@ -140,7 +142,7 @@ def train(stage: StageRun, corpus: list[dict]) -> dict[str, float]:
         args=made,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        callbacks=[stage.callback("cold start", show=("loss", "mean_token_accuracy"))],
+        callbacks=[stage.callback("cold start", show=SHOWN)],
     )
     training.train(trainer)
     if stage.writes:

@@ -4,7 +4,7 @@ for token, moment in streaming.tokens(model, tokenizer, prompt, max_new_tokens=1
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -22,6 +22,8 @@ from katlab.generation import local
 
 class _Tokens(TextIteratorStreamer):
     """transformers' queue of a generation, with token ids instead of whole words."""
+
+    next_tokens_are_prompt: bool
 
     def put(self, value):
         if self.next_tokens_are_prompt:
@@ -42,7 +44,7 @@ def tokens(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
-) -> Iterator[tuple[int, float]]:
+) -> Generator[tuple[int, float], None, None]:
     """Yield each token id with the moment (seconds of perf_counter) it was drawn.
 
     The ids are those of `local.sample([prompt])` under the same settings and seed. An interrupt, or

@@ -1,8 +1,8 @@
-"""Progress of a stage: a small file for the console, one updated line in a notebook.
+"""Progress of a stage: a small file for the console; in a notebook one line, and live curves.
 
-The stage writes progress.json (atomically, at most twice a second); the runner reads it. In a
-notebook the same line is shown through a display id, which survives papermill and nbconvert
-without widgets.
+The stage writes progress.json (atomically, at most twice a second); the runner reads it. A notebook
+shows the same line, and below it a curve for each figure that is to be shown, as one output that is
+updated through a display id: no widgets, no script, and nothing of it on a page.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 # Shown first when logged; the loss of an RL step reads 0 and says nothing, so it comes last.
 TELLING = ("think_on", "accuracy", "reward", "format", "length", "tokens", "kl", "loss")
+MOST_POINTS = 200  # of a curve
 QUIET = ("runtime", "per_second", "flos", "epoch", "learning_rate", "grad_norm", "step", "elapsed")
 
 
-def telling(metrics: Mapping[str, Any], show: tuple[str, ...] = (), most: int = 4) -> dict:
-    """The few numbers worth a line: those named in `show`, else the most telling ones."""
+def telling(
+    metrics: Mapping[str, Any], show: Mapping[str, str] | None = None, most: int = 4
+) -> dict:
+    """The few numbers worth a line: those that `show` labels, else the most telling ones."""
     numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
     if show:
-        return {key: numbers[key] for key in show if key in numbers}
+        return {label: numbers[key] for key, label in show.items() if key in numbers}
     ranked = [k for word in TELLING for k in numbers if word in k and not k.endswith("/std")]
     rest = [k for k in numbers if not any(word in k for word in QUIET)]
     return {key: numbers[key] for key in list(dict.fromkeys(ranked + rest))[:most]}
@@ -62,15 +65,41 @@ def line(record: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
+def curve(points: list[tuple[int, float]], total: int) -> dict[str, str]:
+    """A curve in a box of 100 x 100, over steps 0 to `total`: its points, lowest, highest, last."""
+    points = points[:: 1 + len(points) // MOST_POINTS] + points[-1:]
+    values = [value for _, value in points]
+    low, high = min(values), max(values)
+    height = (high - low) or 1.0
+    drawn = [
+        (100 * step / max(total, 1), 100 - 100 * (value - low) / height) for step, value in points
+    ]
+    return {
+        "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn),
+        "low": number(low),
+        "high": number(high),
+        "last": number(values[-1]),
+    }
+
+
 class Bar:
-    """One piece of work of a stage: `to(step)` moves it, `metrics(...)` gives it figures."""
+    """One piece of work of a stage: `to(step)` moves it, `metrics(...)` gives it figures.
+
+    `show` are the figures to show, logged name to label; in a notebook each has a curve.
+    """
 
     def __init__(
-        self, stage: StageRun, total: int, what: str, show: tuple[str, ...] = (), done: int = 0
+        self,
+        stage: StageRun,
+        total: int,
+        what: str,
+        show: Mapping[str, str] | None = None,
+        done: int = 0,
     ):
-        self.stage, self.total, self.what, self.show = stage, total, what, show
+        self.stage, self.total, self.what, self.show = stage, total, what, show or {}
         self.step = self.first = done
         self.values: dict[str, object] = {}
+        self.curves: dict[str, list[tuple[int, float]]] = {}  # (step, value) of each label
         self.started = time.monotonic()
         self.written = 0.0
         self.handle = None
@@ -82,9 +111,16 @@ class Bar:
         if time.monotonic() - self.written > 0.5:
             self._write()
 
-    def metrics(self, values: Mapping[str, Any]) -> None:
-        """Figures to show beside the step; shown with the next write."""
-        self.values = telling(self.values | dict(values), self.show)
+    def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
+        """Figures to show beside the step they were logged at; shown with the next write."""
+        self.values = (
+            self.values | telling(values, self.show)
+            if self.show
+            else telling(self.values | dict(values))
+        )
+        for key, label in self.show.items():
+            if isinstance(value := values.get(key), int | float) and math.isfinite(value):
+                self.curves.setdefault(label, []).append((step, value))
 
     def close(self) -> None:
         """The work is done; the line stays with its duration and last figures."""
@@ -118,7 +154,9 @@ class Bar:
 
         text = line(record) + (f" · took {seconds(record['spent'])}" if closed else "")
         share = round(100 * record["step"] / record["total"]) if record["total"] else 100
-        shown = IPython.display.HTML(display.html("progress", text=text, share=share))
+        curves = {name: curve(points, self.total) for name, points in self.curves.items()}
+        page = display.html("progress", text=text, share=share, curves=curves, total=self.total)
+        shown = IPython.display.HTML(page)
         if self.handle is None:
             self.handle = IPython.display.display(shown, display_id=True)
         else:

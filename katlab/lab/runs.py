@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +176,7 @@ class StageRun:
         with (self.dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, default=scalar) + "\n")
         if self._bar is not None:
-            self._bar.metrics(json.loads(json.dumps(metrics, default=scalar)))
+            self._bar.metrics(json.loads(json.dumps(metrics, default=scalar)), self._step)
 
     def metrics(self) -> list[dict]:
         """Every line of metrics.jsonl so far (a line cut by a kill is left out)."""
@@ -196,8 +196,10 @@ class StageRun:
             record["headline"].update(json.loads(json.dumps(headline, default=scalar)))
             self.write("run.json", record)
 
-    def bar(self, total: int, what: str, show: tuple[str, ...] = (), done: int = 0) -> Bar:
-        """Progress that the caller moves: `bar.to(step)`, `bar.close()`."""
+    def bar(
+        self, total: int, what: str, show: Mapping[str, str] | None = None, done: int = 0
+    ) -> Bar:
+        """Progress that the caller moves: `bar.to(step)`, `bar.close()`; `show` as in `Bar`."""
         self._bar = Bar(self, total, what, show, done)
         return self._bar
 
@@ -212,12 +214,12 @@ class StageRun:
         bar.close()
 
     def callback(
-        self, what: str = "training", show: tuple[str, ...] = (), phase: str = "train"
+        self, what: str = "training", show: Mapping[str, str] | None = None, phase: str = "train"
     ) -> TrainerCallback:
         """A transformers TrainerCallback: metrics.jsonl and live progress.
 
-        `show` names the logged keys worth a line; `phase` marks the rows of metrics.jsonl when a
-        stage trains more than once.
+        `show` labels the logged keys worth a line and a curve; `phase` marks the rows of
+        metrics.jsonl when a stage trains more than once.
         """
         return training.trainer_callback(self, what, show, phase)
 

@@ -1,7 +1,7 @@
 """What a trainer has from the lab: its arguments, metrics and progress, a checkpoint to resume.
 
 Usage:  arguments = training.arguments(stage, SFTConfig, output_dir=folder, batch_size=32)
-        trainer = SFTTrainer(..., args=arguments, callbacks=[stage.callback(show=("loss",))])
+        trainer = SFTTrainer(..., args=arguments, callbacks=[stage.callback(show={"loss": "loss"})])
         training.train(trainer)
 """
 
@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -169,7 +170,7 @@ def _readable_weights(path: Path) -> bool:
 
 
 def trainer_callback(
-    stage: StageRun, what: str, show: tuple[str, ...], phase: str
+    stage: StageRun, what: str, show: Mapping[str, str] | None, phase: str
 ) -> TrainerCallback:
     """The callback behind `StageRun.callback` (transformers is imported only here)."""
     from transformers import TrainerCallback
@@ -180,6 +181,9 @@ def trainer_callback(
         def on_train_begin(self, args, state, control, **kwargs):
             stage.forget_after(state.global_step, phase)
             self.bar = stage.bar(state.max_steps, what, show, done=state.global_step)
+            for row in stage.metrics():  # of the part that a kill or an interrupt cut off
+                if row.get("phase") == phase:
+                    self.bar.metrics(row, row["step"])
 
         def on_step_end(self, args, state, control, **kwargs):
             self.bar.to(state.global_step)

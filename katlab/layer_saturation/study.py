@@ -163,7 +163,7 @@ def _recovery(
     rate: float,
 ) -> pd.DataFrame:
     """Held-out loss of copy, zero and half-step while each trains `steps` steps at `rate`."""
-    bar = stage.bar(steps * len(RECOVERING), f"{study.name}: training goes on", ("loss",))
+    bar = stage.bar(steps * len(RECOVERING), f"{study.name}: training goes on", {"loss": "loss"})
 
     def tell(start: str, step: int, loss: float) -> None:
         stage.log(model=study.name, start=start, loss=loss)

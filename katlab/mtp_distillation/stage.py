@@ -45,6 +45,7 @@ from katlab.tasks import queries
 KD = Arm("kd", "KD", uld=True, mtp=False)
 MTP_KD = Arm("student", "MTP+KD", uld=True, mtp=True)
 CE = Arm("ce", "CE only", uld=False, mtp=False)
+SHOWN = {"ce": "cross-entropy", "uld": "ULD", "token_accuracy": "tokens right"}  # while it trains
 
 
 def arms(settings: Settings) -> list[Arm]:
@@ -145,8 +146,7 @@ def train_arm(stage: lab.StageRun, arm: Arm, columns: list[dict], tables: Tables
         mtp.attach(model, stage.settings.mtp_depth)
     # laid down before training: both arms see the same batches, a resumed run the same remainder
     laid = batching.by_length(columns, stage.settings.steps, stage.settings.batch_size, stage.seed)
-    show = ("ce", "uld", "token_accuracy")
-    callbacks = [stage.callback(arm.title, show, phase=arm.name)]
+    callbacks = [stage.callback(arm.title, SHOWN, phase=arm.name)]
     if arm.mtp:
         callbacks.append(Voters(stage))
     trainer = DistillationTrainer(

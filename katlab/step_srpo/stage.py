@@ -18,7 +18,11 @@ from katlab.step_srpo.queries import ask, counts, lay_out
 from katlab.step_srpo.trainer import StepSRPOTrainer
 from katlab.tasks import queries
 
-SHOWN = ("reward", "rewards/think_on/mean", "completions/mean_length")
+SHOWN = {  # while it trains
+    "reward": "reward",
+    "rewards/think_on/mean": "think-on rate",
+    "completions/mean_length": "tokens per reply",
+}
 
 
 @work

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 
 from katlab import UserError
 from katlab.lab import Claim, runs
-from katlab.lab.progress import line, number, seconds, telling
+from katlab.lab.progress import curve, line, number, seconds, telling
 from katlab.lab.runs import StageRun
 from katlab.lab.training import latest_checkpoint
 
@@ -172,21 +173,42 @@ def test_a_fact_has_no_verdict_and_a_kind_is_one_of_four():
 
 def test_progress_is_written_and_read_as_one_line(tmp_path):
     stage = StageRun.create(tmp_path, "r", "04_cold_start")
-    bar = stage.bar(10, "training", show=("think_on_rate",))
+    bar = stage.bar(10, "training", show={"think_on_rate": "think-on rate"})
     bar.started -= 20.0  # twenty seconds ago
     stage.log(loss=0.0, think_on_rate=0.75)
     bar.written = 0.0
     bar.to(4)
     record = json.loads((stage.dir / "progress.json").read_text())
-    assert line(record) == "training · step 4/10 · 30 s left · think_on_rate 0.75"
+    assert line(record) == "training · step 4/10 · 30 s left · think-on rate 0.75"
     stage.finish()
     assert not (stage.dir / "progress.json").exists()
+
+
+def test_a_notebook_shows_a_curve_of_each_labelled_figure(tmp_path, monkeypatch):
+    stage = StageRun.create(tmp_path, "r", "04_cold_start")
+    bar = stage.bar(10, "training", show={"reward": "the reward", "loss": "loss"})
+    shown = []
+    monkeypatch.setattr(bar, "handle", SimpleNamespace(update=lambda page: shown.append(page.data)))
+    stage.shows = True
+    for step, reward in ((0, 0.25), (5, 0.75), (10, 0.5)):
+        stage.log(step=step, reward=reward, entropy=1.0, loss=float("nan"))
+    bar.close()
+    [page] = shown
+    assert page.count("<polyline") == 1, "entropy is not asked for, a loss of nan has no place"
+    assert 'points="0.0,100.0 50.0,0.0 100.0,50.0"' in page  # from the left, 0 at the top
+    assert "the reward" in page and "<b>0.5</b>" in page and "step 0 to 10" in page
+
+
+def test_a_long_curve_keeps_its_last_point_and_stays_small():
+    drawn = curve([(step, float(step)) for step in range(30_000)], 29_999)["points"].split()
+    assert drawn[0] == "0.0,100.0" and drawn[-1] == "100.0,0.0" and len(drawn) <= 202
+    assert curve([(3, 1.0)], 6)["points"] == "50.0,100.0 50.0,100.0"
 
 
 def test_telling_metrics_come_before_the_loss():
     logs = {"loss": 0.0, "grad_norm": 1.0, "reward": 0.8, "think_on_rate": 0.4, "reward_note": "x"}
     assert list(telling(logs, most=3)) == ["think_on_rate", "reward", "loss"]
-    assert telling(logs, show=("grad_norm",)) == {"grad_norm": 1.0}
+    assert telling(logs, show={"grad_norm": "gradient"}) == {"gradient": 1.0}
 
 
 @pytest.mark.parametrize(

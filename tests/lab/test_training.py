@@ -167,12 +167,13 @@ def test_training_goes_on_from_its_newest_checkpoint(tmp_path):
     def train(steps: int):
         made = stage(tmp_path, trainer__save_steps=2, trainer__logging_steps=1, steps=steps)
         own = arguments(made, TrainingArguments, output_dir=str(made.checkpoints), batch_size=2)
-        callbacks = [made.callback(), Steps(seen)]
-        training.train(Trainer(Line(), own, train_dataset=rows, callbacks=callbacks))
-        return made
+        told = made.callback(show={"loss": "loss"})
+        training.train(Trainer(Line(), own, train_dataset=rows, callbacks=[told, Steps(seen)]))
+        return made, [step for step, _ in told.bar.curves["loss"]]
 
-    assert training.latest_checkpoint(train(2).checkpoints).endswith("checkpoint-2")
-    made = train(4)
+    assert training.latest_checkpoint(train(2)[0].checkpoints).endswith("checkpoint-2")
+    made, drawn = train(4)
+    assert drawn == [1, 2, 3, 4], "the curve begins where training first began"
     assert seen == [1, 2, 3, 4]
     assert training.latest_checkpoint(made.checkpoints).endswith("checkpoint-4")
     assert [row["step"] for row in made.metrics() if "loss" in row] == [1, 2, 3, 4]
