@@ -342,7 +342,7 @@ def test_what_was_answered_is_not_asked_again(tmp_path, model, tokenizer, monkey
     headline = case_studies.run(stage)
     assert chat.load(stage).batch_size == stage.config.model.sample_batch
     (stage.dir / "result.json").unlink()
-    monkeypatch.setattr(local, "_generate", None)
+    monkeypatch.setattr(local, "generate", None)
     assert case_studies.run(StageRun.open(stage.dir)) == headline
 
 

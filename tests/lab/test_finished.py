@@ -59,7 +59,7 @@ def test_a_run_gives_stages_settings_tables_figures_and_verdicts(outputs):
     rollouts = run.table("05_step_srpo", "rollouts")
     assert list(rollouts["correct"]) == [None, True] and list(rollouts["step"]) == [0, 1]
     assert list(rollouts["mode"].isna()) == [False, True]
-    assert run["5"].tables == ["metrics.jsonl", "rollouts.jsonl", "plan.csv"]
+    assert run["5"].tables == ["metrics.jsonl", "plan.csv", "rollouts.jsonl"]
     assert run["05"].rows("plan").to_dict("list") == {"layer": [3], "loss": [0.5]}
     assert run["05"].headline == {"reward": 0.5}
     assert list(run.verdicts["verdict"]) == ["held", "held"]
