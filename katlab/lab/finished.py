@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import Image
 
+    from katlab.lab.runs import StageRun
+
 HELD = {True: "held", False: "not held", None: "not applicable"}
 
 
@@ -177,6 +179,15 @@ class FinishedStage:
                 "trains, or copy its checkpoints/student there."
             )
         return folder
+
+    def variant(self, new: str, **settings: Any) -> StageRun:
+        """This stage begun in a run `new`, a fork with other settings; see `StageRun.variant`."""
+        from katlab.lab import notebook
+        from katlab.lab.runs import StageRun
+
+        source = StageRun.open(self.dir)
+        source.shows = notebook.in_notebook()
+        return source.variant(new, **settings)
 
     def summary(self) -> dict[str, object]:
         """The stage's row in `FinishedRun.stages`."""

@@ -47,7 +47,7 @@ def begin(name: str, namespace: dict) -> StageRun:
             prepare(folder, wanted)
     told = [f"{key} {values[key]}" for key in identity.KEYS if values[key] != namespace[key]]
     namespace.update({key: values[key] for key in identity.KEYS})
-    stage = shown(created(folder, values, wanted, upstream), _in_notebook())
+    stage = shown(created(folder, values, wanted, upstream), in_notebook())
     if stage.shows and told:
         print(f"Run '{stage.run}' keeps its own values: {', '.join(told)}.")
     return stage
@@ -110,7 +110,8 @@ def prepare(folder: Path, wanted: str, anew: bool = False) -> Path | None:
     return kept
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
+    """Whether this is a kernel, whose cells show what is displayed."""
     from IPython import get_ipython
 
     shell = get_ipython()

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,25 @@ from jupyter_client.manager import start_new_kernel
 
 from katlab.lab import engine
 
+SLOW = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from test_training import Line, arguments, training
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from katlab.lab import StageRun
+
+class Rest(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        time.sleep({rest})
+
+stage = StageRun.create({root!r}, "r", "04_cold_start", profile="tiny")
+stage.shows, stage.settings.steps = True, 60
+stage.settings.trainer = {{"save_steps": 5, "logging_steps": 1}}
+own = arguments(stage, TrainingArguments, output_dir=str(stage.checkpoints), batch_size=2)
+told = [stage.callback("a line", show={{"loss": "the loss"}}), Rest()]
+rows = [{{"x": 1.0, "labels": 2.0}}] * 120
+training.train(Trainer(Line(), own, train_dataset=rows, callbacks=told))
+"""
 SILENT = {"IPython", "katlab", "matplotlib", "pandas", "torch"}  # while they are imported
 MISTAKE = 'import katlab\nraise katlab.UserError("Bring tea.")'
 
@@ -74,3 +94,44 @@ def test_the_first_cell_shows_nothing(kernel):
     assert run(kernel, first_cell(CHECKOUT / "notebooks" / "02_dual_regime_data.ipynb")) == []
     [(_, shown)] = run(kernel, "import sys; 'transformers' in sys.modules")
     assert shown["data"]["text/plain"] == "True"
+
+
+@pytest.mark.slow
+def test_a_cell_that_is_interrupted_and_run_again_goes_on_and_draws_the_whole_curve(tmp_path):
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
+    drawn: list[list[str]] = []  # the points of each curve shown
+
+    def watch(stop_at: float = 101.0) -> str:
+        """What ended the cell; it is interrupted once the curve has come so far, in percent."""
+        ended = "ok"
+        while True:
+            message = client.get_iopub_msg(timeout=120)
+            kind, content = message["msg_type"], message["content"]
+            page = str(content.get("data", {}).get("text/html", ""))
+            if points := re.search(r'<polyline points="([^"]*)"', page):
+                drawn.append(points[1].split())
+                if float(drawn[-1][-1].partition(",")[0]) > stop_at:
+                    stop_at = 101.0
+                    manager.interrupt_kernel()
+            if kind == "error":
+                ended = content["ename"]
+            if kind == "status" and content["execution_state"] == "idle":
+                return ended
+
+    try:
+        told = {"tests": str(Path(__file__).parent), "root": str(tmp_path)}
+        client.execute(SLOW.format(rest=0.1, **told))
+        assert watch(stop_at=25.0) == "KeyboardInterrupt"
+        before = len(drawn)
+        assert before > 2, "the curve moved"
+        client.execute(SLOW.format(rest=0.0, **told))
+        assert watch() == "ok"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    first, last = drawn[before], drawn[-1]
+    assert len(first) >= 15, "the steps of the part that was cut off are there at once"
+    assert len(last) == 60 and last[-1].startswith("100.0,")
+    rows = (tmp_path / "r" / "04_cold_start" / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(row)["step"] for row in rows if "loss" in json.loads(row)]
+    assert steps == [*range(1, 61)]
