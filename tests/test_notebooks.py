@@ -14,11 +14,14 @@ from conftest import CHECKOUT
 
 from katlab.lab import parameters, profiles, runs, stages
 
-NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+EVERY = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = [path for path in EVERY if path.stem[0].isdecimal()]  # the stages
+EXPLORE = CHECKOUT / "notebooks" / "explore.ipynb"
 ABSOLUTE = re.compile(r"""["'](/(?!/)\w|~/|[A-Z]:\\)""")
 SPAM = re.compile(r"\d+%\||it/s|s/it|Traceback \(most|Warning:|WARNING")
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+of_all = pytest.mark.parametrize("path", EVERY, ids=[path.stem for path in EVERY])
 STAGES = [stages.named(path.stem) for path in NOTEBOOKS]
 each_stage = pytest.mark.parametrize("stage", STAGES, ids=[s.name for s in STAGES])
 
@@ -43,12 +46,14 @@ def test_one_stage_is_one_notebook_one_package_one_test_folder_of_one_name(stage
         assert list((CHECKOUT / "tests" / name).glob("test_*.py"))
 
 
-def test_every_notebook_is_a_stage():
+def test_every_notebook_but_the_one_to_explore_is_a_stage():
     named = {path.stem.partition("_")[2] for path in NOTEBOOKS}
     assert named == {*profiles.stage_sections(), "start_here"}
+    assert [path for path in EVERY if path not in NOTEBOOKS] == [EXPLORE]
+    assert [stage.name for stage in stages.discover()] == [path.stem for path in NOTEBOOKS]
 
 
-@each
+@of_all
 def test_committed_without_outputs_or_leftovers(path):
     book = read(path)
     assert (book.nbformat, book.nbformat_minor) == (4, 5)
@@ -71,7 +76,7 @@ def test_the_parameters_cell_repeats_the_packages_defaults(path):
     assert all(one["inferred_type_name"] != "None" for one in inferred.values())
 
 
-@each
+@of_all
 def test_cells_are_short_and_hold_no_machinery(path):
     imports = 0
     for cell in code(path):
@@ -90,7 +95,7 @@ def test_cells_are_short_and_hold_no_machinery(path):
     assert imports == 1
 
 
-@each
+@of_all
 def test_prose_comes_before_every_code_cell(path):
     cells = read(path).cells
     assert cells[0].source.startswith("# ")
@@ -185,3 +190,32 @@ def test_a_page_says_nothing_in_names_of_variables(path, smoke):
     found = re.findall(r"\b[a-z]+(?:_[a-z0-9]+)+\b|\bNaN\b|\d\.\d{6,}|\{'\w+'", text)
     # Stages are called by their folders, and a query may hold a tool call.
     assert not [word for word in found if not re.fullmatch(r"set_\w+|tool_call", word)]
+
+
+@pytest.mark.slow
+def test_explore_reads_asks_varies_and_leaves_the_run_as_it_was(smoke, tmp_path, monkeypatch):
+    def state() -> dict[str, tuple[int, int]]:
+        files = sorted(path for path in smoke.rglob("*"))
+        return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
+
+    before = state()
+    monkeypatch.setenv("KATLAB_ROOT", str(smoke.parents[1]))
+    papermill.execute_notebook(
+        EXPLORE,
+        tmp_path / "explore.ipynb",
+        {"run": "smoke", "fork": "varied"},
+        progress_bar=False,
+        cwd=str(CHECKOUT / "notebooks"),
+    )
+    assert state() == before
+    done = nbformat.read(tmp_path / "explore.ipynb", as_version=4)
+    outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
+    assert not [o for o in outputs if o.output_type == "stream" and o.name == "stderr"]
+    shown = "".join(str(output.get("data", "")) for output in outputs)
+    assert shown.count("kat-chat") == 3, "one query in three modes"
+    assert "forced by program, think on" in shown and "forced by program, think off" in shown
+    assert shown.count("image/png") == 3
+    assert re.search(r"omega 0\.9 instead of .*: think-on moves by .* \[", shown)
+    varied = smoke.parent / "varied"
+    assert runs.read(varied / "05_step_srpo")["parameters"]["overrides"] == {"step_srpo.omega": 0.9}
+    assert runs.read(varied / "04_cold_start")["taken_from"] == "smoke"

@@ -249,7 +249,7 @@ def test_sources_follow_imports_and_names_but_not_the_lab():
 
 
 def test_stages_are_found_by_their_notebooks_and_packages():
-    assert list(STAGES) == sorted(p.stem for p in (CHECKOUT / "notebooks").glob("*.ipynb"))
+    assert list(STAGES) == sorted(p.stem for p in (CHECKOUT / "notebooks").glob("[0-9]*.ipynb"))
     needs = {profiles.section(name): stage.needs for name, stage in STAGES.items()}
     assert needs["step_srpo"] == ("04_cold_start",)
     assert needs["evaluation"] == ("03_mtp_distillation", "04_cold_start", "05_step_srpo")
