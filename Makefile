@@ -37,7 +37,8 @@ env: .venv/.installed  ## create .venv and install the pinned packages
 	@touch $@
 
 lab: env  ## open JupyterLab on the first notebook
-	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
+	@$(BIN)/jupyter lab --ServerApp.root_dir=. \
+	  '--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb?file-browser-path=/'
 
 lint: env  ## ruff over code and notebooks, the layers of the package, its types
 	@$(BIN)/ruff check .

@@ -9,8 +9,8 @@ class UserError(Exception):
     """A mistake the user can correct; its message is one sentence that names the remedy."""
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows: the sentence, in red; where it arose helps nobody."""
-        return [f"\x1b[31m{self}\x1b[0m"]
+        """What a notebook shows, on red ground: the sentence; where it arose helps nobody."""
+        return [str(self)]
 
 
 if "ipykernel" in sys.modules:  # before a module of ours imports what greets a notebook in red

@@ -16,6 +16,8 @@ from katlab.lab import identity, profiles
 if TYPE_CHECKING:
     from katlab.lab.runs import StageRun
 
+INTERRUPTED = "Interrupted; run this cell again to go on from the last checkpoint."
+
 
 def work(run: Callable[[StageRun], dict[str, float]]) -> Callable[[StageRun], dict[str, float]]:
     """Let `run` do its work only where it is not finished; its figures become the headline.
@@ -30,7 +32,11 @@ def work(run: Callable[[StageRun], dict[str, float]]) -> Callable[[StageRun], di
         refuse_changes(stage)
         if (figures := stage.result()) is not None:
             return figures
-        return stage.conclude(run(stage))
+        try:
+            return stage.conclude(run(stage))
+        except KeyboardInterrupt as stop:  # what a notebook shows of it
+            stop._render_traceback_ = lambda: [INTERRUPTED]  # type: ignore[attr-defined]
+            raise
 
     return once
 

@@ -13,6 +13,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import start_new_kernel
 
 from katlab.lab import engine
+from katlab.lab.work import INTERRUPTED
 
 SLOW = """
 import sys, time
@@ -55,12 +56,27 @@ def run(client: BlockingKernelClient, code: str) -> list[tuple[str, dict]]:
     return [(kind, content) for kind, content in shown if kind not in ("status", "execute_input")]
 
 
-def test_a_mistake_is_one_red_sentence_without_a_traceback(kernel):
+def test_a_mistake_is_one_sentence_without_a_traceback(kernel):
     [(kind, content)] = run(kernel, MISTAKE)
     assert kind == "error"
-    assert content["traceback"] == ["\x1b[31mBring tea.\x1b[0m"]
+    assert content["traceback"] == ["Bring tea."]
     [(_, content)] = run(kernel, "1 / 0")  # other errors keep theirs
     assert len(content["traceback"]) > 2
+
+
+def test_an_interrupted_stage_says_how_to_go_on(kernel, tmp_path):
+    code = f"""
+from katlab import lab
+stage = lab.StageRun.create({str(tmp_path)!r}, "r", "04_cold_start", profile="tiny")
+
+@lab.work
+def run(stage):
+    raise KeyboardInterrupt
+
+run(stage)"""
+    [(_, content)] = run(kernel, code)
+    assert content["ename"] == "KeyboardInterrupt", "what tells a batch that it was stopped"
+    assert content["traceback"] == [INTERRUPTED]
 
 
 def test_a_mistake_still_fails_a_batch(tmp_path):
