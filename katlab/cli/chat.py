@@ -34,10 +34,10 @@ def register(commands: Commands) -> None:
 def _chat(options: argparse.Namespace) -> None:
     if options.max_tokens < 0 or options.temperature < 0:
         raise UserError("--max-tokens and --temperature take a number that is not negative.")
-    if options.json and not options.once:
+    if options.json and options.once is None:
         raise UserError('--json is for one reply: add --once "TEXT".')
     run = lab.open_run(options.run, unfinished=True)
-    assert run[options.stage].student  # its mistakes show before the imports, which take seconds
+    _ = run[options.stage].student  # its mistakes show before the imports, which take seconds
     from rich.console import Console
 
     from katlab.conversation import chat, terminal
@@ -48,7 +48,7 @@ def _chat(options: argparse.Namespace) -> None:
         "temperature": options.temperature,
         "seed": options.seed,
     }
-    if not options.once:
+    if options.once is None:
         terminal.talk(student, console, options.mode, **how)
         return
     asked = [{"role": "user", "content": options.once}]
