@@ -11,8 +11,12 @@ from katlab.cli.parser import Commands, command
 def register(commands: Commands) -> None:
     """Add `chat`."""
     told = "talk to a student of a run: judge, thought and answer apart"
-    chat = command(commands, "chat", told, _chat)
-    chat.add_argument("run", metavar="RUN")
+    chat = command(
+        commands, "chat", told, _chat,
+        "katlab chat demo", "katlab chat demo --stage 04 --mode on",
+        'katlab chat demo --once "Compute 3+4."',
+    )  # fmt: skip
+    chat.add_argument("run", metavar="RUN", help="a run whose stage 05 is done")
     chat.add_argument(
         "--stage", default="05_step_srpo", help="whose student: 04 or 05 (default: the final one)"
     )

@@ -67,21 +67,20 @@ def once(student: Chat, console: Console, messages: list[dict], mode: str, **how
         console.file.flush()
 
     said = stream.reply(student, messages, mode, show, **how)
-    console.print("\n" * bool(last) + summary(said), style="dim", soft_wrap=True)
+    console.print("\n" * bool(last) + summary(said) + "\n", style="dim", soft_wrap=True)
     return said
 
 
 def summary(said: Reply) -> str:
-    """The mode, what is wrong if anything is, and the tokens and seconds of every part."""
-    mode = {"on": "think on", "off": "think off", None: "no decision"}[said.mode]
+    """Three lines: the mode and what is wrong if anything is, tokens, seconds of every part."""
+    mode = {"on": "think on", "off": "think off", None: "none"}[said.mode]
     mode += " (forced)" if said.forced != "auto" else ""
-    problem = [f"malformed: {said.problem}"] if said.problem else []
-    parts = [
-        f"{name} {said.tokens[name]} tokens {said.seconds[name]:.2f} s"
-        for name in (*PARTS, "all")
-        if said.tokens[name]
-    ]
-    return " · ".join([mode, *problem, *parts])
+    mode += f" · malformed: {said.problem}" if said.problem else ""
+    written = [name for name in (*PARTS, "all") if said.tokens[name]]
+    tokens = " · ".join(f"{name} {said.tokens[name]}" for name in written)
+    seconds = " · ".join(f"{name} {said.seconds[name]:.2f}" for name in written)
+    lines = {"decision": mode, "tokens": tokens, "seconds": seconds}
+    return "\n".join(f"{name:{MARGIN}}{text}" for name, text in lines.items())
 
 
 def _read(console: Console, mode: str) -> str:

@@ -43,7 +43,7 @@ def test_one_reply_for_a_script_as_text_and_as_json(run, capsys):
     assert cli.main(asked) == 0
     text = capsys.readouterr().out
     words = load_profile("tiny").prompts.forced_off
-    assert text.startswith(f"judge    {words}\n") and "think off (forced) · " in text
+    assert text.startswith(f"judge    {words}\n") and "decision think off (forced)" in text
     assert "\x1b" not in text
     assert cli.main([*asked, "--json"]) == 0
     reply = json.loads(capsys.readouterr().out)

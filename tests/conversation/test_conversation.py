@@ -1,6 +1,7 @@
 """Talking to a student: token by token, in a terminal, and to one of a finished run."""
 
 import io
+import re
 import threading
 
 import pytest
@@ -112,10 +113,12 @@ def test_a_conversation_has_turns_modes_and_parts_apart(monkeypatch, student):
     typed = "Compute 3+4.\n/on\nAdd 2.\n/reset\n/auto\nCompute 1.\n/quit\nnever"
     told = talked(monkeypatch, student, typed).splitlines()
     assert told[:3] == ["you      Compute 3+4.", "judge    a sum", "answer   7"]
-    assert told[3].startswith("think off · judge ") and " tokens " in told[3] and " s" in told[3]
-    assert told[4:6] == ["Mode on.", "you      Add 2."]
-    assert told[6:9] == [f"judge    {WORDS.forced_on}", f"thought  {THOUGHT}", "answer   9"]
-    assert told[9].startswith("think on (forced) · ") and "thought" in told[9]
+    assert told[3] == "decision think off" and told[6] == ""
+    assert re.fullmatch(r"tokens   judge \d+ · answer \d+ · all \d+", told[4])
+    assert re.fullmatch(r"seconds  judge \d+\.00 · answer \d+\.00 · all \d+\.00", told[5])
+    assert told[7:9] == ["Mode on.", "you      Add 2."]
+    assert told[9:12] == [f"judge    {WORDS.forced_on}", f"thought  {THOUGHT}", "answer   9"]
+    assert told[12] == "decision think on (forced)" and " · thought " in told[13]
     assert "\x1b" not in "".join(told), "a pipe gets no colour"
     first, second, third = seen
     assert "7" in second and "Compute 3+4." in second and second.endswith("<think_on>\n")
@@ -125,7 +128,7 @@ def test_a_conversation_has_turns_modes_and_parts_apart(monkeypatch, student):
 def test_a_malformed_reply_is_named_and_left_out_of_the_conversation(monkeypatch, student):
     seen = scripted(monkeypatch, student.tokenizer, said("off", "7"), "hm", said("off", "1"))
     told = talked(monkeypatch, student, "Compute 3+4.\nAdd 2.\nAdd 3.\n")
-    assert "no decision · malformed: truncated" in told and "left out" in told
+    assert "decision none · malformed: truncated" in told and "left out" in told
     assert "Add 2." not in seen[2] and "Compute 3+4." in seen[2]
 
 
