@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from katlab import UserError
-from katlab.lab import profiles, records, stages
+from katlab.lab import display, profiles, records, stages
 from katlab.lab.rows import read_jsonl
 from katlab.lab.settings import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import Image
+    from matplotlib.figure import Figure
 
     from katlab.lab.runs import StageRun
-
-HELD = {True: "held", False: "not held", None: "not applicable"}
 
 
 def open_run(run: str, unfinished: bool = False) -> FinishedRun:
@@ -92,13 +92,18 @@ class FinishedRun:
 
     @property
     def verdicts(self) -> pd.DataFrame:
-        """One row per claim: stage, claim, reported, measured, verdict."""
+        """One row per claim or fact: stage, kind, claim, reported, measured, verdict."""
         return self._joined("verdict")
 
     @property
     def figures(self) -> pd.DataFrame:
         """One row per figure: stage, name, title, takeaway."""
         return self._joined("figures")
+
+    def show(self, figure: Figure, name: str, takeaway: str) -> None:
+        """Show a figure with its takeaway as a stage does, and keep nothing."""
+        shown: Any = SimpleNamespace(writes=False, shows=True)
+        display.figure(shown, figure, name, takeaway)
 
     def table(self, stage: str, name: str) -> pd.DataFrame:
         """The rows of a file of a stage, as `run.table("05_step_srpo", "rollouts")`."""
@@ -140,13 +145,15 @@ class FinishedStage:
 
     @property
     def verdict(self) -> pd.DataFrame:
-        """One row per claim: claim, reported, measured, verdict."""
+        """One row per claim or fact: kind, claim, reported, measured, verdict (a fact has none)."""
         import pandas as pd
 
-        rows = self._json("verdict.json", [])
-        made = pd.DataFrame(rows, columns=["claim", "reported", "measured", "held"])
-        made["verdict"] = [HELD[row["held"]] for row in rows]
-        return made.drop(columns="held")
+        rows = [
+            {key: row.get(key, "") for key in ("kind", "claim", "reported", "measured")}
+            | {"verdict": "" if row.get("kind") == "fact" else display.HELD[row["held"]]}
+            for row in self._json("verdict.json", [])
+        ]
+        return pd.DataFrame(rows, columns=["kind", "claim", "reported", "measured", "verdict"])
 
     @property
     def figures(self) -> pd.DataFrame:

@@ -32,7 +32,8 @@ def finished(name: str, **overrides: object) -> StageRun:
     figure, axis = plt.subplots()
     axis.set_title("A line")
     stage.figure(figure, "line", "It is straight.")
-    stage.verdict([Claim("Tokens fall", "-19 %", "-25 %", True, "report")])
+    facts = [Claim("Rows", "-", 3, None, "fact")] if name.startswith("04") else []
+    stage.verdict([Claim("Tokens fall", "-19 %", "-25 %", True, "report"), *facts])
     stage.log(reward=0.5)
     stage.record(reward=0.5)
     (stage.checkpoints / "student").mkdir()
@@ -62,8 +63,10 @@ def test_a_run_gives_stages_settings_tables_figures_and_verdicts(outputs):
     assert run["5"].tables == ["metrics.jsonl", "plan.csv", "rollouts.jsonl"]
     assert run["05"].rows("plan").to_dict("list") == {"layer": [3], "loss": [0.5]}
     assert run["05"].headline == {"reward": 0.5}
-    assert list(run.verdicts["verdict"]) == ["held", "held"]
-    assert list(run.verdicts["stage"]) == list(run.figures["stage"]) == list(run.stages.index)
+    assert list(run.verdicts["verdict"]) == ["held", "", "held"]
+    assert list(run.verdicts["kind"]) == ["report", "fact", "report"]
+    assert list(run.verdicts["stage"]) == ["04_cold_start", "04_cold_start", "05_step_srpo"]
+    assert list(run.figures["stage"]) == list(run.stages.index)
     assert run["05"].figure("line").data.startswith(b"\x89PNG")
     assert run["05"].student == outputs / "r/05_step_srpo/checkpoints/student"
 
