@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from katlab import UserError, models, template
+from katlab import UserError, models, samples, template
 from katlab.arms import forced
 from katlab.generation import local
 from katlab.lab import FinishedRun, Journal, StageRun, stages
@@ -96,27 +96,16 @@ class Chat:
 def parts(tok: PreTrainedTokenizerBase, messages: list[dict], forced: str, ids: list[int]) -> Reply:
     """The parts of a reply's token ids, a prefilled judge included."""
     parsed = template.parse(ids, template.Tags.of(tok))
-
-    def text(span: tuple[int, int] | None) -> str | None:
-        return None if span is None else tok.decode(ids[slice(*span)]).strip()
-
-    tokens = {
-        name: 0 if span is None else span[1] - span[0]
-        for name, span in (
-            ("judge", parsed.judge),
-            ("thought", parsed.thought),
-            ("answer", parsed.answer),
-        )
-    }
-    judge = text(parsed.judge).removeprefix("<judge>").partition("</judge>")[0].strip()
+    found = samples.parts(tok, ids, parsed)
+    tokens = {name: found[f"{name}_tokens"] for name in samples.PARTS}
     return Reply(
         messages=messages,
         forced=forced,
         mode=parsed.mode,
         problem=parsed.problem,
-        judge=judge,
-        thought=text(parsed.thought),
-        answer=text(parsed.answer),
+        judge=found["judge"] or "",
+        thought=found["thought"],
+        answer=found["answer"],
         tokens=tokens | {"all": parsed.length},
     )
 

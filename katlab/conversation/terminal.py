@@ -12,11 +12,11 @@ from katlab import template
 from katlab.conversation import stream
 from katlab.conversation.chat import Chat, Reply
 from katlab.lab.settings import did_you_mean
+from katlab.samples import PARTS
 
 with contextlib.suppress(ImportError):  # line editing and history, where the system has them
     import readline  # noqa: F401
 
-PARTS = ("judge", "thought", "answer")
 STYLES = {"judge": "yellow", "thought": "blue", "answer": "bold green", stream.STRAY: "red"}
 MARGIN = 9  # columns: a part's name stands before its text
 MODES = ("auto", *template.MODES)
