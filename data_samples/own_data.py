@@ -1,7 +1,7 @@
 """The recipe of own_data.jsonl: 120 query rows, of three kinds, as one's own data might be written.
 
-They are in nano's wording, because nano's models read no other; with a profile of a real model write
-what you like. Only the form of a row matters (data_samples/README.md).
+They are in nano's wording, because nano's models read no other; with a profile of a real model
+write what you like. Only the form of a row matters (data_samples/README.md).
 
     python data_samples/own_data.py > data_samples/own_data.jsonl
 """
