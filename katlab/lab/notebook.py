@@ -36,6 +36,7 @@ def begin(name: str, namespace: dict) -> StageRun:
     values |= kept.values()
     upstream = upstream_fingerprints(folder)
     wanted = fingerprint.work(name, values, upstream)
+    kept_aside = None
     if RUNNER not in os.environ:
         from katlab.lab.lock import run_lock
 
@@ -44,12 +45,14 @@ def begin(name: str, namespace: dict) -> StageRun:
             records.upstream(folder, need, values)
         with run_lock(folder.parent):
             identity.keep(folder.parent, kept)
-            prepare(folder, wanted)
+            kept_aside = prepare(folder, wanted)
     told = [f"{key} {values[key]}" for key in identity.KEYS if values[key] != namespace[key]]
     namespace.update({key: values[key] for key in identity.KEYS})
     stage = shown(created(folder, values, wanted, upstream), in_notebook())
     if stage.shows and told:
         print(f"Run '{stage.run}' keeps its own values: {', '.join(told)}.")
+    if stage.shows and kept_aside:
+        print(f"Code or files have changed; the earlier attempt is kept as {kept_aside.name}.")
     return stage
 
 
