@@ -92,8 +92,11 @@ def test_a_mistake_is_one_sentence(tmp_path):
 
 def test_cells_that_never_ran_are_left_out(tmp_path):
     later = nbformat.v4.new_markdown_cell("## Figures")
-    _, page = rendered(tmp_path, code("first()"), code("f()", broken("ValueError")), later)
+    half = nbformat.v4.new_output("display_data", data={"text/plain": "half a figure"})
+    failed = code("f()", broken("ValueError"), half)
+    _, page = rendered(tmp_path, code("first()"), failed, later)
     assert "first" in page and "a &lt; b" in page and "Figures" not in page
+    assert "half a figure" not in page
 
 
 def test_links_between_notebooks_lead_to_pages(tmp_path):
