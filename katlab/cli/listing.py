@@ -52,9 +52,12 @@ def _ls(options: argparse.Namespace) -> None:
     elif not every:
         print("No runs yet; make the first with: katlab run")
     else:
-        head = ("run", "profile", "seed", "stages", "accuracy")
-        last = Column("overrides", no_wrap=True, overflow="ellipsis")
-        print(table((*head, last), map(_row, every)))
+        facts = ("profile", "seed", "stages", "accuracy")
+        run, last = (
+            Column(name, overflow="fold", min_width=14) for name in ("run", "overrides")
+        )  # what may go on in a second line
+        head = (run, *(Column(name, no_wrap=True) for name in facts), last)
+        print(table(head, map(_row, every)))
 
 
 def described(folder: Path) -> dict:
@@ -69,7 +72,7 @@ def _row(one: dict) -> tuple[str | Text, ...]:
     """A run in one line; the overrides without their sections."""
     states = Counter(stage["state"] for stage in one["stages"])
     done, total = states.pop("done", 0), len(stages.discover())
-    told = [f"{done} done" if done >= total else f"{done} of {total} done"]
+    told = [f"{done} done" if done >= total else f"{done}/{total} done"]
     told += [
         f"{stage['stage'][:2]} {stage['state']}"
         for stage in one["stages"]

@@ -112,8 +112,8 @@ def test_ls_has_a_line_per_run(project, capsys):
     )
     failed.close("failed", "Bring tea.")
     _, _, demo, idea = printed(capsys, "ls").splitlines()
-    assert demo.split() == "demo nano 0 2 of 3 done 88.3 %".split()
-    assert idea.split() == "idea tiny 1 1 of 3 done, 02 failed – omega=0.3".split()
+    assert demo.split() == "demo nano 0 2/3 done 88.3 %".split()
+    assert idea.split() == "idea tiny 1 1/3 done, 02 failed – omega=0.3".split()
 
 
 def test_ls_of_a_run_tells_own_time_marks_and_earlier_attempts(project, capsys):
@@ -153,7 +153,7 @@ def test_a_fork_without_stages_is_listed_by_what_it_keeps(project, capsys):
     kept = identity.Identity("tiny", 2, OMEGA, "demo")
     identity.keep(project / "outputs/idea", kept)
     [row] = printed(capsys, "ls").splitlines()[2:]
-    assert row.split() == "idea tiny 2 0 of 3 done – omega=0.3".split()
+    assert row.split() == "idea tiny 2 0/3 done – omega=0.3".split()
     *_, first, second, last = printed(capsys, "ls idea").splitlines()
     assert first.split() == [FIRST, "not", "run"] and last.split() == [LAST, "not", "run"]
 
