@@ -28,6 +28,7 @@ MISTAKES = [
     ("run --seed -1", "Seed -1 is out of range; take one from 0"),
     ("run --seed 4294967296", "Seed 4294967296 is out of range"),
     ("run --profile nanoo", "did you mean 'nano'"),
+    ("run --json --profile nanoo", "did you mean 'nano'"),
     ("run -p sead=1", "did you mean 'seed'"),
     ("run -p seed=one", "takes a whole number"),
     ("run -p seed", "Write 'seed' as name=value."),
