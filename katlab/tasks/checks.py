@@ -100,22 +100,24 @@ def check(path: str | Path, profile: str = "", overrides: dict | None = None) ->
         return status
     rows = queries.of(config)
     if (problems := len({files.problem(row) for part in rows.values() for row in part})) < LEAST:
-        print(f"{problems} problems; {LEAST} are the least that went through every stage.")
+        print(f"Problems: {problems}; {LEAST} are the least that went through every stage.")
     if not profile:
         print("Add --profile P to see whether they are enough for the counts of a profile.")
         return 0
     told = too_small(profile, overrides)
-    fits = {lack.setting: lack.fits for lack in shortages(config, rows) if lack.fits}
+    fits = {lack.setting: lack.fits for lack in shortages(config, rows)}
     for sentence in told:
         print(sentence)
     given = overrides | fits
     if profiles.load(profile).model.queries == str(file):  # as the profile says already
         del given["model.queries"]
-    if fits:
+    if not all(fits.values()):
+        print(f"\nAs it is, {profile} takes {needed(config):,} rows, and no setting fits so few.")
+    elif fits:
         print(f"\nAs it is, {profile} takes {needed(config):,} rows. What fits this file:\n")
     elif not told:
         print(f"The file fills every count of profile {profile}:\n")
-    if fits or not told:
+    if all(fits.values()) and (fits or not told):
         lines = [f"katlab run --run mine --profile {profile}"]
         print(" \\\n  ".join([*lines, *(f"-o {name}={value}" for name, value in given.items())]))
     if hint := _one_sided(config, rows["stage_1"]):

@@ -165,7 +165,13 @@ def test_check_prints_the_settings_and_a_command_to_paste(capsys):
 
 def test_a_file_below_the_least_is_told(tmp_path, capsys):
     assert checks.check(wrote(tmp_path, rows_of(29))["model.queries"]) == 0
-    assert "29 problems; 30 are the least" in capsys.readouterr().out
+    assert "Problems: 29; 30 are the least" in capsys.readouterr().out
+
+
+def test_where_nothing_fits_no_command_is_printed(tmp_path, capsys):
+    assert checks.check(wrote(tmp_path, rows_of(1))["model.queries"], "nano") == 1
+    shown = capsys.readouterr().out
+    assert "no setting fits so few" in shown and "katlab run" not in shown
 
 
 def test_a_file_with_one_kind_of_difficulty_is_told(tmp_path, capsys):
