@@ -15,6 +15,8 @@ arXiv 2503.20083); (3) beyond rank K all mass is one bucket: the error is at mos
     losses = uld.token_losses(hidden, head, labels, signal, top, tail)
 """
 
+import unicodedata
+from bisect import bisect_left
 from collections.abc import Callable
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -61,14 +63,40 @@ class TokenLosses(NamedTuple):
 def byte_ends(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int] | None:
     """UTF-8 byte offset at which each token of `text` ends; None if the tokens spell another text.
 
-    A byte-level token has one symbol per byte, an added token is its own text. Another text comes
-    of normalisation (NFC), a prefix space or SentencePiece.
+    A byte-level token has one symbol per byte, an added token is its own text. Where the tokenizer
+    normalises (NFC), a token ends where the character that it ends in does. Another text comes of
+    a prefix space, SentencePiece, or a normaliser that does not go by character.
     """
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     added = tokenizer.get_added_vocab()
     tokens = tokenizer.convert_ids_to_tokens(ids)
     ends = list(accumulate(len(t.encode()) if t in added else len(t) for t in tokens))
-    return ends if (ends or [0])[-1] == len(text.encode()) else None
+    own, normal = _characters(tokenizer, text)
+    if (ends or [0])[-1] != normal[-1]:
+        return None
+    return ends if own == normal else [own[bisect_left(normal, end)] for end in ends]
+
+
+def _characters(
+    tokenizer: PreTrainedTokenizerBase, text: str
+) -> tuple[list[int] | range, list[int] | range]:
+    """Byte offsets of the borders between characters (with their marks), before and after the
+    tokenizer's normaliser; the last of the second is -1 where it does not go by character."""
+    bytes_alone = range(len(text.encode()) + 1)
+    normaliser = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    if normaliser is None or (normal := normaliser.normalize_str(text)) == text:
+        return bytes_alone, bytes_alone
+    parts: list[str] = []
+    for char in text:
+        if parts and (unicodedata.category(char)[0] == "M" or "\u1160" <= char <= "\u11ff"):
+            parts[-1] += char
+        else:
+            parts.append(char)
+    pieces = [normaliser.normalize_str(part) for part in parts]
+    own, after = (
+        list(accumulate((len(p.encode()) for p in side), initial=0)) for side in (parts, pieces)
+    )
+    return (own, after) if "".join(pieces) == normal else (own, [-1])
 
 
 def align(

@@ -65,10 +65,30 @@ def test_a_tokenizer_that_is_not_byte_level_is_refused():
         uld.capture(teacher(), tok, ["two"], ["two  words"], top_k=3)
 
 
-def test_a_reply_that_the_tokenizer_normalises_is_left_out_and_the_others_are_read(tmp_path):
+NORMALISED = [  # normaliser, text, where its tokens of one byte each end in it
+    (normalizers.NFC(), "caf\u00e9", [1, 2, 3, 4, 5]),
+    (normalizers.NFC(), "cafe\u0301s", [1, 2, 3, 6, 6, 7]),
+    (normalizers.NFC(), "\u212bb", [3, 3, 4]),
+    (normalizers.NFC(), "\u1112\u1161\u11ab.", [9, 9, 9, 10]),
+    (normalizers.NFD(), "\u00e9s", [2, 2, 2, 3]),
+    (normalizers.NFKC(), "\ufb01x", [3, 3, 4]),
+    (normalizers.Lowercase(), "ABc", [1, 2, 3]),
+    (normalizers.Replace("  ", " "), "a  b", None),
+    (normalizers.Prepend("_"), "ab", None),
+]
+
+
+@pytest.mark.parametrize(("normaliser", "text", "ends"), NORMALISED)
+def test_a_token_of_normalised_text_ends_where_its_character_does(normaliser, text, ends):
     tok = byte_tokenizer([])
-    tok.backend_tokenizer.normalizer = normalizers.NFC()
-    replies = ["cafe\u0301", "caf\u00e9", ""]  # two characters for one, the one, and nothing
+    tok.backend_tokenizer.normalizer = normaliser
+    assert uld.byte_ends(tok, text) == ends
+
+
+def test_a_reply_that_the_tokenizer_changes_is_left_out_and_the_others_are_read(tmp_path):
+    tok = byte_tokenizer([])
+    tok.backend_tokenizer.normalizer = normalizers.Replace("  ", " ")
+    replies = ["the  cafe", "the cafe", ""]
     found = uld.capture(teacher(), tok, ["a", "b", "c"], replies, top_k=3)
     assert [signal is None for signal in found] == [True, False, True]
     [alone] = uld.capture(teacher(), tok, ["b"], replies[1:2], top_k=3)
