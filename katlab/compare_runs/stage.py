@@ -55,7 +55,7 @@ def chosen(stage: StageRun) -> list[str]:
 def finished(run: Path) -> set[str]:
     """The stages of a run that are done and not stale."""
     folders = stage_folders(run)
-    return {f.name for f in folders if runs.read(f)["state"] == "done" and not runs.stale(f)}
+    return {f.name for f in folders if runs.state(runs.read(f)) == "done" and not runs.stale(f)}
 
 
 def claims(stage: StageRun) -> pd.DataFrame:
