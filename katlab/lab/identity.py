@@ -30,6 +30,8 @@ class Identity:
     seed: int = 0
     overrides: dict[str, Any] = field(default_factory=dict)
     forked_from: str = ""
+    as_read: dict[str, Any] = field(default_factory=dict)
+    """All settings by dotted key, of a profile of one's own: its file may change under the run."""
 
     def values(self) -> dict[str, Any]:
         """Profile, seed and overrides, as notebooks take them."""
@@ -41,7 +43,10 @@ class Identity:
         overrides = self.overrides | given.get("overrides", {})
         plain = profiles.flat(profiles.table(profile))
         overrides = {k: v for k, v in overrides.items() if k not in plain or plain[k] != v}
-        return Identity(profile, given.get("seed", self.seed), overrides, self.forked_from)
+        seed = given.get("seed", self.seed)
+        own = profile.endswith(".toml")
+        as_read = profiles.flat(profiles.table(profile, overrides)) if own else {}
+        return Identity(profile, seed, overrides, self.forked_from, as_read)
 
 
 def read(run: Path) -> Identity | None:
@@ -81,7 +86,7 @@ def settle(run: Path, given: dict[str, Any]) -> Identity:
         return wanted
     told = differences(kept, wanted)
     if told:
-        new = name(run.name, {k: v for k, v in wanted.overrides.items() if k in told})
+        new = name(run.name, {k: now for k, (_, now) in told.items() if k not in KEYS})
         new += f"-seed-{wanted.seed}" * ("seed" in told)
         raise UserError(
             f"Run '{run.name}' keeps its settings ("
@@ -110,8 +115,12 @@ def differences(one: Identity, other: Identity) -> dict[str, tuple[object, objec
         first, second = one.overrides, other.overrides
     else:
         first, second = (
-            profiles.flat(profiles.table(run.profile, run.overrides)) for run in (one, other)
+            run.as_read or profiles.flat(profiles.table(run.profile, run.overrides))
+            for run in (one, other)
         )
+        if one.as_read:  # a setting that the code has got or lost since is no change
+            both = {*one.overrides, *other.overrides} | set(first) & set(second)
+            first, second = ({k: v for k, v in s.items() if k in both} for s in (first, second))
     if one.seed != other.seed:
         told["seed"] = one.seed, other.seed
     for key in dict.fromkeys([*first, *second]):

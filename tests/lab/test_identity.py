@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from katlab import UserError, cli, lab
-from katlab.lab import identity, pipeline, records
+from katlab.lab import identity, pipeline, records, variants
 from katlab.lab.identity import Identity
 from katlab.lab.runs import StageRun
 
@@ -103,6 +103,31 @@ def test_a_notebook_with_another_value_is_refused(demo, given):
     with pytest.raises(UserError, match="Run 'demo' keeps its settings"):
         lab.begin(FIRST, CELL | given)
     assert content(demo) == before
+
+
+def test_a_profile_of_ones_own_may_not_change_under_its_run(project):
+    """Later stages would read other values than earlier ones, and nothing would say so."""
+    mine = project / "mine.toml"
+    mine.write_text('extends = "tiny"\n[step_srpo]\nomega = 0.2\n[rewards]\nx = "x.py"\n')
+    stage = lab.begin(FIRST, CELL | {"profile": str(mine)})
+    stage.conclude({})
+    run = stage.dir.parent
+    assert identity.settle(run, {}).as_read["step_srpo.omega"] == 0.2
+    with pytest.raises(UserError, match="rewards.y None, not 'y.py'"):
+        identity.settle(run, {"overrides": {"rewards.y": "y.py"}})
+    kept = json.loads((run / "settings.json").read_text())
+    del kept["as_read"]["lora.r"]  # as if the code had got it since
+    (run / "settings.json").write_text(json.dumps(kept))
+    assert identity.settle(run, {}).profile == str(mine)
+    mine.write_text(mine.read_text().replace("0.2", "0.4"))
+    with pytest.raises(UserError) as mistake:
+        lab.begin(FIRST, dict(CELL))
+    assert str(mistake.value) == (
+        "Run 'demo' keeps its settings (step_srpo.omega 0.2, not 0.4); "
+        "begin a variant with: katlab fork demo demo-omega-0.4 -o step_srpo.omega=0.4"
+    )
+    variants.fork("demo", "demo-omega-0.4", {"step_srpo.omega": 0.4})
+    assert identity.settle(run.with_name("demo-omega-0.4"), {}).as_read["step_srpo.omega"] == 0.4
 
 
 def old(project, **stages):
