@@ -88,7 +88,7 @@ def execute(options: argparse.Namespace, chosen: Sequence[stages.Stage]) -> int:
 
 def _rehearse(options: argparse.Namespace, chosen: Sequence[stages.Stage], filled: dict) -> None:
     """Print what a run would do."""
-    from katlab.lab import steps
+    from katlab.lab import pipeline, steps
 
     said = {
         steps.UNCHANGED: "nothing: it is done",
@@ -113,7 +113,8 @@ def _rehearse(options: argparse.Namespace, chosen: Sequence[stages.Stage], fille
         return
     rows = []
     for step, time in zip(found, times, strict=True):
-        does = f"is taken from run {step.hit.parent.name}" if step.hit else said[step.act]
+        hit = step.hit and pipeline.source(step.hit, step.folder)
+        does = f"is taken from {hit}" if hit else said[step.act]
         if step.kept:
             does += f"; what stands there is kept as {step.kept.name}"
         rows.append(

@@ -123,7 +123,7 @@ def _stage(folder: Path, values: dict, execute: bool, force: bool, console: Cons
     step = steps.decide(folder, values, execute, force)  # as the orphan has left it
     if step.hit:
         kept = take(folder, step.hit, values, step.work)
-        told = f"same as in run {step.hit.parent.name}, taken from there"
+        told = f"same as in {source(step.hit, folder)}, taken from there"
         console.unchanged(folder.name, told, kept)
         if steps.done(folder, step.work, step.page):
             return
@@ -186,13 +186,18 @@ def take(folder: Path, hit: Path, values: dict, work: str) -> Path | None:
 
     part = _copied(hit, folder)
     record = records.read(hit) | {"id": f"{folder.parent.name}/{folder.name}"}
-    record |= {"parameters": values, "taken_from": hit.parent.name}
+    record |= {"parameters": values, "taken_from": source(hit, folder).removeprefix("run ")}
     replace(part / "run.json", json.dumps(record, indent=1) + "\n")
     kept = notebook.prepare(folder, work, anew=True)
     os.rename(part, folder)
     if (folder / "notebook.ipynb").is_file():
         report.stage(folder)
     return kept
+
+
+def source(hit: Path, folder: Path) -> str:
+    """Where a stage is taken from: another run, or an earlier attempt of this one."""
+    return hit.name if hit.parent == folder.parent else f"run {hit.parent.name}"
 
 
 def _copied(source: Path, place: Path) -> Path:

@@ -101,8 +101,12 @@ def done(folder: Path, work: str, page: str = "") -> bool:
 
 
 def cache_hit(folder: Path, work: str, page: str) -> Path | None:
-    """The same stage of another run, done under the same work; best with the same page."""
+    """The same stage of another run, or an earlier attempt of this one, done under the same work.
+
+    Best with the same page.
+    """
     others = sorted(p.parent for p in folder.parents[1].glob(f"*/{folder.name}/run.json"))
+    others += sorted(p.parent for p in folder.parent.glob(f"{folder.name}@*/run.json"))
     same = [other for other in others if done(other, work)]
     return next((other for other in same if done(other, work, page)), same[0] if same else None)
 

@@ -95,6 +95,13 @@ def test_a_run_is_done_once_and_reruns_only_what_changed(project, capfd):
     assert capfd.readouterr().out.count("an earlier attempt") == 3
     assert "@1" not in (project / "outputs/demo/index.html").read_text()
 
+    (project / "text.txt").write_text("It was a dark night.")
+    assert cli.main(["run"]) == 0  # the earlier attempts are of this very work: they come back
+    shown = capfd.readouterr().out
+    assert f"same as in {FIRST}@1, taken from there" in shown and "✓ 0" not in shown
+    assert started(project)[FIRST] == before[FIRST]
+    assert runs.read(project / "outputs/demo" / FIRST)["taken_from"] == f"{FIRST}@1"
+
 
 def test_an_edited_cell_draws_the_page_again_over_finished_work(project, capfd):
     """Before, every edit of a notebook trained its stage and all later ones again."""
