@@ -5,6 +5,7 @@ import html
 import json
 import math
 import re
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -219,3 +220,12 @@ def test_explore_reads_asks_varies_and_leaves_the_run_as_it_was(smoke, tmp_path,
     varied = smoke.parent / "varied"
     assert runs.read(varied / "05_step_srpo")["parameters"]["overrides"] == {"step_srpo.omega": 0.9}
     assert runs.read(varied / "04_cold_start")["taken_from"] == "smoke"
+
+
+@pytest.mark.slow
+@each
+def test_every_headline_figure_has_a_label_of_its_own(path, smoke):
+    known = tomllib.loads((CHECKOUT / "katlab" / "words.toml").read_text())["figures"]
+    labels = known[path.stem.partition("_")[2]]
+    for name in runs.read(smoke / path.stem)["headline"]:
+        assert name in labels or re.sub(r"\d+$", "#", name) in labels, name

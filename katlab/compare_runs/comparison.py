@@ -15,9 +15,8 @@ import pandas as pd
 from katlab import UserError
 from katlab.compare_runs import pooling, variants
 from katlab.compare_runs.pooling import Estimate
-from katlab.compare_runs.variants import NOT_RUN, Run, Variant
+from katlab.compare_runs.variants import Run, Variant
 from katlab.lab import compare as tables
-from katlab.lab.progress import number
 
 MEASURES = {  # column of the samples: name and unit, factor
     "correct": ("accuracy, %", 100),
@@ -70,7 +69,7 @@ def compare(outputs: Path, names: Sequence[str]) -> Comparison:
                 f"Run '{run.name}' has begun no stage; run: katlab run --run {run.name}"
             )
     headline, claims = tables.headline(outputs, names), tables.claims(outputs, names)
-    shown = headline.map(number).unstack("run", fill_value=NOT_RUN) if len(headline) else headline
+    shown = headline.unstack("run") if len(headline) else headline
     return Comparison(
         runs_,
         found,

@@ -14,6 +14,7 @@ import pandas as pd
 from katlab.compare_runs.comparison import Comparison, Row, disputed, notes
 from katlab.compare_runs.pooling import Estimate
 from katlab.compare_runs.variants import NOT_RUN
+from katlab.lab import compare
 from katlab.lab.console import table
 from katlab.lab.provenance import now
 from katlab.lab.rows import replace
@@ -87,7 +88,7 @@ def text(found: Comparison, everything: bool = False) -> str:
     if agreed:
         parts.append(f"Claims with the same verdict in every run: {agreed}; --all shows them.")
     if (everything or not found.rows) and len(found.headline):
-        rows = [[stage[:2], key, *row] for (stage, key), *row in found.headline.itertuples()]
+        rows = _headline(found)
         parts += ["Headline figures of the stages", table(["", "figure", *names], rows)]
     return "\n\n".join(parts)
 
@@ -125,6 +126,11 @@ def _figures(found: Comparison) -> str:
     return table(head, rows)
 
 
+def _headline(found: Comparison) -> list[list[str]]:
+    """Headline figures under their labels, with their units: stage, figure, a value per run."""
+    return [[*key, *row] for key, *row in compare.told(found.headline).itertuples()]
+
+
 def as_json(found: Comparison) -> dict:
     """The comparison as JSON values: settings, variants, figures, claims, headline."""
     whole = found.claims.astype(object)
@@ -138,7 +144,10 @@ def as_json(found: Comparison) -> dict:
         "notes": notes(found),
         "figures": [asdict(row) for row in found.rows],
         "claims": claims,
-        "headline": {f"{s}.{k}": dict(row) for (s, k), row in found.headline.iterrows()},
+        "headline": {
+            f"{stage}.{key}": row.where(row.notna(), None).to_dict()
+            for (stage, key), row in found.headline.astype(object).iterrows()
+        },
     }
 
 
@@ -170,7 +179,7 @@ def page(found: Comparison, path: Path) -> Path:
         groups=groups,
         disputed=claim_rows(disputed(found.claims, names), names),
         claims=claim_rows(found.claims, names),
-        headline=[[*key, *row] for key, *row in found.headline.itertuples()],
+        headline=_headline(found),
     )
     replace(path, made)
     return path

@@ -73,6 +73,8 @@ def claims(outputs: Path, chosen: Sequence[str]) -> pd.DataFrame:
 def told(table: pd.DataFrame) -> pd.DataFrame:
     """A (stage, metric) x runs table of headline figures, under their labels, with their units."""
     rows = {}
+    if table.empty:
+        return table
     for (stage, metric), values in table.iterrows():
         name, unit = words.label(stage, metric)
         rows[stage[:2], name] = [words.told(value, unit) for value in values]
