@@ -16,6 +16,7 @@ from markupsafe import Markup
 from katlab.lab.display import html as filled
 
 INKS = {"#0f172a": "ink", "#334155": "ink", "#475569": "soft", "#e2e8f0": "line"}
+PATH, DIGITS = re.compile(r' d="[^"]+"'), re.compile(r"(\.\d\d)\d+")  # finer than any eye
 FORMATS = ("svg", "png", "csv")
 
 
@@ -58,6 +59,7 @@ def _inline(svg: str, alt: str) -> Markup:
     head, body = body.split(">", 1)
     width, height = re.findall(r'viewBox="0 0 (\S+) (\S+)"', head)[0]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
+    body = PATH.sub(lambda path: DIGITS.sub(r"\1", path[0]), body)
     used = set(re.findall(r"#([\w-]+)[\")]", body))
     body = re.sub(r' id="([\w-]+)"', lambda m: m[0] if m[1] in used else "", body)
     for colour, ink in INKS.items():

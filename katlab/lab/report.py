@@ -21,6 +21,7 @@ from katlab.lab.progress import seconds
 from katlab.lab.runs import stage_folders
 
 QUESTION = re.compile(r"^\*\*Question\.\*\* (.+?)\n\n", re.M | re.S)
+GLYPH = re.compile(r'<path id="(DejaVu[\w-]+)"[^>]*/>')  # figures of a page share their letters
 LINK = re.compile(
     r'<a(?: class="off" data-page="([^"]+)"| href="(\.\./\d\d_\w+/report\.html[^"]*)")'
 )
@@ -159,5 +160,12 @@ def _renew_links(folder: Path) -> None:
 
 def _page(path: Path, template: str, **values: object) -> Path:
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-    runs.replace(path, html(template, when=when, **values))
+    known: set[str] = set()
+
+    def first(glyph: re.Match) -> str:
+        again = glyph[1] in known
+        known.add(glyph[1])
+        return "" if again else glyph[0]
+
+    runs.replace(path, GLYPH.sub(first, html(template, when=when, **values)))
     return path

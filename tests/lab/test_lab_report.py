@@ -239,3 +239,14 @@ def test_a_link_to_a_page_that_is_not_there_is_none(tmp_path):
     report.index(tmp_path / "r")
     again = (stage.dir / "report.html").read_text()
     assert 'href="../04_cold_start/report.html#idea"' in again and 'class="off"' not in again
+
+
+def test_figures_of_a_page_share_their_letters(tmp_path):
+    stage = StageRun.create(tmp_path, "r", "05_step_srpo")
+    line(stage, hero=True)
+    other = StageRun.create(tmp_path, "r", "06_evaluation")
+    line(other)
+    page = report.index(tmp_path / "r").read_text()
+    glyphs = re.findall(r'<path id="(DejaVu[\w-]+)"', page)
+    assert glyphs and len(glyphs) == len(set(glyphs))
+    assert {use.lstrip("#") for use in re.findall(r'href="(#DejaVu[\w-]+)"', page)} == {*glyphs}
