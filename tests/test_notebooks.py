@@ -218,7 +218,7 @@ def test_explore_reads_asks_varies_and_leaves_the_run_as_it_was(smoke, tmp_path,
     assert shown.count("kat-chat") == 3, "one query in three modes"
     assert "forced by program, think on" in shown and "forced by program, think off" in shown
     assert shown.count("image/png") == 3
-    assert re.search(r"omega 0\.9 instead of .*: think-on moves by .* \[", shown)
+    assert re.search(r"With omega 0\.9 instead of [\d.]+, think-on moves by .* \[", shown)
     varied = smoke.parent / "varied"
     assert runs.read(varied / "05_step_srpo")["parameters"]["overrides"] == {"step_srpo.omega": 0.9}
     assert runs.read(varied / "04_cold_start")["taken_from"] == "smoke"
