@@ -193,6 +193,7 @@ class FinishedStage:
         from katlab.lab.runs import StageRun
 
         source = StageRun.open(self.dir)
+        source.run = self.dir.parent.name  # a run may be a copy under another name
         source.shows = notebook.in_notebook()
         return source.variant(new, **settings)
 
