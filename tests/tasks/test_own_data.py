@@ -11,7 +11,7 @@ import tomllib
 import pytest
 from conftest import CHECKOUT
 
-from katlab import lab
+from katlab import lab, rewards
 from katlab.lab.rows import write_jsonl
 from katlab.tasks import checks, files, queries
 from katlab.tasks.nano import wording
@@ -85,3 +85,18 @@ def test_thirty_rows_go_through_every_stage(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     records = [json.loads(p.read_text()) for p in (tmp_path / "outputs/mine").glob("*/run.json")]
     assert len(records) == 10 and {record["state"] for record in records} == {"done"}
+
+
+def test_the_references_of_the_readme_are_taken():
+    """Each grades some answer right, so none is of a form that its verifier refuses."""
+    right = {
+        "code": "lambda x: x + 3", "choice": "B", "keywords": "19 coins", "multi_turn": "14",
+        "tool_call": '<tool_call>\n{"name": "set_fan", "arguments": {"level": 28}}\n</tool_call>',
+    }  # fmt: skip
+    fan = '[{"name": "set_fan", "parameters": {"type": "object"}}]'
+    told = (SAMPLES / "README.md").read_text().replace('"tools": […]', f'"tools": {fan}')
+    told = told.replace("[…]", '[{"role": "user", "content": "Add 2."}]')
+    shown = dict(re.findall(r"^\| (\w+) \| `(\{.*?\})`", told, re.M))
+    assert shown.keys() == right.keys()
+    cases = [(kind, right[kind], json.loads(text)) for kind, text in shown.items()]
+    assert [verdict.correct for verdict in rewards.grade(cases)] == [True] * len(cases)
