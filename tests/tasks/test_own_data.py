@@ -4,6 +4,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -11,7 +12,7 @@ import tomllib
 import pytest
 from conftest import CHECKOUT
 
-from katlab import lab, rewards
+from katlab import cli, lab, rewards
 from katlab.lab.rows import write_jsonl
 from katlab.tasks import checks, files, queries
 from katlab.tasks.nano import wording
@@ -65,6 +66,13 @@ def test_the_page_quotes_the_check(tmp_path, capsys):
     assert len(quoted) == 3
     for line in quoted:
         assert all(piece in shown for piece in line.split(", …, ")), line
+
+
+def test_the_pages_commands_are_commands():
+    lines = re.findall(r"^(?:\$ )?(katlab [^\\\n]*)$", DOCS, re.M)
+    assert len(lines) == 7
+    for line in lines:
+        cli.parser_of_all().parse_args(shlex.split(line, comments=True)[1:])
 
 
 @pytest.mark.slow
