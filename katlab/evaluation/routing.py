@@ -16,11 +16,12 @@ import pandas as pd
 
 from katlab import UserError, rewards, template
 from katlab.arms import ARMS
+from katlab.evaluation import scores
+from katlab.evaluation.controls import MEASURES, per_prompt
 from katlab.intervals import bootstrap, paired_difference
 from katlab.samples import judge_agrees
 
 CELL = ["category", "difficulty"]
-MEASURES = ["correct", "tokens"]  # what a router changes
 LEAK_TOKENS, LEAK_SHARE = 5.0, 0.02  # above either, forced-off answers are said to leak
 MARKERS = re.compile(r"(?i)\b(?:wait|hmm|let me|check|alternatively|actually|on second thought)\b")
 
@@ -68,9 +69,10 @@ def random_router(on: pd.DataFrame, off: pd.DataFrame, rate: float) -> pd.DataFr
     correct = rate p_on + (1 - rate) p_off, and likewise tokens. A gate that does not beat it has
     learned how often to think, not when.
     """
-    sides = _per_prompt(on), _per_prompt(off)
+    sides = per_prompt(on), per_prompt(off)
     mixed = sides[0][MEASURES] * rate + sides[1][MEASURES] * (1 - rate)
-    return sides[0][["category", "difficulty"]].join(mixed, how="inner").reset_index()
+    labels = sides[0].drop(columns=MEASURES).assign(thinks=rate)
+    return labels.join(mixed, how="inner").reset_index()
 
 
 def oracle_router(
@@ -91,15 +93,9 @@ def oracle_router(
         chosen_on, chosen_off = (side[side["sample"] % 2 == half] for side in (on, off))
         best = better_mode(chosen_on, chosen_off, delta, per)
         for mode, side in sides.items():
-            chosen = _per_prompt(side[side["id"].map(best).eq(mode)])
+            chosen = per_prompt(side[side["id"].map(best).eq(mode)])
             scored.append(chosen.reset_index().assign(mode=mode))
     return pd.concat(scored, ignore_index=True)
-
-
-def _per_prompt(frame: pd.DataFrame) -> pd.DataFrame:
-    values = frame.astype({name: float for name in MEASURES})
-    how = {"category": "first", "difficulty": "first"} | {name: "mean" for name in MEASURES}
-    return values.groupby("id").agg(how)
 
 
 def leakage(on: pd.DataFrame, off: pd.DataFrame) -> dict[str, float | None]:
@@ -118,10 +114,10 @@ def leakage(on: pd.DataFrame, off: pd.DataFrame) -> dict[str, float | None]:
     return {"answer_tokens_off_minus_on": excess, **shares}
 
 
-def judge_agreement(auto: pd.DataFrame, names_mode: str) -> float:
-    """Share of decided samples for which `samples.judge_agrees`; 0 without any."""
-    agrees = judge_agrees(auto, names_mode).dropna()
-    return float(agrees.mean()) if len(agrees) else 0.0
+def judge_agreement(auto: pd.DataFrame, names_mode: str) -> tuple[float, float, float]:
+    """Share of decided samples for which `samples.judge_agrees`, with its interval; 0 without any."""
+    agrees = auto.assign(agrees=judge_agrees(auto, names_mode))
+    return bootstrap(agrees, "agrees") if agrees["agrees"].notna().any() else (0.0, 0.0, 0.0)
 
 
 def failures(frame: pd.DataFrame) -> pd.Series:
@@ -129,10 +125,13 @@ def failures(frame: pd.DataFrame) -> pd.Series:
     return frame["problem"].value_counts().reindex(template.PROBLEMS, fill_value=0) / len(frame)
 
 
-def summarize(arms: pd.DataFrame, system: str, delta: float = 0.0, *, names_mode: str) -> dict:
+def summarize(
+    arms: pd.DataFrame, system: str, delta: float = 0.0, *, names_mode: str, t_max: float
+) -> dict:
     """All figures of one system that has the three arms; [mean, low, high] where n allows it.
 
-    `unscorable` is the share of samples of all three arms; `names_mode` as in `judge_agreement`.
+    `unscorable` is the share of samples of all three arms; `names_mode` as in `judge_agreement`,
+    `t_max` as in `scores`.
     """
     auto, on, off = (pick(arms, system, arm) for arm in ARMS)
     coin = random_router(on, off, auto["thinks"].mean())
@@ -150,12 +149,27 @@ def summarize(arms: pd.DataFrame, system: str, delta: float = 0.0, *, names_mode
         "regret_accuracy": paired_difference(oracle, auto, "correct"),
         "regret_tokens": paired_difference(auto, oracle, "tokens"),
         "judge_share": auto["judge_tokens"].sum() / auto["tokens"].sum(),
-        "judge_agreement": judge_agreement(auto, names_mode),
+        "judge_agreement": judge_agreement(auto, names_mode)[0],
+        "judge_named": judge_agreement(auto, names_mode),
         "unscorable": pd.concat([auto, on, off])["correct"].isna().mean(),
         "prompts": auto["id"].nunique(),
         "samples": len(auto),
+        "t_max": t_max,
+        "hacking": scores.hacking(auto, on),
     }
-    return figures | decisions(auto, better_mode(on, off, delta)) | leakage(on, off)
+    figures |= scores.of(auto, t_max) | decisions(auto, better_mode(on, off, delta))
+    return figures | leakage(on, off)
+
+
+def regret(arms: pd.DataFrame, system: str, delta: float = 0.0) -> pd.DataFrame:
+    """Accuracy that the oracle has over the gate, one row per prompt in the column `lost`."""
+    auto, on, off = (pick(arms, system, arm) for arm in ARMS)
+    means = [
+        per_prompt(frame[frame["correct"].notna()])
+        for frame in (oracle_router(on, off, delta), auto)
+    ]
+    lost = (means[0]["correct"] - means[1]["correct"]).dropna().rename("lost")
+    return means[1].join(lost, how="inner").reset_index()
 
 
 def alarms(figures: dict) -> list[str]:

@@ -11,6 +11,8 @@ from markupsafe import Markup
 
 from katlab import shown
 from katlab.arms import ARMS
+from katlab.evaluation import scores
+from katlab.evaluation.controls import at_equal_tokens
 from katlab.evaluation.routing import (
     alarms,
     better_mode,
@@ -39,6 +41,7 @@ HEADLINE = {  # of the headline's figures: name, unit, factor
     "gain_over_random": ("accuracy gained over a coin", "points", 100),
     "regret_accuracy": ("accuracy lost to the oracle", "points", 100),
 }
+SCORES = {"auc_oaa": "AUC_OAA", "f1_otb": "F1", "ock_score": "OckScore"}
 COLUMNS = (  # of Table 4: system, arm, heading
     ("final", "auto", "final, auto"),
     ("final", "on", "final, forced on"),
@@ -49,12 +52,20 @@ COLUMNS = (  # of Table 4: system, arm, heading
     ("teacher on", "on", "teacher on"),
     ("teacher off", "off", "teacher off"),
 )
-OTHERS = (  # of `systems`: name, system, arm
-    ("distilled, on command", "distilled", "on"),
-    ("distilled, off command", "distilled", "off"),
-    ("teacher that thinks", "teacher on", "on"),
-    ("teacher that does not", "teacher off", "off"),
-)
+COIN, RULE, ORACLE = "coin at the final rate", "rule of one feature", "oracle"
+ALWAYS_ON, ALWAYS_OFF = "final, always on", "final, always off"
+OWN_P, START_P = "threshold on the final's P(on)", "threshold on the cold start's P(on)"
+SAMPLED = {  # of `ways`: name: (system, arm)
+    "base, before any stage": ("base", "auto"),
+    "distilled, on command": ("distilled", "on"),
+    "distilled, off command": ("distilled", "off"),
+    "cold start, it decides": (BEFORE, "auto"),
+    "final, it decides": (AFTER, "auto"),
+    ALWAYS_ON: (AFTER, "on"),
+    ALWAYS_OFF: (AFTER, "off"),
+    "teacher that thinks": ("teacher on", "on"),
+    "teacher that does not": ("teacher off", "off"),
+}
 
 
 def headline(figures: dict[str, float]) -> pd.DataFrame:
@@ -104,33 +115,51 @@ def routers(arms: pd.DataFrame, system: str = AFTER, delta: float = 0.0) -> pd.D
     return pd.DataFrame(table).set_index("router")
 
 
-def systems(arms: pd.DataFrame, delta: float = 0.0) -> pd.DataFrame:
-    """Accuracy and mean tokens with intervals of every system and control, with n.
+def ways(arms: pd.DataFrame, rule: str, delta: float = 0.0) -> dict[str, pd.DataFrame]:
+    """Every system and control on the same prompts, by name; what was not sampled is left out.
 
-    What was not sampled, or could not be scored at all, has no row.
+    `rule` is the feature of the one-feature rule, as `controls.best` named it. The rule and the
+    thresholds cost what the final gate costs (`controls.at_equal_tokens`).
     """
-    auto, on, off = (pick(arms, AFTER, arm) for arm in ARMS)
-    ways = {
-        "final, it decides": auto,
-        "cold start, it decides": pick(arms, BEFORE, "auto"),
-        "final, always on": on,
-        "final, always off": off,
-        "coin at the final rate": random_router(on, off, auto["thinks"].mean()),
-        "oracle": oracle_router(on, off, delta),
-    }
     sampled = set(zip(arms["system"], arms["arm"], strict=True))
-    for name, system, arm in OTHERS:
-        if (system, arm) in sampled:
-            ways[name] = pick(arms, system, arm)
+    found = {name: pick(arms, *key) for name, key in SAMPLED.items() if key in sampled}
+    auto, on, off = (pick(arms, AFTER, arm) for arm in ARMS)
+    spent = auto["tokens"].mean()
+    found[COIN] = random_router(on, off, auto["thinks"].mean())
+    for name, system in ((START_P, BEFORE), (OWN_P, AFTER)):
+        decided, *forced = (pick(arms, system, arm) for arm in ARMS)
+        surest = decided["p_on"].astype(float).groupby(decided["id"]).mean()
+        found[name] = at_equal_tokens(*forced, surest, spent)
+    seems = auto.drop_duplicates("id").set_index("id")[f"by {rule}"]
+    found[RULE] = at_equal_tokens(on, off, seems, spent)
+    oracle = oracle_router(on, off, delta)
+    found[ORACLE] = oracle.assign(thinks=oracle["mode"].eq("on"))
+    return found
+
+
+def systems(ways: dict[str, pd.DataFrame], t_max: float) -> pd.DataFrame:
+    """`ways` with n: accuracy and mean tokens with intervals, think-on rates, the papers' scores.
+
+    A way without a scorable sample has no row; a control that is an expectation over two arms has
+    no thought tokens and so no AUC_OAA and no F1.
+    """
     rows = {}
     for name, frame in ways.items():
-        if frame["correct"].notna().any():
-            rows[name] = {"prompts": frame["id"].nunique()}
-            for key, column in (("accuracy", "correct"), ("tokens", "tokens")):
-                ends = bootstrap(frame, column)
-                names = (key, f"{key} low", f"{key} high")
-                rows[name] |= dict(zip(names, ends, strict=True))
-    return pd.DataFrame(rows).T.astype({"prompts": int})
+        if frame["correct"].isna().all():
+            continue
+        rows[name] = {"prompts": frame["id"].nunique()}
+        for key, column in (("accuracy", "correct"), ("tokens", "tokens")):
+            ends = bootstrap(frame, column)
+            names = (key, f"{key} low", f"{key} high")
+            rows[name] |= dict(zip(names, ends, strict=True))
+        thinks = frame["thinks"].astype(float).groupby(frame["difficulty"]).mean()
+        rows[name] |= {"think-on rate": frame["thinks"].astype(float).mean()}
+        rows[name] |= {"easiest": thinks.iloc[0], "hardest": thinks.iloc[-1]}
+        sampled = "thought_tokens" in frame
+        found = scores.of(frame, t_max) if sampled else {"ock_score": scores.ock_score(frame)}
+        rows[name] |= {title: found.get(key) for key, title in SCORES.items()}
+    table = pd.DataFrame(rows).T
+    return table.astype(float).astype({"prompts": int})
 
 
 def by_direct_pass_rate(arms: pd.DataFrame) -> pd.DataFrame:

@@ -1,52 +1,67 @@
-"""The claims of stage 06: what the report says of the gate, measured, held or not.
+"""The claims of stage 06: what the report says of the gate, and what it has to beat to mean it.
 
-Report section 4.3.2 and Figures 7-9. Deviation: the thresholds are this workbench's, since the
-report gives points at another scale.
+Report section 4.3.2 and Figures 7-9. Deviation: the thresholds and margins are this workbench's,
+since the report gives points at another scale.
 
-    stage.verdict(verdict.rows(arms, summary))
+    stage.verdict(verdict.rows(arms, summary, stage.settings.delta))
 """
 
 import pandas as pd
 
-from katlab.evaluation.routing import pick
+from katlab.arms import ARMS
+from katlab.evaluation import tables
+from katlab.evaluation.routing import pick, regret
 from katlab.evaluation.tables import AFTER, BEFORE, difference
-from katlab.intervals import bootstrap, paired_difference, percent, points
+from katlab.intervals import bootstrap, no_worse, paired_difference, percent, points
 from katlab.lab import Claim
 
-FORMED = 0.5  # below this share of well-formed outputs nothing is said about behaviour
+FORMED, ACCURACY = 0.9, 0.2  # below either, nothing is said about behaviour
+MARGIN = 0.02  # accuracy that may be lost where a claim says "within 2 points"
 
 
-def rows(arms: pd.DataFrame, summary: dict) -> list[Claim]:
-    """Claim, reported, measured with its interval, held; `summary` is `routing.summarize`'s.
+def rows(arms: pd.DataFrame, summary: dict, delta: float = 0.0) -> list[Claim]:
+    """`summary` is `routing.summarize`'s by system, with the `rule` that `controls.best` named.
 
-    A model that rarely writes the format decides nothing: with fewer than half of the final
-    system's outputs well formed, every claim but the one about the format is not applicable.
+    A model that rarely writes the format, or is rarely right, decides nothing: where fewer than
+    `FORMED` of the final system's outputs are well formed or fewer than `ACCURACY` right, every
+    claim but the one about the format is not applicable.
     """
-    accuracy = difference(arms, "correct")
-    tokens = difference(arms, "tokens", relative=True)
-    rates = [summary[system]["think_on"] for system in (BEFORE, AFTER)]
-    final = pick(arms, AFTER, "auto")
-    hardest, easiest = (
-        bootstrap(final[final["difficulty"] == d], "thinks")
-        for d in (final["difficulty"].max(), final["difficulty"].min())
-    )
+    after = summary[AFTER]
+    behaviour = [*_against_the_start(arms, summary, delta), *_against_controls(arms, after, delta)]
+    if after["well_formed"][0] < FORMED or after["auto_accuracy"][0] < ACCURACY:
+        behaviour = [claim.withheld() for claim in behaviour]
     formed = min(summary[system]["well_formed"] for system in (BEFORE, AFTER))
-    gain = summary[AFTER]["gain_over_random"]
-    less = paired_difference(final, pick(arms, "teacher on", "on"), "tokens", relative=True)
-    behaviour = [
+    claim = "At least 98 % of the outputs are well formed, before and after"
+    found = Claim(claim, "not reported", percent(formed), formed[0] >= 0.98, "target")
+    return [*behaviour, found, *_facts(arms, after)]
+
+
+def _against_the_start(arms: pd.DataFrame, summary: dict, delta: float) -> list[Claim]:
+    """What Step-SRPO changed: the report's claims, and what they must not have cost."""
+    before, after = (pick(arms, system, "auto") for system in (BEFORE, AFTER))
+    n = f"n = {after['id'].nunique()}"
+    kept = no_worse(after, before, "correct", MARGIN)
+    fewer = difference(arms, "tokens", relative=True)
+    rates = [summary[system]["think_on"] for system in (BEFORE, AFTER)]
+    levels = after["difficulty"]
+    hardest, easiest = (
+        bootstrap(after[levels == level], "thinks") for level in (levels.max(), levels.min())
+    )
+    teacher = pick(arms, "teacher on", "on")
+    less = paired_difference(after, teacher, "tokens", relative=True)
+    return [
         Claim(
-            "Accuracy is no lower than the cold start's (paired by prompt; held unless the whole "
-            "interval lies below 0)",
+            "Accuracy is not below the cold start's, within 2 points",
             "improves",
-            f"{points(accuracy)}, n = {final['id'].nunique()}",
-            accuracy[2] >= 0,
+            f"{kept}; {n}",
+            kept.held,
             "report",
         ),
         Claim(
             "Generated tokens fall by at least 19 %",
             "9,887 to 8,037 (-19 %)",
-            percent(tokens, "+.1%"),
-            tokens[0] <= -0.19,
+            percent(fewer, "+.1%"),
+            fewer[0] <= -0.19 and fewer[2] < 0,
             "report",
         ),
         Claim(
@@ -54,6 +69,13 @@ def rows(arms: pd.DataFrame, summary: dict) -> list[Claim]:
             "90 % to 66 %",
             f"{percent(rates[0])} to {percent(rates[1])}",
             difference(arms, "thinks")[2] < 0,
+            "report",
+        ),
+        Claim(
+            "Fewer tokens than the reasoning teacher (Figure 9)",
+            "fewer on each benchmark",
+            percent(less, "+.1%"),
+            less[2] < 0,
             "report",
         ),
         Claim(
@@ -70,22 +92,105 @@ def rows(arms: pd.DataFrame, summary: dict) -> list[Claim]:
             easiest[0] <= 0.20,
             "target",
         ),
+        *(_no_loss(arms, arm) for arm in ("off", "on")),
+        _regret(arms, delta),
+    ]
+
+
+def _no_loss(arms: pd.DataFrame, arm: str) -> Claim:
+    kept = no_worse(pick(arms, AFTER, arm), pick(arms, BEFORE, arm), "correct", MARGIN)
+    claim = f"Forced {arm}, accuracy is not below the cold start's, within 2 points"
+    return Claim(claim, "not reported", str(kept), kept.held, "target")
+
+
+def _regret(arms: pd.DataFrame, delta: float) -> Claim:
+    """Regret is a loss, so the gate's is no worse if its negative is no lower."""
+    lost = {system: regret(arms, system, delta) for system in (BEFORE, AFTER)}
+    now, then = (lost[system].assign(gained=-lost[system]["lost"]) for system in (AFTER, BEFORE))
+    kept = no_worse(now, then, "gained", MARGIN)
+    means = [f"{100 * lost[system]['lost'].mean():+.1f}" for system in (BEFORE, AFTER)]
+    return Claim(
+        "Accuracy lost to the oracle is not above the cold start's, within 2 points",
+        "not reported",
+        f"{means[0]} to {means[1]} points; {kept.mean * 100:+.1f} gained, at least "
+        f"{100 * kept.low:+.1f} (95 %, one-sided); power {kept.power:.0%} at no difference",
+        kept.held,
+        "target",
+    )
+
+
+def _against_controls(arms: pd.DataFrame, after: dict, delta: float) -> list[Claim]:
+    """The gate against always thinking, and against ways to choose that know less."""
+    auto, on, _ = (pick(arms, AFTER, arm) for arm in ARMS)
+    ways = tables.ways(arms, after["rule"], delta)
+    kept, less = (
+        no_worse(auto, on, "correct", MARGIN),
+        paired_difference(auto, on, "tokens", relative=True),
+    )
+    named, leaks = after["judge_named"], after["hacking"]
+    gains = {
+        "The gate beats a coin with its own think-on rate": tables.COIN,
+        "The gate beats the best rule of one feature, at equal tokens": tables.RULE,
+        "The gate beats a threshold on the cold start's P(on), at equal tokens": tables.START_P,
+    }
+    found = {claim: paired_difference(auto, ways[way], "correct") for claim, way in gains.items()}
+    return [
         Claim(
-            "The gate beats a coin with its own think-on rate",
+            "Accuracy is not below always thinking's, within 2 points",
             "not reported",
-            points(gain),
-            gain[1] > 0,
+            str(kept),
+            kept.held,
             "target",
         ),
         Claim(
-            "Fewer tokens than the reasoning teacher (Figure 9)",
-            "fewer on each benchmark",
+            "Fewer tokens than always thinking",
+            "not reported",
             percent(less, "+.1%"),
             less[2] < 0,
-            "report",
+            "target",
+        ),
+        *(
+            Claim(claim, "not reported", points(gain), gain[1] > 0, "target")
+            for claim, gain in found.items()
+        ),
+        Claim(
+            "The judge names the mode it takes (at least 95 %)",
+            "it explains the decision",
+            percent(named),
+            named[0] >= 0.95,
+            "target",
+        ),
+        Claim(
+            "Think-off outputs do not think in the open (at most 2 %)",
+            "not reported",
+            "no think-off output" if leaks is None else percent(leaks),
+            None if leaks is None else leaks[0] <= 0.02,
+            "target",
         ),
     ]
-    if summary[AFTER]["well_formed"][0] < FORMED:
-        behaviour = [claim.withheld() for claim in behaviour]
-    claim = "At least 98 % of the outputs are well formed, before and after"
-    return [*behaviour, Claim(claim, "not reported", percent(formed), formed[0] >= 0.98, "target")]
+
+
+def _facts(arms: pd.DataFrame, after: dict) -> list[Claim]:
+    """What the headline does not say; none of it is a claim."""
+    shown = {
+        "Prompts, and problems that differ in more than names": (
+            f"{after['prompts']}, {pick(arms, AFTER, 'auto')['cluster'].nunique()}"
+        ),
+        "Accuracy of the final model, and of always thinking": (
+            f"{percent(after['auto_accuracy'])}, {percent(after['on_accuracy'])}"
+        ),
+        "The mode chosen is the better one (hybrid accuracy)": f"{after['hybrid_accuracy']:.1%}",
+        f"AUC_OAA with t_max = {after['t_max']:.0f}, F1, OckScore": ", ".join(
+            "–" if after[key] is None else format(after[key], form)
+            for key, form in (("auc_oaa", ".3f"), ("f1_otb", ".3f"), ("ock_score", ".2f"))
+        ),
+        "Feature of the best one-feature rule": after["rule"],
+        "Unscorable samples": f"{after['unscorable']:.1%}",
+    }
+    if "base" in set(arms["system"]):
+        base = pick(arms, "base", "auto")
+        right, rate = bootstrap(base, "correct"), bootstrap(base, "thinks")
+        shown["Base before any stage: accuracy, tokens, works in the open"] = (
+            f"{percent(right)}, {base['tokens'].mean():.1f}, {percent(rate)}"
+        )
+    return [Claim(name, "–", value, None, "fact") for name, value in shown.items()]

@@ -11,6 +11,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from katlab.plots import ANY, FINAL, INK, MODES, START, bars, curve, legend
+from katlab.samples import judge_agrees
+from katlab.step_srpo.alarm import NAMED
 
 PLUS, MINUS = "37,99,235", "220,38,38"  # more of this, less of this
 
@@ -94,6 +96,21 @@ def reward(metrics: list[dict]) -> tuple[Figure, str]:
         f"The mean reward goes from {first:.2f} to {last:.2f}; in {equal:.0%} of the groups all "
         "rollouts earned the same."
     )
+
+
+def judge(rollouts: pd.DataFrame, names_mode: str) -> Figure:
+    """How often the judge of a rollout names the mode it takes, over training, by mode taken."""
+    rows, steps = windows(rollouts.assign(agrees=judge_agrees(rollouts, names_mode)))
+    figure, axis = plt.subplots(figsize=(6.4, 3.0), layout="constrained")
+    axis.axhline(NAMED, color=INK, lw=1, ls=":")
+    for mode, colour in MODES.items():
+        chosen = rows[rows["mode"] == mode]
+        if len(chosen):
+            curve(axis, chosen, "agrees", "window", colour, f"think-{mode}")
+    axis.set(title="Rollouts whose judge names the mode they take (95 % intervals)")
+    axis.set(ylabel="share of rollouts", ylim=(-0.03, 1.05), **steps)
+    legend(axis, "mode taken")
+    return figure
 
 
 def boundary(evaluation: pd.DataFrame) -> tuple[Figure, str]:

@@ -4,6 +4,7 @@ figures = stage.run(stage)
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from katlab import arms, models, template
 from katlab.intervals import paired_difference
 from katlab.lab import StageRun, latest_checkpoint, read_jsonl, training, work, write_jsonl
 from katlab.rewards import backends
+from katlab.step_srpo.alarm import JudgeAlarm
 from katlab.step_srpo.config import OWN, StepSRPOConfig
 from katlab.step_srpo.queries import ask, counts, lay_out
 from katlab.step_srpo.trainer import StepSRPOTrainer
@@ -22,6 +24,7 @@ SHOWN = {  # while it trains
     "reward": "reward",
     "rewards/think_on/mean": "think-on rate",
     "completions/mean_length": "tokens per reply",
+    "judge_agreement": "judge names its mode",
 }
 
 
@@ -30,12 +33,14 @@ def run(stage: StageRun) -> dict[str, float]:
     """Train from the cold-start student, then sample both students on held-out queries.
 
     Makes candidates.jsonl (what the cold start gets right without thinking), rollouts.jsonl,
-    checkpoints/student and evaluation.jsonl (`arms.run_arm`'s columns and `student`: before or
-    after). Returns the headline figures.
+    checkpoints/student, evaluation.jsonl and forced.jsonl (`arms.run_arm`'s columns, `cluster` and
+    `student`: before or after), the model deciding and both modes forced. Returns the headline
+    figures.
     """
     source = stage.upstream("04_cold_start") / "checkpoints" / "student"
     trained = train(stage, source)
     held_out = stage.kept("evaluation.jsonl", lambda: evaluate(stage, source))
+    stage.kept("forced.jsonl", lambda: evaluate(stage, source, ("on", "off")))
     stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})
     return trained | changes(pd.DataFrame(held_out))
 
@@ -64,8 +69,9 @@ def train(stage: StageRun, source: Path) -> dict[str, float]:
         settings,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        callbacks=[stage.callback("Step-SRPO", show=SHOWN)],
+        callbacks=[stage.callback("Step-SRPO", show=SHOWN), JudgeAlarm()],
         rollouts=stage.dir / "rollouts.jsonl",
+        names_mode=stage.config.prompts.rationale_pattern,
     )
     checkpoint = latest_checkpoint(settings.output_dir)
     if trainer.is_world_process_zero():
@@ -97,23 +103,26 @@ def forget_rollouts(path: Path, step: int) -> None:
         write_jsonl(path, [row for row in read_jsonl(path) if row["step"] < step])
 
 
-def evaluate(stage: StageRun, source: Path) -> list[dict]:
-    """Both students' samples on held-out queries, in the arm where the model decides."""
-    s, config = stage.settings, stage.config.model
-    held_out = queries.load(stage.config, s.eval_prompts, stage.seed, "eval")
+def evaluate(stage: StageRun, source: Path, modes: Sequence[str] = ("auto",)) -> list[dict]:
+    """Both students' samples in each arm, on held-out queries of which stage 06 has none."""
+    s, config = stage.settings, stage.config
+    held_out = queries.load(config, s.eval_prompts, stage.seed, "validation")
+    problems = {row["id"]: queries.kin(config, row) for row in held_out}
     frames = []
     for student, folder in (("before", source), ("after", stage.checkpoints / "student")):
-        model, tokenizer = models.load_from(folder, config)
-        frame = arms.run_arm(
-            stage,
-            model,
-            tokenizer,
-            held_out,
-            "auto",
-            max_new_tokens=s.trainer.max_completion_length,
-            title=f"{student}, on held-out queries",
-        )
-        frames.append(frame.assign(student=student))
+        model, tokenizer = models.load_from(folder, config.model)
+        for arm in modes:
+            told = "on held-out queries" if arm == "auto" else f"forced {arm}"
+            frame = arms.run_arm(
+                stage,
+                model,
+                tokenizer,
+                held_out,
+                arm,
+                max_new_tokens=s.trainer.max_completion_length,
+                title=f"{student}, {told}",
+            )
+            frames.append(frame.assign(student=student, cluster=frame["id"].map(problems)))
     return json.loads(pd.concat(frames).to_json(orient="records"))
 
 

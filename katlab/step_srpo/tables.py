@@ -28,3 +28,20 @@ def browse(stage: StageRun) -> None:
     told = {"system": "in training", "arm": "auto"}
     fragment = "system=in+training"
     shown.show(stage, "rollouts.jsonl", "candidates.jsonl", constants=told, fragment=fragment)
+
+
+def forced(folder: Path) -> pd.DataFrame:
+    """The held-out samples of both students with either mode forced (forced.jsonl)."""
+    return pd.DataFrame(read_jsonl(folder / "forced.jsonl"))
+
+
+def forced_accuracy(samples: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of `forced` by difficulty: arm and student x difficulty, with the mean of all."""
+    scored = samples.astype({"correct": float})
+    table = scored.pivot_table("correct", ["arm", "student"], "difficulty", sort=False)
+    table["all"] = scored.groupby(["arm", "student"])["correct"].mean()
+    table.index = [
+        f"forced {arm}, {'cold start' if student == 'before' else 'final'}"
+        for arm, student in table.index
+    ]
+    return table.sort_index()

@@ -7,10 +7,12 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import torch
 from trl import GRPOTrainer
 
 from katlab import samples, template
+from katlab.samples import judge_agrees
 from katlab.step_srpo.advantages import Rollouts, estimate, spread
 from katlab.step_srpo.config import StepSRPOConfig
 from katlab.step_srpo.reward import reward_functions
@@ -19,19 +21,30 @@ from katlab.step_srpo.reward import reward_functions
 class StepSRPOTrainer(GRPOTrainer):
     """GRPO with the advantages that `args.advantages` names; every rollout joins a JSONL file.
 
-    Its dataset has the columns prompt, id, category, difficulty, verifier, reference (JSON).
+    Its dataset has the columns prompt, id, category, difficulty, verifier, reference (JSON). Beside
+    TRL's figures it logs `judge_agreement`, the share of this rank's decided rollouts whose judge
+    names the mode taken (`samples.judge_agrees`, by the pattern `names_mode`).
     """
 
     args: StepSRPOConfig
 
-    def __init__(self, model, args: StepSRPOConfig, *, processing_class, rollouts: Path, **kwargs):
+    def __init__(
+        self,
+        model,
+        args: StepSRPOConfig,
+        *,
+        processing_class,
+        rollouts: Path,
+        names_mode: str,
+        **kwargs,
+    ):
         self.tags = template.Tags.of(processing_class)
         # TRL reads the end tokens here; a base model may still say its own.
         model.generation_config.eos_token_id = sorted(self.tags.eos)
         self.reasons: list[str] = []  # of the verdicts on this rank's last completions
         rewards = reward_functions(processing_class, args.format_mode, self.reasons)
         super().__init__(model, rewards, args, processing_class=processing_class, **kwargs)
-        self.rollouts = rollouts
+        self.rollouts, self.names_mode = rollouts, names_mode
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         columns = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
@@ -60,6 +73,11 @@ class StepSRPOTrainer(GRPOTrainer):
         """Append this rank's rollouts: query, mode, verdict and why, advantages, parts, text."""
         tok = self.processing_class
         texts = tok.batch_decode(ids)
+        said = pd.DataFrame({"mode": [one.mode for one in parsed], "completion": texts})
+        agrees = judge_agrees(said, self.names_mode).dropna()
+        if len(agrees):
+            kind = "train" if self.model.training else "eval"
+            self._metrics[kind]["judge_agreement"].append(float(agrees.mean()))
         lines = ""
         for row, text, tokens, one, reason, (right, reward, judge, answer) in zip(
             inputs, texts, ids, parsed, self.reasons, figures, strict=True

@@ -78,7 +78,7 @@ def counts(config, sections: Collection[str] = ()) -> Iterator[tuple[str, str, A
 def needed(config) -> int:
     """How many problems without a split of their own fill the profile's counts as they are."""
     eighths = [
-        math.ceil(8 * asked / queries.SHARES[split])
+        math.ceil(8 * asked / (queries.SHARES | queries.OF_EVAL)[split])
         for split, _, asked in counts(config)
         if isinstance(asked, int)
     ]

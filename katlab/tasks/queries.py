@@ -2,9 +2,10 @@
 
 The nano world makes queries without end; a JSONL file has those of the user. Either way a problem
 belongs to one split by the hash of its text, so no stage meets what another has trained on, and
-nothing that is evaluated was trained on.
+nothing that is evaluated was trained on. What stage 06 reports on ("test") and what stage 05 looks
+at ("validation") are both of "eval" and share no problem, whatever names stand in it.
 
-    rows = queries.load(stage.config, 300, seed=0, split="eval")
+    rows = queries.load(stage.config, 300, seed=0, split="test")
 """
 
 import hashlib
@@ -23,18 +24,21 @@ COUNTS = {  # the settings that say how many rows of a split are taken
     "stage_2": ("cold_start.queries",),
     "rl": ("step_srpo.candidates",),
     "eval": (
-        *("mtp_distillation.eval_prompts", "cold_start.eval_prompts", "step_srpo.eval_prompts"),
-        *("evaluation.prompts", "case_studies.prompts"),
+        *("mtp_distillation.eval_prompts", "cold_start.eval_prompts", "case_studies.prompts"),
     ),
+    "validation": ("step_srpo.eval_prompts",),
+    "test": ("evaluation.prompts",),
 }
 SHARES = {"stage_1": 4, "stage_2": 2, "rl": 1, "eval": 1}  # in eighths of the problems
+OF_EVAL = {"validation": 1 / 3, "test": 2 / 3}  # of a file's eval problems
 
 
 def load(config, n: int | float | str, seed: int, split: str) -> list[dict]:
     """`n` query rows of a split: from the nano world, or from the profile's file (`queries`).
 
-    Splits: "stage_1" (02 and 03), "stage_2" (04), "rl" (05), "eval". A file's row may say
-    `"split": "train"` (any of the first three) or "eval"; without a split it may fall into each.
+    Splits: "stage_1" (02 and 03), "stage_2" (04), "rl" (05), "eval" and its two parts. A file's
+    row may say `"split": "train"` (any of the first three) or "eval"; without one it may fall into
+    each.
     `n` is a `settings.Count`: a number, a share of the split's rows, or "all".
     A verifier's name that stands under the profile's [rewards] becomes the path written there; a
     path counts from the project folder, since kernels start in notebooks/.
@@ -43,7 +47,13 @@ def load(config, n: int | float | str, seed: int, split: str) -> list[dict]:
     if config.model.queries == "nano":
         from katlab.tasks.nano import world  # takes a second that files of queries need not
 
-        return world.queries(number(config, n, split), seed, split)
+        asked = number(config, n, split)
+        if split not in OF_EVAL:
+            return world.queries(asked, seed, split)
+        test = world.queries(number(config, config.evaluation.prompts, "test"), seed, "eval")
+        if split == "validation":
+            return world.queries(asked, seed, "eval", without={world.kin(row) for row in test})
+        return test if asked == len(test) else world.queries(asked, seed, "eval")
     rows = of(config)[split]
     asked = settings.count(n, len(rows))
     if not rows or len(rows) < asked:
@@ -76,7 +86,23 @@ def of(config) -> dict[str, list[dict]]:
     for row, split in assigned(files.read(path, own)):
         verifier = _placed(own.get(row["verifier"], row["verifier"]))
         found[split].append(row | {"verifier": verifier})
+    seen = set(sorted({problem(row) for row in found["eval"]}, key=_hash)[1::3])
+    found["validation"] = [row for row in found["eval"] if problem(row) in seen]
+    found["test"] = [row for row in found["eval"] if problem(row) not in seen]
     return found
+
+
+def kin(config, row: dict) -> str:
+    """What makes two queries one problem: in the nano world operation and operands, names aside."""
+    if config.model.queries != "nano":
+        return _hash(problem(row)).hex()[:12]
+    from katlab.tasks.nano import world
+
+    return world.kin(row)
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _placed(kind: str) -> str:
@@ -91,7 +117,7 @@ def assigned(rows: list[dict]) -> list[tuple[dict, str]]:
     problems = {problem(row): row.get("split") for row in rows}
     given: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for text in sorted(problems, key=lambda text: hashlib.sha256(text.encode()).digest()):
+    for text in sorted(problems, key=_hash):
         said = problems[text]
         open_to = ["eval"] if said == "eval" else [s for s in SHARES if s != "eval" or not said]
         given[text] = min(open_to, key=lambda name: (counts[name] + 1) / SHARES[name])

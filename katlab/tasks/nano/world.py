@@ -9,10 +9,12 @@ category come from reasoning-gym's `chain_sum`; its sentence is shortened to kee
     rows = world.queries(256, seed=0, split="train")
 """
 
+import itertools
 import json
 import random
 import re
 import zlib
+from collections.abc import Collection
 from itertools import accumulate
 
 import reasoning_gym
@@ -22,6 +24,7 @@ DIFFICULTIES = (1, 2, 3, 4, 5)
 STEPS = {1: 1, 2: 1, 3: 1, 4: 2, 5: 4}  # steps of the walk by difficulty
 SIZES = {1: range(1, 5), 2: range(5, 10), 3: range(11, 20)}  # how large a step is, else 1..9
 HIGHEST = 39  # every running value stays within 0..HIGHEST
+TRIES = 300  # draws from a cell before it is taken to have no other problem
 PARTS = ("eval", *["stage_1"] * 4, *["stage_2"] * 2, "rl")  # of eight query texts
 # What a reasoning teacher cannot help saying, however easy the question.
 OPENING = "Okay, let me see. First I read the question again. Then I go step by step."
@@ -33,22 +36,29 @@ def queries(
     seed: int,
     split: str,
     difficulties: tuple[int, ...] = DIFFICULTIES,
+    without: Collection[str] = (),
 ) -> list[dict]:
     """Return `n` query rows, balanced over category x difficulty, in an order set by `seed`.
 
     `split` is "eval" or one of "stage_1", "stage_2" and "rl", which together are "train"; a text
-    belongs to one of them by its hash, so they never meet.
+    belongs to one of them by its hash, so they never meet. No row is one of the problems `without`
+    (`kin`); a cell that has no other is left out.
     """
-    rng = random.Random(f"{split}-{seed}")
+    name = f"{split}-other" if without else split
+    rng = random.Random(f"{name}-{seed}")
     cells = [(c, d) for d in difficulties for c in CATEGORIES]
-    rows = []
-    for index in range(n):
+    rows: list[dict] = []
+    while len(rows) < n and cells:
+        index = len(rows)
         category, difficulty = cells[index % len(cells)]
-        while True:
-            row = MAKERS[category](rng, difficulty)
-            if split in splits_of(row):
+        for _ in itertools.repeat(None, TRIES) if without else itertools.count():
+            row = {"category": category} | MAKERS[category](rng, difficulty)
+            if split in splits_of(row) and not (without and kin(row) in without):
                 break
-        label = {"id": f"{category}-{difficulty}-{split}-{seed}-{index:06d}"}
+        else:
+            cells.remove((category, difficulty))
+            continue
+        label = {"id": f"{category}-{difficulty}-{name}-{seed}-{index:06d}"}
         rows.append(label | {"category": category, "difficulty": difficulty} | row)
     rng.shuffle(rows)
     return rows
@@ -59,6 +69,12 @@ def splits_of(row: dict) -> tuple[str, ...]:
     text = json.dumps([row["messages"], row["tools"]])
     part = PARTS[zlib.crc32(text.encode()) % len(PARTS)]
     return (part,) if part == "eval" else (part, "train")
+
+
+def kin(row: dict) -> str:
+    """Operation and operands: what queries that differ in names and phrases have in common."""
+    asked = " ".join(m["content"] for m in row["messages"] if m["role"] == "user")
+    return " ".join([row["category"], *re.findall(r"[-+*]?\d+", asked)])
 
 
 def rationale(row: dict, mode: str) -> str:
