@@ -62,7 +62,7 @@ def paired_difference(
     drawn, spread = _paired(a, b, column, relative)
     mean = float(drawn[0])
     if spread:
-        return mean, *(_inside(mean + sign * 1.96 * spread) for sign in (-1, 1))
+        return mean, _inside(mean - 1.96 * spread), _inside(mean + 1.96 * spread)
     low, high = np.quantile(drawn[1:], [0.025, 0.975])
     return mean, float(low), float(high)
 

@@ -28,11 +28,13 @@ def by_case(cases: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table).T
 
 
-def takeaway(headline: dict[str, float]) -> str:
-    """The sentence under `control_figure`, from what `run` returns."""
+def takeaway(headline: dict[str, float], steps: pd.DataFrame) -> str:
+    """The sentence under `control_figure`, from what `run` returns and the agents' steps."""
     told = "Words set the mode in {obeys_on:.0%} (on) and {obeys_off:.0%} (off) of the queries"
     if "agent_steps_reached" in headline:
-        told += "; agents turn the dial right in {agent_steps_reached:.0%} of their steps"
+        told += "; agents turn the dial right in {agent_steps_reached:.0%} of their steps, "
+        each = steps.groupby("step")["reached"].mean()
+        told += f"step by step {', '.join(f'{share:.0%}' for share in each)}"
     return told.format(**headline) + "."
 
 

@@ -8,14 +8,15 @@ import pandas as pd
 from katlab.intervals import bootstrap, paired_difference, percent
 from katlab.lab import Claim
 
-FORMED = 0.5  # below this share of well-formed replies nothing is said about behaviour
+FORMED, ACCURACY = 0.9, 0.2  # below either, nothing is said about behaviour
 
 
 def rows(cases: pd.DataFrame, steps: pd.DataFrame) -> list[Claim]:
     """The rows of stage 07's verdict; what the report shows once is measured over n queries.
 
-    With fewer than half of the plain replies well formed, every claim but the one about the format
-    is not applicable; so are the claims about agents where none was run (`steps` has no row).
+    With fewer than `FORMED` of the plain replies well formed, or fewer than `ACCURACY` right, every
+    claim but the one about the format is not applicable; so are the claims about agents where none
+    was run (`steps` has no row). What an average hides stands among the facts.
     """
     case = dict(list(cases.groupby("case")))
     plain, forced = case["plain"], pd.concat([case["forced on"], case["forced off"]])
@@ -63,11 +64,31 @@ def rows(cases: pd.DataFrame, steps: pd.DataFrame) -> list[Claim]:
             for mode, wish in (("off", "no thought"), ("on", "a deeper thought"))
         ),
     ]
-    if plain["well_formed"].mean() < FORMED:
+    right = plain["correct"].astype(float).mean()
+    if not (plain["well_formed"].mean() >= FORMED and right >= ACCURACY):
         behaviour = [claim.withheld() for claim in behaviour]
     claim = "A mode forced by program gives well-formed replies"
     measured = f"{percent(formed)}, n = {len(forced)}"
-    return [*behaviour, Claim(claim, ">= 98 % (ours)", measured, formed[0] >= 0.98, "target")]
+    found = Claim(claim, ">= 98 % (ours)", measured, formed[0] >= 0.98, "target")
+    return [*behaviour, found, *_facts(case, steps)]
+
+
+def _facts(case: dict[str, pd.DataFrame], steps: pd.DataFrame) -> list[Claim]:
+    told = {
+        f"Told {mode}: well formed, right": (
+            f"{percent(bootstrap(case[f'told {mode}'], 'well_formed'))}, "
+            f"{percent(bootstrap(case[f'told {mode}'], 'correct'))}"
+        )
+        for mode in ("off", "on")
+        if case[f"told {mode}"]["correct"].notna().any()
+    }
+    if len(steps):
+        told["Agents by step: does what was asked, thinks"] = "; ".join(
+            f"{step} ({part['changes'].iloc[0]} changes) {part['reached'].mean():.0%}, "
+            f"{part['thinks'].mean():.0%}"
+            for step, part in steps.groupby("step")
+        )
+    return [Claim(name, "–", value, None, "fact") for name, value in told.items()]
 
 
 def _agents(steps: pd.DataFrame) -> list[Claim]:

@@ -13,7 +13,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from katlab.evaluation.routing import pick
+from katlab.arms import judge_agrees
+from katlab.evaluation.routing import NAMED, pick
 from katlab.evaluation.tables import AFTER, BEFORE
 from katlab.plots import (
     ANY,
@@ -188,6 +189,22 @@ def systems(table: pd.DataFrame) -> Figure:
     prompts = table["prompts"].min()
     axis.set_title(f"Accuracy against tokens, {prompts} held-out prompts (95 % intervals)")
     legend(axis)
+    return figure
+
+
+def judge(arms: pd.DataFrame, names_mode: str) -> Figure:
+    """How often the judge names the mode that is taken, by difficulty, before and after."""
+    figure, axis = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
+    for system, colour in ((BEFORE, START), (AFTER, FINAL)):
+        auto = pick(arms, system, "auto")
+        decided = auto.assign(agrees=judge_agrees(auto, names_mode)).dropna(subset="agrees")
+        if len(decided):
+            by_difficulty(axis, decided, "agrees", color=colour, label=system)
+    axis.axhline(NAMED, color=INK, lw=1, ls=":")
+    axis.set(title="Outputs whose judge names the mode they take (95 % intervals)")
+    axis.set(ylabel="share of decisions", ylim=(-0.03, 1.05))
+    axis.yaxis.set_major_formatter("{x:.0%}")
+    legend(axis, "student")
     return figure
 
 

@@ -22,6 +22,7 @@ from katlab.intervals import bootstrap, paired_difference
 from katlab.samples import judge_agrees
 
 CELL = ["category", "difficulty"]
+NAMED = 0.95  # below this share the judge does not explain the decision
 LEAK_TOKENS, LEAK_SHARE = 5.0, 0.02  # above either, forced-off answers are said to leak
 MARKERS = re.compile(r"(?i)\b(?:wait|hmm|let me|check|alternatively|actually|on second thought)\b")
 
@@ -193,7 +194,7 @@ def alarms(figures: dict) -> list[str]:
             f"({marked:.1%} carry a marker): thinking may leak into them.",
         ),
         (
-            named < 0.95,
+            named < NAMED,
             f"The judge names the mode that is taken in only {named:.1%} of the decisions.",
         ),
         (unscorable > 0.01, f"{unscorable:.1%} of the samples could not be scored."),

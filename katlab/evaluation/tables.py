@@ -22,7 +22,7 @@ from katlab.evaluation.routing import (
     pick,
     random_router,
 )
-from katlab.intervals import bootstrap, paired_difference, points
+from katlab.intervals import bootstrap, paired_difference, percent, points
 from katlab.lab import StageRun
 
 BEFORE, AFTER = "cold start", "final"
@@ -41,6 +41,7 @@ HEADLINE = {  # of the headline's figures: name, unit, factor
     "gain_over_random": ("accuracy gained over a coin", "points", 100),
     "regret_accuracy": ("accuracy lost to the oracle", "points", 100),
 }
+ENDS = ("", " low", " high")
 SCORES = {"auc_oaa": "AUC_OAA", "f1_otb": "F1", "ock_score": "OckScore"}
 COLUMNS = (  # of Table 4: system, arm, heading
     ("final", "auto", "final, auto"),
@@ -81,55 +82,25 @@ def headline(figures: dict[str, float]) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), index=index)
 
 
-def routers(arms: pd.DataFrame, system: str = AFTER, delta: float = 0.0) -> pd.DataFrame:
-    """Ways to choose the mode, on the same prompts: accuracy with interval, tokens, think-on, n.
-
-    A prompt that could not be scored in both forced arms is in none of them.
-    """
-    auto, on, off = (pick(arms, system, arm) for arm in ARMS)
-    scored = better_mode(on, off, delta).index
-    auto, on, off = (frame[frame["id"].isin(scored)] for frame in (auto, on, off))
-    rate = auto["thinks"].mean()
-    oracle = oracle_router(on, off, delta)
-    ways = {
-        "auto": (auto, rate),
-        "random, same rate": (random_router(on, off, rate), rate),
-        "always on": (on, 1.0),
-        "always off": (off, 0.0),
-        "oracle": (oracle, oracle["mode"].eq("on").mean()),
-    }
-    table = []
-    for name, (frame, share) in ways.items():
-        accuracy, low, high = bootstrap(frame, "correct")
-        table.append(
-            {
-                "router": name,
-                "accuracy": accuracy,
-                "accuracy low": low,
-                "accuracy high": high,
-                "tokens": frame["tokens"].mean(),
-                "think-on rate": share,
-                "prompts": frame["id"].nunique(),
-            }
-        )
-    return pd.DataFrame(table).set_index("router")
-
-
 def ways(arms: pd.DataFrame, rule: str, delta: float = 0.0) -> dict[str, pd.DataFrame]:
     """Every system and control on the same prompts, by name; what was not sampled is left out.
 
-    `rule` is the feature of the one-feature rule, as `controls.best` named it. The rule and the
-    thresholds cost what the final gate costs (`controls.at_equal_tokens`).
+    A prompt that could not be scored in both forced arms of the final model is in none. `rule` is
+    the feature of the one-feature rule, as `controls.best` named it. Rule and thresholds cost what
+    the final gate costs (`controls.at_equal_tokens`).
     """
+    scored = better_mode(pick(arms, AFTER, "on"), pick(arms, AFTER, "off")).index
+    arms = arms[arms["id"].isin(scored)]
     sampled = set(zip(arms["system"], arms["arm"], strict=True))
     found = {name: pick(arms, *key) for name, key in SAMPLED.items() if key in sampled}
     auto, on, off = (pick(arms, AFTER, arm) for arm in ARMS)
     spent = auto["tokens"].mean()
     found[COIN] = random_router(on, off, auto["thinks"].mean())
     for name, system in ((START_P, BEFORE), (OWN_P, AFTER)):
-        decided, *forced = (pick(arms, system, arm) for arm in ARMS)
+        decided = pick(arms, system, "auto")
         surest = decided["p_on"].astype(float).groupby(decided["id"]).mean()
-        found[name] = at_equal_tokens(*forced, surest, spent)
+        think, direct = pick(arms, system, "on"), pick(arms, system, "off")
+        found[name] = at_equal_tokens(think, direct, surest, spent)
     seems = auto.drop_duplicates("id").set_index("id")[f"by {rule}"]
     found[RULE] = at_equal_tokens(on, off, seems, spent)
     oracle = oracle_router(on, off, delta)
@@ -160,6 +131,59 @@ def systems(ways: dict[str, pd.DataFrame], t_max: float) -> pd.DataFrame:
         rows[name] |= {title: found.get(key) for key, title in SCORES.items()}
     table = pd.DataFrame(rows).T
     return table.astype(float).astype({"prompts": int})
+
+
+def listed(systems: pd.DataFrame) -> pd.DataFrame:
+    """`systems` in words: means with their intervals, shares in per cent, a dash for no score."""
+
+    def score(value: float, form: str) -> str:
+        return "–" if pd.isna(value) else format(value, form)
+
+    rows = {
+        name: {
+            "accuracy": percent([row[f"accuracy{end}"] for end in ENDS]),
+            "tokens": "{:.1f} [{:.1f}, {:.1f}]".format(*(row[f"tokens{end}"] for end in ENDS)),
+            **{key: f"{row[key]:.0%}" for key in ("think-on rate", "easiest", "hardest")},
+            "AUC_OAA": score(row["AUC_OAA"], ".3f"),
+            "F1": score(row["F1"], ".3f"),
+            "OckScore": score(row["OckScore"], ".2f"),
+        }
+        for name, row in systems.iterrows()
+    }
+    return pd.DataFrame(rows).T.rename_axis("system")
+
+
+def price(arms: pd.DataFrame) -> pd.DataFrame:
+    """What the saved tokens cost where: the final model deciding beside always thinking.
+
+    By difficulty, then by category at the difficulties above `scores.EASIEST`; a difference of
+    accuracies carries its interval.
+    """
+    auto, on = pick(arms, AFTER, "auto"), pick(arms, AFTER, "on")
+    hard = auto["difficulty"] > scores.EASIEST
+    groups = {f"difficulty {level}": auto["difficulty"] == level for level in _levels(auto)}
+    groups |= {
+        f"{category}, hard": hard & (auto["category"] == category)
+        for category in sorted(auto["category"].unique())
+    }
+    rows = {}
+    for name, at in groups.items():
+        mine = auto[at]
+        theirs = on[on["id"].isin(mine["id"])]
+        if mine["correct"].isna().all() or theirs["correct"].isna().all():
+            continue
+        rows[name] = {
+            "prompts": mine["id"].nunique(),
+            "think-on rate": percent(bootstrap(mine, "thinks"), ".0%"),
+            "accuracy": percent(bootstrap(mine, "correct"), ".0%"),
+            "always thinking": percent(bootstrap(theirs, "correct"), ".0%"),
+            "difference": points(paired_difference(mine, theirs, "correct")),
+        }
+    return pd.DataFrame(rows).T.rename_axis("queries")
+
+
+def _levels(frame: pd.DataFrame) -> list[int]:
+    return sorted(frame["difficulty"].unique())
 
 
 def by_direct_pass_rate(arms: pd.DataFrame) -> pd.DataFrame:
@@ -247,7 +271,10 @@ def gate(summary: dict) -> pd.DataFrame:
         "regret, tokens": lambda x: "{:+.1f} [{:+.1f}, {:+.1f}]".format(*x["regret_tokens"]),
         "gain over a coin of its rate": lambda x: points(x["gain_over_random"]),
         "share of tokens in the judge": lambda x: f"{x['judge_share']:.1%}",
-        "judge names the mode decided on": lambda x: f"{x['judge_agreement']:.1%}",
+        "judge names the mode decided on": lambda x: percent(x["judge_named"]),
+        "think-off outputs that think in the open": lambda x: (
+            "–" if x["hacking"] is None else percent(x["hacking"])
+        ),
         "unscorable samples, three arms": lambda x: f"{x['unscorable']:.1%}",
         "prompts": lambda x: x["prompts"],
         "samples": lambda x: x["samples"],

@@ -10,7 +10,7 @@ import pandas as pd
 
 from katlab.arms import ARMS
 from katlab.evaluation import tables
-from katlab.evaluation.routing import pick, regret
+from katlab.evaluation.routing import NAMED, pick, regret
 from katlab.evaluation.tables import AFTER, BEFORE, difference
 from katlab.intervals import bootstrap, no_worse, paired_difference, percent, points
 from katlab.lab import Claim
@@ -157,7 +157,7 @@ def _against_controls(arms: pd.DataFrame, after: dict, delta: float) -> list[Cla
             "The judge names the mode it takes (at least 95 %)",
             "it explains the decision",
             percent(named),
-            named[0] >= 0.95,
+            named[0] >= NAMED,
             "target",
         ),
         Claim(

@@ -266,9 +266,13 @@ STEPS = pd.DataFrame(
 )
 
 
+def claims(rows) -> list:
+    return [row for row in rows if row.kind != "fact"]
+
+
 def test_a_model_that_obeys_holds_every_claim():
     rows = verdict.rows(cases_of(CASES), STEPS)
-    assert [row.held for row in rows] == [True] * 8
+    assert [row.held for row in claims(rows)] == [True] * 8
     assert rows[1].measured == "-67% [-67%, -67%], n = 6"
 
 
@@ -283,28 +287,28 @@ def test_a_model_that_obeys_holds_every_claim():
 )
 def test_a_model_that_does_not_fails_just_there(change, failing):
     rows = verdict.rows(cases_of(CASES | change), STEPS)
-    failed = [row.claim for row in rows if not row.held]
+    failed = [row.claim for row in claims(rows) if not row.held]
     assert len(failed) == len(failing)
     assert all(word in claim for word, claim in zip(failing, failed, strict=True))
 
 
 def test_agents_that_never_switch_or_miss_their_goal_fail():
     idle = STEPS.assign(thinks=False, reached=[True, False, False, False])
-    failed = [row.claim for row in verdict.rows(cases_of(CASES), idle) if not row.held]
+    failed = [row.claim for row in claims(verdict.rows(cases_of(CASES), idle)) if not row.held]
     assert len(failed) == 2 and "switches" in failed[0] and "tool calls" in failed[1]
 
 
 def test_a_model_that_writes_no_format_holds_nothing():
     broken = cases_of(dict.fromkeys(CASES, None)).assign(correct=False, well_formed=False)
     rows = verdict.rows(broken, STEPS.assign(thinks=False, reached=False))
-    assert [row.held for row in rows] == [None] * 7 + [False]
+    assert [row.held for row in claims(rows)] == [None] * 7 + [False]
 
 
 def test_without_agents_their_claims_are_not_applicable():
     rows = verdict.rows(cases_of(CASES), case_studies.step_frame([]))
-    assert [row.held for row in rows] == [True] * 3 + [None] * 2 + [True] * 3
+    assert [row.held for row in claims(rows)] == [True] * 3 + [None] * 2 + [True] * 3
     figures.control_figure(cases_of(CASES), case_studies.step_frame([]))
-    assert figures.takeaway({"obeys_on": 1.0, "obeys_off": 0.5}) == (
+    assert figures.takeaway({"obeys_on": 1.0, "obeys_off": 0.5}, STEPS) == (
         "Words set the mode in 100% (on) and 50% (off) of the queries."
     )
 
@@ -326,7 +330,7 @@ def test_run_writes_what_results_reads(tmp_path, model, tokenizer):
     cases, steps = case_studies.results(stage.dir)
     assert len(cases) == 6 * 12 and len(steps) == 2 * len(agents.CHANGES)
     assert steps["reached"].mean() == headline["agent_steps_reached"]
-    assert len(verdict.rows(cases, steps)) == 8
+    assert len(claims(verdict.rows(cases, steps))) == 8
     assert isinstance(case_studies.teacher_reply(stage, ROWS[0]), str)
     assert case_studies.one_agent(stage, chat.load(stage)).count("<b>User</b>") == 4
     assert case_studies.run(stage) == headline
@@ -354,4 +358,4 @@ def test_another_tasks_model_is_asked_to_turn_no_dials(tmp_path, model, tokenize
     assert list(headline) == ["obeys_on", "obeys_off"]
     assert len(cases) == 6 * 12 and steps.empty
     assert "own.jsonl" in case_studies.one_agent(stage, None)
-    assert len(verdict.rows(cases, steps)) == 8
+    assert len(claims(verdict.rows(cases, steps))) == 8

@@ -134,3 +134,21 @@ def test_the_systems_stand_side_by_side():
     assert table.loc[tables.ORACLE, "accuracy"] == 1
     assert table.loc["base, before any stage", "think-on rate"] == pytest.approx(0.7)
     assert (table["prompts"] == 300).all()
+
+
+def test_what_cannot_be_scored_is_in_no_system():
+    frame = gates.gated()
+    frame.loc[frame["category"] == "code", "correct"] = None
+    table = tables.systems(tables.ways(frame, "operators"), 128.0)
+    assert (table["prompts"] == 250).all()
+    assert table.loc["final, always off", "accuracy"] == pytest.approx(0.6)
+
+
+def test_the_price_of_not_thinking_is_told_by_difficulty_and_hard_category():
+    shown = tables.price(gates.gated(gates.never))
+    assert shown.loc["difficulty 1", "difference"].startswith("+0.0 points")
+    assert shown.loc["difficulty 5", "difference"].startswith("-100.0 points")
+    assert shown.loc["code, hard", "prompts"] == 20
+    listed = tables.listed(tables.systems(tables.ways(gates.gated(), "length"), 128.0))
+    assert listed.loc["final, it decides", "hardest"] == "100%"
+    assert listed.loc[tables.COIN, "AUC_OAA"] == "–" != listed.loc["final, always on", "AUC_OAA"]
