@@ -199,6 +199,7 @@ def made(folder: Path, rows: list[dict] | None = None, **arguments) -> StepSRPOT
         train_dataset=Dataset.from_list(dataset),
         processing_class=tokenizer,
         rollouts=folder / "rollouts.jsonl",
+        names_mode="think (on|off)",
     )
 
 

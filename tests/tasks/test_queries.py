@@ -128,3 +128,41 @@ def test_a_wish_goes_to_the_last_turn_only():
     wished = queries.with_wish(row, "Answer at once.")
     assert wished["messages"][:-1] == row["messages"][:-1]
     assert wished["messages"][-1]["content"] == row["messages"][-1]["content"] + " Answer at once."
+
+
+def test_what_05_looks_at_and_what_06_reports_share_no_problem():
+    config = lab.load_profile("nano")
+    seen = queries.load(config, config.step_srpo.eval_prompts, 0, "validation")
+    test = queries.load(config, config.evaluation.prompts, 0, "test")
+    problems = [{queries.kin(config, row) for row in rows} for rows in (seen, test)]
+    assert len(problems[0] & problems[1]) == 0
+    assert len(seen) == config.step_srpo.eval_prompts and len(test) == config.evaluation.prompts
+    assert {row["id"] for row in seen}.isdisjoint(row["id"] for row in test)
+    assert {row["difficulty"] for row in seen} == {row["difficulty"] for row in test}
+    assert all("eval" in world.splits_of(row) for row in [*seen, *test])
+
+
+def test_a_problem_is_the_same_under_another_name():
+    config, said = lab.load_profile("nano"), "{} has 12 {}, then -3+4. How many?"
+    row = {"category": "general", "messages": [{"role": "user", "content": ""}]}
+    kin = [
+        queries.kin(config, row | {"messages": [{"role": "user", "content": text}]})
+        for text in (
+            said.format("Ann", "apples"),
+            said.format("Bob", "coins"),
+            "Ann has 12, then -3+5",
+        )
+    ]
+    assert kin[0] == kin[1] != kin[2]
+
+
+def test_a_files_eval_problems_are_parted_too(config):
+    wrote(config, ROWS)
+    parts = queries.of(config)
+    problems = {
+        split: {queries.kin(config, row) for row in parts[split]}
+        for split in ("eval", "validation", "test")
+    }
+    assert problems["validation"].isdisjoint(problems["test"])
+    assert problems["validation"] | problems["test"] == problems["eval"]
+    assert 0 < len(problems["validation"]) < len(problems["test"])
