@@ -5,9 +5,9 @@ stage.verdict(verdict.rows(record, categories, evaluated, words.rationale_patter
 
 import pandas as pd
 
-from katlab.arms import judge_agrees
 from katlab.intervals import bootstrap, percent
 from katlab.lab import Claim
+from katlab.samples import judge_agrees
 
 FORMED, ACCURACY = 0.9, 0.2  # below either, nothing is said about behaviour
 

@@ -13,7 +13,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from katlab.arms import judge_agrees
 from katlab.evaluation.routing import NAMED, pick
 from katlab.evaluation.tables import AFTER, BEFORE
 from katlab.plots import (
@@ -29,6 +28,7 @@ from katlab.plots import (
     by_difficulty,
     legend,
 )
+from katlab.samples import judge_agrees
 
 PARTS = {"judge": JUDGE, "thought": ON, "answer": OFF, "tags": ANY}
 
