@@ -47,9 +47,11 @@ def decide(
     work = fingerprint.work(folder.name, values, above)
     page = fingerprint.page(folder.name, values, work)
     hit = None
+    # work that is finished here is not taken from elsewhere, even where its page failed
+    own = done(folder, work) or (_begun(folder, work) and records.result(folder) is not None)
     if not execute and done(folder, work, page):
         act = UNCHANGED
-    elif not execute and not done(folder, work) and (hit := cache_hit(folder, work, page)):
+    elif not execute and not own and (hit := cache_hit(folder, work, page)):
         act = TAKE
     elif force or not _begun(folder, work):
         act = RUN
