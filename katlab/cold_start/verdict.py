@@ -17,7 +17,7 @@ def rows(
 ) -> list[Claim]:
     """`record` is what `stage.run` returns; `categories` are those of the corpus.
 
-    `evaluated` are the student's held-out samples, `names_mode` as in `arms.judge_agrees`. Where
+    `evaluated` are the student's held-out samples, `names_mode` as in `samples.judge_agrees`. Where
     fewer than `FORMED` are well formed or fewer than `ACCURACY` right, no claim is made about what
     it decides and says.
     """

@@ -116,7 +116,7 @@ def leakage(on: pd.DataFrame, off: pd.DataFrame) -> dict[str, float | None]:
 
 
 def judge_agreement(auto: pd.DataFrame, names_mode: str) -> tuple[float, float, float]:
-    """Share of decided samples whose judge agrees, with its interval; 0 without any."""
+    """Share of decided samples for which `judge_agrees`, with its interval; 0 without any."""
     agrees = auto.assign(agrees=judge_agrees(auto, names_mode))
     return bootstrap(agrees, "agrees") if agrees["agrees"].notna().any() else (0.0, 0.0, 0.0)
 
