@@ -70,18 +70,19 @@ def paired_difference(
 class Margin(NamedTuple):
     """A difference held against a margin: its mean, and the end that decides (one-sided, 95 %).
 
-    `power` is the probability that the claim holds if the true difference is 0.
+    `power` is the probability that the claim holds if the true difference is 0, `n` the prompts.
     """
 
     mean: float
     low: float
     power: float
     held: bool
+    n: int
 
     def __str__(self) -> str:
         return (
             f"{100 * self.mean:+.1f} points, at least {100 * self.low:+.1f} (95 %, one-sided); "
-            f"power {self.power:.0%} at no difference"
+            f"power {self.power:.0%} at no difference, n = {self.n}"
         )
 
 
@@ -96,7 +97,8 @@ def no_worse(a: pd.DataFrame, b: pd.DataFrame, column: str, margin: float) -> Ma
     error = spread or float(drawn[1:].std())
     low = drawn[0] - one_sided * error if spread else float(np.quantile(drawn[1:], 0.05))
     power = NormalDist().cdf(margin / error - one_sided) if error else 1.0
-    return Margin(float(drawn[0]), float(low), power, bool(low >= -margin))
+    n = len(_scored(a, column) & _scored(b, column))
+    return Margin(float(drawn[0]), float(low), power, bool(low >= -margin), n)
 
 
 def difference(
