@@ -168,7 +168,7 @@ def test_every_link_of_the_pages_resolves(smoke):
                 continue
             target = (page.parent / path) if path else page
             assert target.is_file(), f"{page.name}: {href}"
-            if anchor and target.suffix == ".html":
+            if anchor and "=" not in anchor and target.suffix == ".html":  # with =, a filter
                 assert f'id="{anchor}"' in html.unescape(target.read_text()), f"{page}: {href}"
 
 
