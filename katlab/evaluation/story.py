@@ -1,6 +1,6 @@
 """The result of a run in three sentences, made from what stage 06 measured.
 
-stage.story(*story.sentences(arms, summary, routers))
+stage.story(*story.sentences(arms, summary, systems))
 """
 
 import pandas as pd
