@@ -17,18 +17,17 @@ from katlab.lab.work import INTERRUPTED
 
 SLOW = """
 import sys, time
+from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_training import Line, arguments, training
+from test_training import Line, arguments, stage as begun, training
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from katlab.lab import StageRun
 
 class Rest(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         time.sleep({rest})
 
-stage = StageRun.create({root!r}, "r", "04_cold_start", profile="tiny")
-stage.shows, stage.settings.steps = True, 60
-stage.settings.trainer = {{"save_steps": 5, "logging_steps": 1}}
+stage = begun(Path({root!r}), steps=60, trainer__save_steps=5, trainer__logging_steps=1)
+stage.shows = True
 own = arguments(stage, TrainingArguments, output_dir=str(stage.checkpoints), batch_size=2)
 told = [stage.callback("a line", show={{"loss": "the loss"}}), Rest()]
 rows = [{{"x": 1.0, "labels": 2.0}}] * 120
