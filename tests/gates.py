@@ -70,7 +70,7 @@ def sample(system: str, arm: str, i: int, on: bool, turn: int = 0) -> dict:
 
 def gated(final: Callable[[int], bool] = knows) -> pd.DataFrame:
     """All systems' samples; the final model thinks where `final` says so."""
-    rows = [sample("base", "auto", i, hesitates(i)) for i in range(PROMPTS)]
+    rows = [sample("base", "free", i, hesitates(i)) for i in range(PROMPTS)]
     for system, gate in (("cold start", hesitates), ("final", final)):
         for i in range(PROMPTS):
             rows.append(sample(system, "auto", i, gate(i)))

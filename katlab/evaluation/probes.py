@@ -22,7 +22,7 @@ OPEN = re.compile(r"(?i)\d\s*=\s*[-+]?\d|\b(?:wait|hmm|check|alternatively|on se
 
 
 def base_arm(stage: StageRun, rows: list[dict]) -> pd.DataFrame:
-    """One free reply of the profile's own student to every row, in `arms.run_arm`'s columns.
+    """One free reply of the profile's own student to every row, in `arms.run_arm`'s columns (arm "free").
 
     It has no tags, so nothing can be malformed. `mode` is "on" where the reply works in the open
     (`OPEN`), its thought all before the last paragraph. It is right if the last paragraph is, or
@@ -61,7 +61,7 @@ def base_arm(stage: StageRun, rows: list[dict]) -> pd.DataFrame:
     works = [bool(OPEN.search(reply)) for reply in replies]
     thoughts = [before if open_ else "" for (before, _, _), open_ in zip(apart, works, strict=True)]
     frame = pd.DataFrame([{key: row[key] for key in arms.LABEL} for row in rows])
-    frame = frame.assign(system="base", arm="auto", sample=0, problem=None, judge=None)
+    frame = frame.assign(system="base", arm="free", sample=0, problem=None, judge=None)
     frame["mode"] = ["on" if open_ else "off" for open_ in works]
     frame["correct"] = pd.Series([verdict.correct for verdict in best], dtype=object)
     frame["reason"] = [verdict.reason for verdict in best]

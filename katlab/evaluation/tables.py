@@ -57,7 +57,7 @@ COIN, RULE, ORACLE = "coin at the final rate", "rule of one feature", "oracle"
 ALWAYS_ON, ALWAYS_OFF = "final, always on", "final, always off"
 OWN_P, START_P = "threshold on the final's P(on)", "threshold on the cold start's P(on)"
 SAMPLED = {  # of `ways`: name: (system, arm)
-    "base, before any stage": ("base", "auto"),
+    "base, before any stage": ("base", "free"),
     "distilled, on command": ("distilled", "on"),
     "distilled, off command": ("distilled", "off"),
     "cold start, it decides": (BEFORE, "auto"),

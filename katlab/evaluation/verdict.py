@@ -186,7 +186,7 @@ def _facts(arms: pd.DataFrame, after: dict) -> list[Claim]:
         "Unscorable samples": f"{after['unscorable']:.1%}",
     }
     if "base" in set(arms["system"]):
-        base = pick(arms, "base", "auto")
+        base = pick(arms, "base", "free")
         right, rate = bootstrap(base, "correct"), bootstrap(base, "thinks")
         shown["Base before any stage: accuracy, tokens, works in the open"] = (
             f"{percent(right)}, {base['tokens'].mean():.1f}, {percent(rate)}"
