@@ -22,7 +22,7 @@ OPEN = re.compile(r"(?i)\d\s*=\s*[-+]?\d|\b(?:wait|hmm|check|alternatively|on se
 
 
 def base_arm(stage: StageRun, rows: list[dict]) -> pd.DataFrame:
-    """One free reply of the profile's own student to every row, in `arms.run_arm`'s columns (arm "free").
+    """A free reply of the profile's own student to every row, in `arms.run_arm`'s columns.
 
     It has no tags, so nothing can be malformed. `mode` is "on" where the reply works in the open
     (`OPEN`), its thought all before the last paragraph. It is right if the last paragraph is, or
