@@ -159,7 +159,7 @@ def _against_controls(arms: pd.DataFrame, after: dict, delta: float) -> list[Cla
             "target",
         ),
         Claim(
-            "Think-off outputs do not think in the open (at most 2 %)",
+            "At most 2 % of the think-off outputs think in the open",
             "not reported",
             "no think-off output" if leaks is None else percent(leaks),
             None if leaks is None else leaks[0] <= 0.02,
