@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from katlab import UserError, arms, intervals, lab, template
-from katlab.evaluation import controls, figures, tables
+from katlab.evaluation import controls, figures, tables, verdict
 from katlab.evaluation import routing as metrics
 from katlab.evaluation import stage as evaluation
 from katlab.lab import StageRun
@@ -313,6 +313,12 @@ def test_run_writes_what_load_reads(tmp_path, model, tokenizer, monkeypatch):
         tables.table_4(arms)["cold start, auto"],
         check_names=False,
     )  # the same weights under both names
+    rows = verdict.rows(arms, summary)  # of a model that has learned nothing
+    assert [row for row in rows if row.held is not None] == [
+        row for row in rows if "well formed" in row.claim and row.held is False
+    ]
+    systems = tables.systems(tables.ways(arms, summary["final"]["rule"]), 4.0)
+    assert len(tables.listed(systems)) == 14 and len(tables.price(arms)) == 11
     assert evaluation.run(stage) == headline
     logged = stage.metrics()
     (stage.dir / "result.json").unlink()  # as a kill just before the end leaves it
