@@ -33,7 +33,7 @@ def rows(cases: pd.DataFrame, steps: pd.DataFrame) -> list[Claim]:
     behaviour = [
         Claim(
             "A simple query is answered without thinking (Figure 10)",
-            f"{once}; >= 80 % (ours)",
+            f"{once}; ≥ 80 % (ours)",
             f"{percent(calm)}, n = {len(simple)}",
             calm[0] >= 0.80,
             "report",
@@ -47,7 +47,7 @@ def rows(cases: pd.DataFrame, steps: pd.DataFrame) -> list[Claim]:
         ),
         Claim(
             "A hard query is thought through (Figure 11)",
-            f"{once}; >= 90 % (ours)",
+            f"{once}; ≥ 90 % (ours)",
             f"{percent(deep)}, n = {len(hard)}",
             deep[0] >= 0.90,
             "report",
@@ -56,7 +56,7 @@ def rows(cases: pd.DataFrame, steps: pd.DataFrame) -> list[Claim]:
         *(
             Claim(
                 f"The query's wish for {wish} is obeyed (Figure 13)",
-                f"{once}; >= 90 % (ours)",
+                f"{once}; ≥ 90 % (ours)",
                 f"{percent(told[mode])}, {n}",
                 told[mode][0] >= 0.90,
                 "report",
@@ -69,7 +69,7 @@ def rows(cases: pd.DataFrame, steps: pd.DataFrame) -> list[Claim]:
         behaviour = [claim.withheld() for claim in behaviour]
     claim = "A mode forced by program gives well-formed replies"
     measured = f"{percent(formed)}, n = {len(forced)}"
-    found = Claim(claim, ">= 98 % (ours)", measured, formed[0] >= 0.98, "target")
+    found = Claim(claim, "≥ 98 % (ours)", measured, formed[0] >= 0.98, "target")
     return [*behaviour, found, *_facts(case, steps)]
 
 
@@ -102,8 +102,8 @@ def _agents(steps: pd.DataFrame) -> list[Claim]:
     switched = f"{percent(switches)}, {steps['id'].nunique()} agents"
     turned = f"{percent(reached)}, {len(steps)} steps"
     return [
-        Claim(switching, f"{one}; >= 90 % (ours)", switched, switches[0] >= 0.90, "report"),
-        Claim(calling, f"{one}; >= 80 % (ours)", turned, reached[0] >= 0.80, "report"),
+        Claim(switching, f"{one}; ≥ 90 % (ours)", switched, switches[0] >= 0.90, "report"),
+        Claim(calling, f"{one}; ≥ 80 % (ours)", turned, reached[0] >= 0.80, "report"),
     ]
 
 

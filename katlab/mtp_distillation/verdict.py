@@ -20,7 +20,7 @@ def rows(gain: tuple[float, float, float], acceptance: float, levels: pd.DataFra
     """
     on, easy = levels["on"].mean(), levels["off"].iloc[0]
     gap = levels["on"].iloc[-1] - levels["off"].iloc[-1]
-    most, few = ">= 85 % (ours)", "85-90 % (DeepSeek-V3)"
+    most, few = "≥ 85 % (ours)", "85-90 % (DeepSeek-V3)"
     return [
         Claim(
             "MTP+KD over KD", "about +5 % (section 3.3)", points(gain), gain[0] >= 0.05, "report"
@@ -36,7 +36,7 @@ def rows(gain: tuple[float, float, float], acceptance: float, levels: pd.DataFra
         Claim("Accuracy forced off, easiest", most, f"{easy:.0%}", easy >= FLOOR, "target"),
         Claim(
             "Forced on over forced off, hardest",
-            ">= 40 points (ours)",
+            "≥ 40 points (ours)",
             f"{100 * gap:.0f} points",
             gap >= GAP,
             "target",

@@ -47,7 +47,7 @@ def rows(rollouts: pd.DataFrame, forced: pd.DataFrame, names_mode: str) -> list[
         ),
         Claim(
             "In the last rollouts the judge names the mode it takes",
-            ">= 95 % (ours)",
+            "≥ 95 % (ours)",
             percent(named),
             named[0] >= 0.95,
             "target",
@@ -57,7 +57,7 @@ def rows(rollouts: pd.DataFrame, forced: pd.DataFrame, names_mode: str) -> list[
     right = last["correct"].astype(float).mean()
     if not (formed[0] >= FORMED and right >= ACCURACY):
         behaviour = [claim.withheld() for claim in behaviour]
-    claim, bar = "The last rollouts are well formed", ">= 98 % (ours)"
+    claim, bar = "The last rollouts are well formed", "≥ 98 % (ours)"
     return [*behaviour, Claim(claim, bar, percent(formed), formed[0] >= 0.98, "target")]
 
 
