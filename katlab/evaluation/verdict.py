@@ -178,7 +178,7 @@ def _facts(arms: pd.DataFrame, after: dict) -> list[Claim]:
             f"{percent(after['auto_accuracy'])}, {percent(after['on_accuracy'])}"
         ),
         "The mode chosen is the better one (hybrid accuracy)": f"{after['hybrid_accuracy']:.1%}",
-        f"AUC_OAA with t_max = {after['t_max']:.0f}, F1, OckScore": ", ".join(
+        f"AUC_OAA (limit: {after['t_max']:.0f} thought tokens), F1, OckScore": ", ".join(
             "–" if after[key] is None else format(after[key], form)
             for key, form in (("auc_oaa", ".3f"), ("f1_otb", ".3f"), ("ock_score", ".2f"))
         ),
