@@ -24,7 +24,9 @@ def register(commands: Commands) -> None:
         "katlab check data_samples/queries.jsonl",
         "katlab check mine.jsonl --profile proxy-1.5b",
     )  # fmt: skip
-    check.add_argument("file", type=Path, metavar="FILE.jsonl", help="one query per line")
+    check.add_argument(
+        "file", type=Path, metavar="FILE.jsonl", help="one query per line, or sources"
+    )
     check.add_argument(
         "--profile", default="", help="name also the settings that ask for more (default: none)"
     )
@@ -45,4 +47,4 @@ def _check(options: argparse.Namespace) -> int:
     from katlab.tasks import checks
 
     overrides = given.typed(options.overrides, profiles.table(options.profile or profiles.SCHEMA))
-    return checks.check(options.file, options.profile, overrides)
+    return checks.check(str(options.file), options.profile, overrides)

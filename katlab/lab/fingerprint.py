@@ -5,9 +5,10 @@ that belong to no stage), the source of its stage.py and of every katlab module 
 by imports, the files that such a module names by a plain string (a file beside it, with or without
 ".py", a file of the project, a shipped profile other than nano), the files and folders that profile
 values name (files over 16 MiB inside a folder by name and size; of a JSONL file the Python files
-that its rows name as well; `key = "name"` also names the stage's own key/name.py), and the work of
-the stages it needs. The page: the work, the notebook's code without its parameters cell, the katlab
-modules that code imports, and the notebook's further parameters.
+that its rows name as well, of a TOML or JSON file the files that it names; in a sum such as
+"procedural:0.6 + hub:mine.toml:0.4" each file; `key = "name"` also names the stage's own
+key/name.py), and the work of the stages it needs. The page: the work, the notebook's code without
+its parameters cell, the katlab modules that code imports, and the notebook's further parameters.
 
 Outside on purpose: prose (of code, its comments and docstrings), the defaults in the parameters
 cell, the run's name, katlab.lab (it runs and draws; the values it passes on are covered) and
@@ -47,7 +48,7 @@ def work(name: str, values: dict, upstream: dict[str, str]) -> str:
     digest = hashlib.sha256(_json(own, values["seed"], table, upstream))
     for text in _texts(table):
         path = stages.root() / text
-        for file in (path, *_told(path)):
+        for file in (path, *_told(path), *_summed(text)):
             digest.update(_content(file).encode() + b"\0")
     cells = "" if module else notebook_code(name)
     named = table.get(own, {}).items()  # a setting may choose a file of a folder of its own name
@@ -177,11 +178,27 @@ def _texts(values: Any) -> list[str]:
 
 
 def _told(path: Path) -> list[Path]:
-    """The Python files that rows of a JSONL file name, such as a verifier of their own."""
-    if path.suffix != ".jsonl" or not path.is_file():
+    """The Python files that rows of a JSONL file name, such as a verifier of their own.
+
+    Of a TOML or JSON file, such as a map of a data set, the files that it names, and theirs.
+    """
+    if path.suffix not in (".jsonl", ".toml", ".json") or not path.is_file():
         return []
-    named = set(re.findall(r'"([^"\\\n]+\.py)"', path.read_text("utf-8", errors="replace")))
-    return [stages.root() / text for text in sorted(named)]
+    ending = r"\.py" if path.suffix == ".jsonl" else r"\.(?:py|toml|jsonl?|parquet)"
+    text = path.read_text("utf-8", errors="replace")
+    named = [
+        stages.root() / one for one in sorted(set(re.findall(rf'"([^"\\\n]+{ending})"', text)))
+    ]
+    if path.suffix == ".jsonl":
+        return named
+    return [file for one in named if one != path for file in (one, *_told(one))]
+
+
+def _summed(text: str) -> list[Path]:
+    """The files that the summands of a text name, and what those name."""
+    parts = [part for part in re.split(r" \+ |:", text) if part != text]
+    found = [stages.root() / part for part in parts if part.strip()]
+    return [file for one in found if one.is_file() for file in (one, *_told(one))]
 
 
 @cache

@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 
 from katlab.lab import profiles, settings
 from katlab.lab.stages import root
-from katlab.tasks import files, queries
+from katlab.tasks import files, mixture, procedural, queries
 from katlab.tasks.nano import wording
 
 LEAST = 30  # problems, without a split of their own; docs/own-data.md went through with as many
 HELD_OUT = "mtp_distillation.held_out"  # of the corpus, which has at most as many rows as 02 asks
+
+
+SPLITS = ("stage_1", "stage_2", "rl", "validation", "test")
 
 
 class Shortage(NamedTuple):
@@ -38,10 +41,14 @@ def too_small(
     """
     config = profiles.load(profile, overrides)
     if config.model.queries == "nano":
-        return _shares_of_nano(config, sections)
-    rows = queries.of(config)
-    every = [row for part in rows.values() for row in part]
-    said = [unread(config, every)]
+        return _shares_of_the_endless(config, queries.room(config), sections)
+    if mixture.sources(config.model.queries):
+        rows, asked = queries.room(config), _of_a_sum(config)
+        said = [unread(config, asked), *_shares_of_the_endless(config, rows, sections)]
+    else:
+        dealt = queries.of(config)
+        rows = {split: len(part) for split, part in dealt.items()}
+        said = [unread(config, [row for part in dealt.values() for row in part])]
     for lack in shortages(config, rows, sections):
         remedy = f"set {lack.setting}={lack.fits}" if lack.fits else "give more rows"
         has = f"{config.model.queries} has {lack.there} for it"
@@ -51,17 +58,15 @@ def too_small(
     return [sentence for sentence in said if sentence]
 
 
-def shortages(
-    config, rows: dict[str, list[dict]], sections: Collection[str] = ()
-) -> list[Shortage]:
-    """Every count of the profile that the rows of its split cannot fill."""
+def shortages(config, rows: dict[str, int], sections: Collection[str] = ()) -> list[Shortage]:
+    """Every count of the profile that so many rows of its split cannot fill."""
     found = []
     for split, setting, asked in counts(config, sections):
-        there = len(rows[split])
+        there = rows[split]
         if not there or settings.count(asked, there) > there:
             found.append(Shortage(setting, asked, there, there))
     first = queries.COUNTS["stage_1"][0]
-    most = min(len(rows["stage_1"]), settings.count(_value(config, first), len(rows["stage_1"])))
+    most = min(rows["stage_1"], settings.count(_value(config, first), rows["stage_1"]))
     if _runs(HELD_OUT, sections) and 2 * settings.count(_value(config, HELD_OUT), most) > most:
         found.append(Shortage(HELD_OUT, _value(config, HELD_OUT), most, most and max(1, most // 8)))
     return found
@@ -86,11 +91,13 @@ def needed(config) -> int:
 
 
 def check(path: str | Path, profile: str = "", overrides: dict | None = None) -> int:
-    """Print what a query file holds, and what a profile (if one is named) lacks in it.
+    """Print what a query file or a sum of sources holds, and what a profile lacks in it.
 
     Returns 1 where a line is no query or the profile asks for more than there is, else 0. Raises
     UserError when the file is missing, is no JSONL, or holds no row.
     """
+    if mixture.sources(str(path)):
+        return _check_sum(str(path), profile, overrides or {})
     file = Path(path).resolve()
     if file.is_relative_to(root()):  # from where a profile counts
         file = file.relative_to(root())
@@ -104,24 +111,58 @@ def check(path: str | Path, profile: str = "", overrides: dict | None = None) ->
     if not profile:
         print("Add --profile P to see whether they are enough for the counts of a profile.")
         return 0
-    told = too_small(profile, overrides)
+    there = {split: len(part) for split, part in rows.items()}
+    needs = f"As it is, {profile} takes {needed(config):,} rows"
+    status = _fitting(profile, overrides, there, "file", needs)
+    if hint := _one_sided(config, rows["stage_1"]):
+        print(f"\n{hint}")
+    return status
+
+
+def _check_sum(text: str, profile: str, overrides: dict) -> int:
+    """As `check`, of the sources of a sum."""
+    from katlab.lab.console import table
+
+    overrides = overrides | {"model.queries": text}
+    config = profiles.load(profile or profiles.SCHEMA, overrides)
+    found, rooms = queries.pools(config), queries.room(config)
+    shown = []
+    for source in mixture.sources(text):
+        by_split = {split: dict(found[split]) for split in SPLITS}
+        counts = [
+            "any" if pools.get(source, 0) is None else str(len(pools.get(source, ())))
+            for pools in by_split.values()
+        ]
+        shown.append((str(source), f"{source.share:.2f}", *counts))
+    in_all = ("any" if rooms[split] >= mixture.ENDLESS else str(rooms[split]) for split in SPLITS)
+    shown.append(("by these shares", "", *in_all))
+    print(table(["source", "share", *SPLITS], shown))
+    if not profile:
+        print("Add --profile P to see whether they are enough for the counts of a profile.")
+        return 0
+    needs = f"As it is, {profile} takes more than there is"
+    return _fitting(profile, overrides, rooms, "sum", needs)
+
+
+def _fitting(profile: str, overrides: dict, rows: dict[str, int], what: str, needs: str) -> int:
+    """Print what is too small, and the command with the counts that fit; 1 where anything is."""
+    config, told = profiles.load(profile, overrides), too_small(profile, overrides)
     fits = {lack.setting: lack.fits for lack in shortages(config, rows)}
     for sentence in told:
         print(sentence)
     given = overrides | fits
-    if profiles.load(profile).model.queries == str(file):  # as the profile says already
+    if profiles.load(profile).model.queries == given["model.queries"]:  # as it says already
         del given["model.queries"]
     if not all(fits.values()):
-        print(f"\nAs it is, {profile} takes {needed(config):,} rows, and no setting fits so few.")
+        print(f"\n{needs}, and no setting fits so few.")
     elif fits:
-        print(f"\nAs it is, {profile} takes {needed(config):,} rows. What fits this file:\n")
+        print(f"\n{needs}. What fits this {what}:\n")
     elif not told:
-        print(f"The file fills every count of profile {profile}:\n")
+        print(f"The {what} fills every count of profile {profile}:\n")
     if all(fits.values()) and (fits or not told):
-        lines = [f"katlab run --run mine --profile {profile}"]
-        print(" \\\n  ".join([*lines, *(f"-o {name}={value}" for name, value in given.items())]))
-    if hint := _one_sided(config, rows["stage_1"]):
-        print(f"\n{hint}")
+        command = f"katlab run --run mine --profile {profile}"
+        options = (profiles.options({name: value}) for name, value in given.items())
+        print(" \\\n  ".join([command, *options]))
     return 1 if told else 0
 
 
@@ -157,12 +198,19 @@ def _nanos(model: str) -> bool:
     return "nano" in Path(model).parts
 
 
-def _shares_of_nano(config, sections: Collection[str]) -> list[str]:
+def _shares_of_the_endless(config, rows: dict[str, int], sections: Collection[str]) -> list[str]:
+    who = {"nano": "the nano world"}.get(config.model.queries, config.model.queries)
     return [
-        f"{name} = {asked} is a share, and the nano world has no end of queries; give a number."
-        for _, name, asked in counts(config, sections)
-        if not isinstance(asked, int)
+        f"{name} = {asked} is a share, and {who} has no end of queries; give a number."
+        for split, name, asked in counts(config, sections)
+        if not isinstance(asked, int) and rows[split] >= mixture.ENDLESS
     ]
+
+
+def _of_a_sum(config) -> list[dict]:
+    """A row of each source."""
+    found = {source: pool for pools in queries.pools(config).values() for source, pool in pools}
+    return [pool[0] if pool else procedural.queries(1, 0, "test")[0] for pool in found.values()]
 
 
 def _value(config, dotted: str) -> Any:

@@ -162,17 +162,23 @@ def _scan(path: Path, own: Collection[str]) -> tuple[dict[int, dict], dict[int, 
 def _row(row: dict, own: Collection[str]) -> dict:
     """A row with its messages as text. ValueError says what is wrong with it."""
     query = Query.model_validate(row)
-    kind = query.verifier
-    there = kind.endswith(".py") and (Path(kind).is_file() or (root() / kind).is_file())
-    if not there and kind not in (*rewards.kinds(), *own):
-        raise ValueError(
-            f"verifier {kind!r} is none of {', '.join(rewards.kinds())}, no file, and not named "
-            "under the profile's [rewards]"
-        )
+    if reason := no_verifier(query.verifier, own):
+        raise ValueError(reason)
     messages = [message.model_dump(exclude_unset=True) for message in query.messages]
     return row | {
         "id": query.id, "difficulty": query.difficulty, "messages": messages, "tools": query.tools
     }  # fmt: skip
+
+
+def no_verifier(kind: str, own: Collection[str]) -> str:
+    """Why a kind names no verifier, "" where it does."""
+    there = kind.endswith(".py") and (Path(kind).is_file() or (root() / kind).is_file())
+    if there or kind in (*rewards.kinds(), *own):
+        return ""
+    return (
+        f"verifier {kind!r} is none of {', '.join(rewards.kinds())}, no file, and not named "
+        "under the profile's [rewards]"
+    )
 
 
 def _reason(error: ValidationError) -> str:

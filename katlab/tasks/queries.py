@@ -1,9 +1,11 @@
 """Where a run's queries come from, and the splits that keep its stages apart.
 
-The nano world makes queries without end; a JSONL file has those of the user. Either way a problem
-belongs to one split by the hash of its text, so no stage meets what another has trained on, and
-nothing that is evaluated was trained on. What stage 06 reports on ("test") and what stage 05 looks
-at ("validation") are both of "eval" and share no problem, whatever names stand in it.
+The nano world makes queries without end; a JSONL file has those of the user; a sum of sources has
+rows of each by its share (`mixture`). Whichever it is, a problem belongs to one split by the hash
+of its text or its operands, so no stage meets what another has trained on, and nothing that is
+evaluated was trained on. What stage 06 reports on ("test") and what stage 05 looks at
+("validation") share no problem, whatever names stand in it. Of nano and a file both are of "eval";
+in a sum "eval" is "validation", and what 06 reports on is looked at by no other stage.
 
     rows = queries.load(stage.config, 300, seed=0, split="test")
 """
@@ -16,8 +18,9 @@ from pathlib import Path
 from katlab import UserError
 from katlab.lab import settings
 from katlab.lab.stages import root
-from katlab.tasks import files
+from katlab.tasks import files, hub, mixture, procedural
 from katlab.tasks.files import problem
+from katlab.tasks.mixture import ENDLESS, Source
 
 COUNTS = {  # the settings that say how many rows of a split are taken
     "stage_1": ("dual_regime_data.queries",),
@@ -30,11 +33,12 @@ COUNTS = {  # the settings that say how many rows of a split are taken
     "test": ("evaluation.prompts",),
 }
 SHARES = {"stage_1": 4, "stage_2": 2, "rl": 1, "eval": 1}  # in eighths of the problems
+TRAIN = ("stage_1", "stage_2", "rl")
 OF_EVAL = {"validation": 1 / 3, "test": 2 / 3}  # of a file's eval problems
 
 
 def load(config, n: int | float | str, seed: int, split: str) -> list[dict]:
-    """`n` query rows of a split: from the nano world, or from the profile's file (`queries`).
+    """`n` query rows of a split: of the nano world, the profile's file, or each of its sources.
 
     Splits: "stage_1" (02 and 03), "stage_2" (04), "rl" (05), "eval" and its two parts. A file's
     row may say `"split": "train"` (any of the first three) or "eval"; without one it may fall into
@@ -42,8 +46,11 @@ def load(config, n: int | float | str, seed: int, split: str) -> list[dict]:
     `n` is a `settings.Count`: a number, a share of the split's rows, or "all".
     A verifier's name that stands under the profile's [rewards] becomes the path written there; a
     path counts from the project folder, since kernels start in notebooks/.
+    A source without rows for the split leaves its share to the others.
     Raises UserError when the file is missing or too small, or names its first bad line.
     """
+    if mixture.sources(config.model.queries):
+        return _mixed(config, n, seed, split)
     if config.model.queries == "nano":
         from katlab.tasks.nano import world  # takes a second that files of queries need not
 
@@ -65,25 +72,120 @@ def load(config, n: int | float | str, seed: int, split: str) -> list[dict]:
 
 
 def number(config, n: int | float | str, split: str) -> int:
-    """How many rows `load` gives for `n`; UserError for a share of the endless nano world."""
-    if config.model.queries != "nano":
-        return n if isinstance(n, int) else settings.count(n, len(of(config)[split]))
-    if not isinstance(n, int):
+    """How many rows `load` gives for `n`; UserError for a share of what has no end."""
+    if isinstance(n, int):
+        return n
+    there = room(config)[split]
+    if there >= ENDLESS:
+        who = {"nano": "The nano world"}.get(config.model.queries, config.model.queries)
         raise UserError(
-            f"The nano world has no end of queries to take {n} of; give a whole number for "
+            f"{who} has no end of queries to take {n} of; give a whole number for "
             f"{' or '.join(COUNTS[split])}."
         )
-    return n
+    return settings.count(n, there)
+
+
+def room(config) -> dict[str, int]:
+    """How many rows can be had of each split; ENDLESS where they are made."""
+    if config.model.queries == "nano":
+        return dict.fromkeys(COUNTS, ENDLESS)
+    if not mixture.sources(config.model.queries):
+        return {split: len(rows) for split, rows in of(config).items()}
+    return {
+        split: mixture.most(
+            [ENDLESS if pool is None else len(pool) for _, pool in found],
+            [source.share for source, _ in found],
+        )
+        for split, found in pools(config).items()
+    }
+
+
+def pools(config) -> dict[str, list[tuple[Source, list[dict] | None]]]:
+    """By split, the sources of a sum that have rows for it, with those rows; None: without end.
+
+    A problem that one source has in a split is left out of the other splits of all others.
+    """
+    own = getattr(config.rewards, "model_extra", {})
+    found: dict[str, list[tuple[Source, list[dict] | None]]] = {split: [] for split in COUNTS}
+    homes: dict[str, str] = {}
+    for source in mixture.sources(config.model.queries):
+        if source.kind == "procedural":
+            procedural.named(source.what)
+            for pool in found.values():
+                pool.append((source, None))
+            continue
+        dealt = _of_set(source.what, own) if source.kind == "hub" else _of_file(source.what, own)
+        for split in (*TRAIN, *OF_EVAL):
+            rows = [row for row in dealt[split] if homes.setdefault(problem(row), split) == split]
+            if rows:
+                found[split].append((source, rows))
+    found["eval"] = found["validation"]
+    return found
+
+
+def _mixed(config, n: int | float | str, seed: int, split: str) -> list[dict]:
+    """Rows of every source by its share, shuffled; each says its `set`."""
+    found = pools(config)[split]
+    if not found:
+        raise UserError(
+            f"{config.model.queries} has no rows for {split}; add a source that has, such as "
+            "procedural."
+        )
+    asked = number(config, n, split)
+    rows: list[dict] = []
+    shares = [source.share for source, _ in found]
+    for (source, pool), count in zip(found, mixture.apportion(asked, shares), strict=True):
+        if pool is None:
+            made = procedural.queries(count, seed, split, procedural.named(source.what))
+            rows += [row | {"set": "procedural"} for row in made]
+        elif len(pool) < count:
+            raise UserError(
+                f"{source} has {len(pool)} rows for {split}, and its share of {asked} is {count}; "
+                f"lower {' or '.join(COUNTS[split])} or the share."
+            )
+        else:
+            rows += random.Random(seed).sample(pool, count)
+    random.Random(seed).shuffle(rows)
+    return rows
 
 
 def of(config) -> dict[str, list[dict]]:
     """The rows of the profile's query file by split; UserError for no file or a bad line."""
+    own = getattr(config.rewards, "model_extra", {})  # its names are the user's own
     path = root() / config.model.queries  # an absolute path stays what it is
     if not path.is_file():
         raise UserError(f"the query file {path} does not exist; set model.queries to a JSONL file")
-    own = getattr(config.rewards, "model_extra", {})  # its names are the user's own
+    return _dealt(files.read(path, own), own)
+
+
+def _of_file(name: str, own: dict[str, str]) -> dict[str, list[dict]]:
+    """The rows of a query file among other sources, under ids that no other source has."""
+    short = Path(name).stem
+    rows = files.read(root() / name, own)
+    return _dealt([row | {"id": f"{short}-{row['id']}", "set": short} for row in rows], own)
+
+
+def _of_set(name: str, own: dict[str, str]) -> dict[str, list[dict]]:
+    """The rows of a set of questions; its test split, where it has one, is for stage 06 alone."""
+    rows = hub.read(name)
+    if reason := files.no_verifier(rows[0]["verifier"], own):
+        raise UserError(f"Map {name}: {reason}.")
+    test = [row for row in rows if row["split"] == "test"]
+    held = {problem(row) for row in test}
+    found = _dealt(
+        [row | {"split": None} for row in rows if problem(row) not in held] if test else rows, own
+    )
+    if test:
+        placed = _placed(own.get(test[0]["verifier"], test[0]["verifier"]))
+        found["validation"] = found["eval"]
+        found["test"] = [row | {"split": None, "verifier": placed} for row in test]
+    return found
+
+
+def _dealt(rows: list[dict], own: dict[str, str]) -> dict[str, list[dict]]:
+    """Rows by split; `own` has the paths of the verifiers that the profile names."""
     found: dict[str, list[dict]] = {split: [] for split in SHARES}
-    for row, split in assigned(files.read(path, own)):
+    for row, split in assigned(rows):
         verifier = _placed(own.get(row["verifier"], row["verifier"]))
         found[split].append(row | {"verifier": verifier})
     seen = set(sorted({problem(row) for row in found["eval"]}, key=_hash)[1::3])
@@ -95,7 +197,7 @@ def of(config) -> dict[str, list[dict]]:
 def kin(config, row: dict) -> str:
     """What makes two queries one problem: in the nano world operation and operands, names aside."""
     if config.model.queries != "nano":
-        return _hash(problem(row)).hex()[:12]
+        return row["problem"] if row.get("set") == "procedural" else _hash(problem(row)).hex()[:12]
     from katlab.tasks.nano import world
 
     return world.kin(row)

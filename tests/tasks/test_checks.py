@@ -85,7 +85,7 @@ def test_the_values_that_fit_do_fit():
     config = lab.load_profile("proxy-1.5b", SAMPLE)
     rows = queries.of(config)
     assert {split: len(rows[split]) for split in TRAIN} == TRAIN and len(rows["eval"]) == 30
-    fits = {lack.setting: lack.fits for lack in checks.shortages(config, rows)}
+    fits = {lack.setting: lack.fits for lack in checks.shortages(config, queries.room(config))}
     assert checks.too_small("proxy-1.5b", SAMPLE | fits) == []
     one_more = fits | {"cold_start.queries": fits["cold_start.queries"] + 1}
     assert [s.split()[0] for s in checks.too_small("proxy-1.5b", SAMPLE | one_more)] == [
