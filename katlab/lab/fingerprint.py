@@ -177,7 +177,7 @@ def _texts(values: Any) -> list[str]:
     return [t for v in nested for t in _texts(v)] if isinstance(values, dict | list) else []
 
 
-def _told(path: Path) -> list[Path]:
+def _told(path: Path, seen: tuple[Path, ...] = ()) -> list[Path]:
     """The Python files that rows of a JSONL file name, such as a verifier of their own.
 
     Of a TOML or JSON file, such as a map of a data set, the files that it names, and theirs.
@@ -191,7 +191,8 @@ def _told(path: Path) -> list[Path]:
     ]
     if path.suffix == ".jsonl":
         return named
-    return [file for one in named if one != path for file in (one, *_told(one))]
+    seen = (*seen, path)
+    return [file for one in named if one not in seen for file in (one, *_told(one, seen))]
 
 
 def _summed(text: str) -> list[Path]:

@@ -16,7 +16,8 @@ class Model(Section):
     teacher_off: str
     teacher_on: str
     queries: str
-    """Folders, Hub names or package:NAME; a GGUF inside the student's; "nano" or a JSONL file."""
+    """Folders, Hub names or package:NAME; a GGUF inside the student's; "nano", a JSONL file
+    or a sum of sources (`katlab.tasks.mixture`)."""
 
     dtype: Literal["float32", "bfloat16", "float16"]
     quantize: Literal["none", "4bit", "8bit"]

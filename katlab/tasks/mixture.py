@@ -61,14 +61,14 @@ def apportion(n: int, shares: Sequence[float]) -> list[int]:
 
 
 def most(rooms: Sequence[int], shares: Sequence[float]) -> int:
-    """The most rows that can be had by shares, where each source has `rooms` of them."""
+    """The most rows that can be had by shares, where each source has `rooms` of them.
+
+    As few fit as well: a share is never rounded up past a whole number that is not below it.
+    """
     if not rooms or min(rooms) >= ENDLESS:
         return ENDLESS if rooms else 0
-    total = sum(shares)
-    n = min(int((room + 1) * total / share) for room, share in zip(rooms, shares, strict=True))
-    while any(c > room for c, room in zip(apportion(n, shares), rooms, strict=True)):
-        n -= 1
-    return n
+    fit = (room * sum(shares) / share for room, share in zip(rooms, shares, strict=True))
+    return math.floor(min(fit) + 1e-9)
 
 
 def _source(name: str) -> tuple[str, str]:
