@@ -115,7 +115,8 @@ def places(run: Path) -> re.Pattern:
     """
     folders = {root(), run.resolve().parent, Path(sys.prefix), Path.home(), Path.cwd()}
     folders |= {Path(tempfile.gettempdir()), profiles.PACKAGE.parent}
-    folders |= {Path(text).parent for text in _given(run) if Path(text).is_absolute()}
+    given = {part for text in _given(run) for part in (text, *re.split(r" \+ |:", text))}
+    folders |= {Path(text).parent for text in given if Path(text).is_absolute()}
     ordered = sorted({str(f) for f in folders if len(f.parts) > 1}, key=len, reverse=True)
     either = "|".join(map(re.escape, ordered))
     return re.compile(rf"(?:(?<=file://)|(?<![A-Za-z0-9+/]))(?:{either})(?:/|\b)")

@@ -163,6 +163,14 @@ def test_a_picture_in_base64_is_no_path(run):
     assert hidden.sub("", f"{home}work") == f"{home}work"
 
 
+def test_the_folders_of_a_sums_files_are_hidden(run, monkeypatch):
+    given = ["procedural:0.5 + hub:/srv/maps/mine.toml:0.3 + /data/own/rows.jsonl:0.2"]
+    monkeypatch.setattr(bundle, "_given", lambda run: given)
+    assert bundle.places(run).sub("", given[0]) == (
+        "procedural:0.5 + hub:mine.toml:0.3 + rows.jsonl:0.2"
+    )
+
+
 def test_large_files_are_named_and_left_out(run, tmp_path, monkeypatch):
     monkeypatch.setattr(bundle, "LARGE", 10)
     (run / "05_step_srpo" / "rollouts.jsonl").write_text('{"a": 1, "b": 2}\n')

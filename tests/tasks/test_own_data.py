@@ -14,13 +14,14 @@ from conftest import CHECKOUT
 
 from katlab import cli, lab, rewards
 from katlab.lab.rows import write_jsonl
-from katlab.tasks import checks, files, queries
+from katlab.tasks import checks, files, hub, mixture, procedural, queries
 from katlab.tasks.nano import wording
 
 SAMPLES = CHECKOUT / "data_samples"
 PROFILE = str(SAMPLES / "own_data.toml")
 ROWS = runpy.run_path(str(SAMPLES / "own_data.py"))["rows"]()
 DOCS = (CHECKOUT / "docs" / "own-data.md").read_text()
+BLOCKS = re.findall(r"```toml\n(.*?)```", DOCS, re.S)
 
 
 def test_the_file_is_what_the_recipe_writes():
@@ -46,14 +47,24 @@ def test_rows_are_dealt_as_the_page_says(n):
 
 def test_the_pages_profiles_are_profiles(tmp_path):
     """Each is loaded as it stands; the one for a GPU fits the example's rows."""
-    blocks = re.findall(r"```toml\n(.*?)```", DOCS, re.S)
-    assert len(blocks) == 2
+    blocks = [block for block in BLOCKS if "[" in block]
+    assert len(blocks) == 3
     for block in blocks:
         (tmp_path / "mine.toml").write_text(block)
         lab.load_profile(str(tmp_path / "mine.toml"))
-    assert tomllib.loads(blocks[1])["extends"] == "proxy-1.5b"
+    assert len(mixture.sources(tomllib.loads(blocks[1])["model"]["queries"])) == 4
+    assert tomllib.loads(blocks[2])["extends"] == "proxy-1.5b"
     given = {"model.queries": "data_samples/own_data.jsonl"}
     assert checks.too_small(str(tmp_path / "mine.toml"), given) == []
+
+
+def test_the_pages_maps_are_maps(tmp_path):
+    maps = [block for block in BLOCKS if "[" not in block]
+    for block in maps:
+        (tmp_path / "mine.toml").write_text(block)
+        assert hub.load_map(str(tmp_path / "mine.toml")).read == "hashes"
+    assert [tomllib.loads(block).get("extends") for block in maps] == [None, "gsm8k"]
+    assert all(f"`{name}`" in DOCS for name in procedural.TASKS)
 
 
 def test_the_page_quotes_the_check(tmp_path, capsys):
@@ -70,7 +81,7 @@ def test_the_page_quotes_the_check(tmp_path, capsys):
 
 def test_the_pages_commands_are_commands():
     lines = re.findall(r"^(?:\$ )?(katlab [^\\\n]*)$", DOCS, re.M)
-    assert len(lines) == 7
+    assert len(lines) == 9
     for line in lines:
         cli.parser_of_all().parse_args(shlex.split(line, comments=True)[1:])
 
