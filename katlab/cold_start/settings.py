@@ -1,6 +1,6 @@
 """Profile section [cold_start] (stage 04)."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -15,11 +15,18 @@ class Settings(Section):
 
     queries: Count
     rows: int = Field(gt=0)
+    votes: Literal["early", "own"]
+    """Queries, rows chosen from them, and whose votes: an early student's or the student's own."""
+
     voters: int = Field(gt=0)
     vote_tokens: int = Field(gt=0)
     voter_probe: int = Field(gt=0)
     voter_on_share: float = Field(ge=0, le=1)
-    """Votes: queries, rows chosen from them, votes per query, and how the voter is chosen."""
+    """Early votes: votes per query, tokens of a direct one, and how the voter is chosen."""
+
+    vote_samples: int = Field(gt=0)
+    vote_margin: float = Field(ge=0, le=1)
+    """Own votes: samples per query and mode, and the gain in pass rate that think-on must bring."""
 
     think_on_share: float = Field(ge=0, le=1)
     random_share: float = Field(ge=0, le=1)

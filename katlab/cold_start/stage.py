@@ -1,15 +1,16 @@
 """Stage 04: the model learns to choose a mode by itself (report section 4.1).
 
-Votes (`cold_start.votes`) say for every query whether thinking pays. The teacher of that mode
-writes the response, the think-off teacher writes a rationale for the mode, 1 % of the queries get a
-random mode, and TRL's SFTTrainer learns Table 2's layout.
+Votes say for every query whether thinking pays: an early student's (`cold_start.votes`) or the
+student's own (`cold_start.own_votes`). The teacher of that mode writes the response, or the voter
+did, if it is the student itself; the think-off teacher writes a rationale for the mode, 1 % of the
+queries get a random mode, and TRL's SFTTrainer learns Table 2's layout.
 
 Deviations: (1) a rationale that does not name its mode, or names the other one, is dropped and
 counted; (2) a share of queries carries a directive of [prompts], whose mode is obeyed (section
 6.4); (3) a share of the rows trained on replays Stage 1's direct answers behind a given decision,
 or a small model forgets how to give them; (4) under LoRA the tags' embedding rows stay as stage 03
 trained them: TRL's fused head takes no wrapped `lm_head`. How the votes differ stands in
-`cold_start.votes`.
+those two modules.
 
     figures = stage.run(stage)
 """
@@ -22,6 +23,7 @@ from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from katlab import UserError, arms, batching, models, teachers
+from katlab.cold_start import own_votes
 from katlab.cold_start.corpus import direct, encode, mix, randomize, respond
 from katlab.cold_start.rationale import rationalize
 from katlab.cold_start.votes import BALLOT, choose_voter, stratify, vote
@@ -61,6 +63,9 @@ def votes(stage: StageRun) -> list[dict]:
     """Queries that stage 02 has not seen, each with the mode that it is voted to need."""
     s = stage.settings
     asked = queries.load(stage.config, s.queries, stage.seed, "stage_2")
+    if s.votes == "own":
+        student = stage.upstream("03_mtp_distillation") / "checkpoints" / "student"
+        return own_votes.vote(stage, asked, *models.load_from(student, stage.config.model))
     voter = choose_voter(stage, asked[: s.voter_probe])
     model, tokenizer = models.load_from(voter, stage.config.model)
     return vote(stage, asked, model, tokenizer)
@@ -69,6 +74,9 @@ def votes(stage: StageRun) -> list[dict]:
 def build_corpus(stage: StageRun, voted: list[dict]) -> list[dict]:
     """Stratify the voted queries, randomise and direct some, have them answered and explained."""
     s, words = stage.settings, stage.config.prompts
+    if s.votes == "own":
+        cast, voted = len(voted), own_votes.answerable(voted)
+        stage.record(votes_unanswered=cast - len(voted))
     weights = stratify(voted, s.think_on_share)
     rng = random.Random(stage.seed)
     n = min(s.rows, *(_available(voted, d, w) for d, w in weights.items() if w > 0.01))
@@ -81,7 +89,8 @@ def build_corpus(stage: StageRun, voted: list[dict]) -> list[dict]:
     chosen = randomize(chosen, s.random_share, stage.seed)
     chosen = direct(chosen, s.directive_share, s.think_on_share, words, stage.seed)
     off, on = (teachers.load(stage, mode) for mode in ("off", "on"))
-    answered = respond(chosen, off, on, words, stage.seed)
+    own, rest = own_votes.respond(chosen)
+    answered = own + respond(rest, off, on, words, stage.seed)
     stage.forget_after(-1, "responses")
     stage.log(phase="responses", asked=len(chosen), kept=len(answered))
     corpus, dropped = rationalize(answered, off, words)

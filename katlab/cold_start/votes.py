@@ -1,4 +1,4 @@
-"""Which mode a query needs, by majority vote (report section 4.1.1).
+"""Which mode a query needs, by majority vote (report section 4.1.1): the setting votes = "early".
 
 A student answers every query several times without thinking; each answer that the verifier accepts
 votes think-off, each other one think-on, and the majority sets the mode.
@@ -23,7 +23,8 @@ from transformers import PreTrainedTokenizerBase
 from katlab import UserError, arms, models
 from katlab.lab import StageRun
 
-BALLOT = ("replies", "verdicts", "votes_off", "voters")  # what `vote` adds besides the mode
+# What either kind of vote adds besides the mode and, of one's own votes, the shortest samples.
+BALLOT = ("replies", "verdicts", "votes_off", "voters", "forced", "passed")
 MOST_TILT = 1.5  # a difficulty at most 4.5 times as frequent as the next
 
 
@@ -63,12 +64,38 @@ def vote(
             ballot = {"replies": cast["completion"].tolist(), "verdicts": verdicts}
             ballot |= {"votes_off": right, "voters": voters}
             voted.append(row | ballot | {"mode": "off" if 2 * right > voters else "on"})
+    return some(voted, len(rows))
+
+
+def some(voted: list[dict], asked: int) -> list[dict]:
+    """`voted`, or UserError if there is none."""
     if not voted:
         raise UserError(
-            f"None of the {len(rows)} queries could be scored; `katlab doctor` says which verifier "
+            f"None of the {asked} queries could be scored; `katlab doctor` says which verifier "
             "is missing here."
         )
     return voted
+
+
+def tell(row: dict) -> str:
+    """How a voted row's mode follows from its votes, in one sentence."""
+    if "passed" in row:
+        off, on = (row["passed"][mode] for mode in ("off", "on"))
+        found = f"{off:.0%} right with thinking off and {on:.0%} with thinking on"
+    else:
+        found = f"{row['votes_off']} of {row['voters']} votes say think-off"
+    return f"{found}: the mode is {row['mode']}"
+
+
+def by_difficulty(voted: pd.DataFrame) -> pd.DataFrame:
+    """Queries and their share of think-on votes; of own votes also both modes' pass rates."""
+    columns = {"think-on votes": voted["mode"].eq("on").astype(float)}
+    for mode in ("off", "on") if "passed" in voted else ():
+        columns[f"right, think-{mode}"] = voted["passed"].map(lambda rates, mode=mode: rates[mode])
+    level = voted["difficulty"]
+    return pd.DataFrame({"queries": level.value_counts().sort_index()}).join(
+        pd.DataFrame(columns).groupby(level).mean()
+    )
 
 
 def choose_voter(stage: StageRun, probe: list[dict]) -> Path:

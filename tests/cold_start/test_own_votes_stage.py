@@ -1,0 +1,103 @@
+"""Stage 04 by own votes at tiny size: real teachers and training, a student of known votes."""
+
+import pytest
+from trainers import finished
+
+from katlab import UserError, template
+from katlab.cold_start import stage as cold_start
+from katlab.generation import local
+from katlab.lab import StageRun, read_jsonl, records, write_jsonl
+from katlab.tasks import queries
+
+pytestmark = pytest.mark.slow
+SMALL = {"cold_start.queries": 60, "cold_start.rows": 40, "cold_start.eval_prompts": 4}
+OWN = SMALL | {"cold_start.votes": "own", "cold_start.vote_samples": 2}
+
+
+def prepared(root, **overrides) -> StageRun:
+    finished(root, "03_mtp_distillation")
+    stage_1 = [{"mode": "off", "thought": None, "answer": "7", "tools": None}]
+    asked = [{"role": "user", "content": "3+4?"}]
+    write_jsonl(
+        finished(root, "02_dual_regime_data").dir / "corpus.jsonl",
+        [row | {"messages": asked} for row in stage_1],
+    )
+    return StageRun.create(root, "r", "04_cold_start", profile="tiny", overrides=OWN | overrides)
+
+
+def voting(monkeypatch, stage: StageRun, easy: int, until: int | None = None) -> list[int]:
+    """Let the student be right with a thought up to difficulty 4, and directly up to `easy`.
+
+    Rows of every batch that it was asked; after `until` batches it is interrupted.
+    """
+    student = str(stage.upstream("03_mtp_distillation") / "checkpoints" / "student")
+    rows = queries.load(stage.config, stage.settings.queries, stage.seed, "stage_2")
+    asked, generate = [], local.generate
+
+    def known(model, tok, encoded, settings, **more):
+        if str(model.name_or_path) != student:
+            return generate(model, tok, encoded, settings, **more)
+        if len(asked) == until:
+            raise KeyboardInterrupt
+        asked.append(len(encoded))
+        said = {}
+        for row in rows:
+            for mode in template.MODES:
+                prompt = template.prompt(tok, row["messages"], row["tools"], mode=mode)
+                right = row["difficulty"] <= {"on": 4, "off": easy}[mode]
+                thought = row["thought"] if mode == "on" else None
+                text = template.body(mode, row["direct"] if right else "no idea", thought)
+                ids = [*tok(text, add_special_tokens=False)["input_ids"], tok.eos_token_id]
+                said[tuple(tok(prompt, add_special_tokens=False)["input_ids"])] = ids
+        return [said[tuple(ids)] for ids in encoded]
+
+    monkeypatch.setattr(local, "generate", known)
+    return asked
+
+
+def test_the_students_own_votes_make_the_corpus(tmp_path, monkeypatch):
+    stage = prepared(tmp_path)
+    voting(monkeypatch, stage, easy=2)
+    result = cold_start.run(stage)
+    voted = {row["id"]: row for row in read_jsonl(stage.dir / "votes.jsonl")}
+    assert len(voted) == 60 and result["unscorable_queries"] == 0
+    assert all((row["mode"] == "on") == (row["difficulty"] in (3, 4)) for row in voted.values())
+    hopeless = {name for name, row in voted.items() if row["difficulty"] == 5}
+    assert hopeless and records.read(stage.dir)["headline"]["votes_unanswered"] == len(hopeless)
+    corpus = read_jsonl(stage.dir / "corpus.jsonl")
+    assert result["rows"] == len(corpus) > 20 and not hopeless & {row["id"] for row in corpus}
+    own = [row for row in corpus if row["teacher"] == "student"]
+    assert {row["mode"] for row in own} == {"on", "off"}
+    for row in own:
+        assert row["answer"] == row["direct"]
+        thought = voted[row["id"]]["thought"]  # of the query, which the student wrote word by word
+        assert row["thought"] == (thought if row["mode"] == "on" else None)
+    others = [row for row in corpus if row["teacher"] != "student"]
+    assert all(row["mode"] == "off" and row["difficulty"] > 2 for row in others)
+    assert not {"shortest", "passed", "forced", "replies", "verdicts"} & set(corpus[0])
+    assert (stage.checkpoints / "student" / "model.safetensors").is_file()
+
+
+def test_a_kill_while_voting_loses_one_batch(tmp_path, monkeypatch):
+    stage = prepared(tmp_path)
+    first = voting(monkeypatch, stage, easy=2, until=5)
+    with pytest.raises(KeyboardInterrupt):
+        cold_start.votes(stage)
+    monkeypatch.undo()
+    again = StageRun.open(stage.dir)
+    second = voting(monkeypatch, again, easy=2)
+    voted = cold_start.votes(again)
+    assert sum(first) + sum(second) == 60 * 2 * 2 and len(first) == 5 and second
+    monkeypatch.undo()
+    whole = prepared(tmp_path / "whole")
+    voting(monkeypatch, whole, easy=2)
+    assert cold_start.votes(whole) == voted
+
+
+def test_a_student_that_is_never_right_votes_for_no_corpus(tmp_path):
+    """The untrained student closes no answer: both rates are 0, and no sample is there to keep."""
+    stage = prepared(tmp_path, **{"cold_start.queries": 8})
+    voted = cold_start.votes(stage)
+    assert [row["mode"] for row in voted] == ["off"] * 8
+    with pytest.raises(UserError, match="none of 8 queries rightly in the mode that won"):
+        cold_start.build_corpus(stage, voted)
