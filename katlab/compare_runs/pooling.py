@@ -42,17 +42,44 @@ class Estimate:
 
 def mean(variant: Variant, column: str, pick: Pick) -> Estimate | None:
     """The mean of a column over a variant's runs; None where a run has no such samples."""
-    found = [_table([pick(run.samples)], column) for run in variant.runs]
+    return over([pick(run.samples) for run in variant.runs], column)
+
+
+def over(frames: Sequence[pd.DataFrame], column: str) -> Estimate | None:
+    """The mean of a column over the samples of each seed; None where one has no such samples."""
+    found = [_table([frame], column) for frame in frames]
     if not all(len(sums) for sums, _ in found):
         return None
     drawn = np.hstack([_draws(*one, seed=i) for i, one in enumerate(found)])  # (1 + draws, runs)
     made = _estimate(drawn, sum(len(sums) for sums, _ in found))
     if made.low < made.high:
         return made
-    frames = [pick(run.samples).assign(run=run.name) for run in variant.runs]
-    joined = pd.concat(frames)  # every sample says the same, where the bootstrap knows no doubt
-    _, low, high = intervals.bootstrap(joined.assign(id=joined["run"] + "/" + joined["id"]), column)
+    # Every sample says the same, where the bootstrap knows no doubt.
+    _, low, high = intervals.bootstrap(joined(frames), column)
     return replace(made, low=low, high=high)
+
+
+def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The samples of all seeds as one table, in which prompts of two seeds are two."""
+    keys = [name for name in ("id", "cluster") if name in frames[0]]
+    own = [frame.assign(**{k: f"{i}/" + frame[k] for k in keys}) for i, frame in enumerate(frames)]
+    return pd.concat(own, ignore_index=True)
+
+
+def changes(
+    pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]], column: str, relative: bool = False
+) -> np.ndarray:
+    """Draws of the mean in the first of each pair minus that in the second, (1 + draws,).
+
+    A pair per seed, paired by prompt; the first draw is the sample. `relative` divides by the
+    second mean.
+    """
+    drawn = []
+    for i, pair in enumerate(pairs):
+        means = _draws(*_table(pair, column), seed=i)
+        apart = means[:, :1] - means[:, 1:]
+        drawn.append(apart / means[:, 1:] if relative else apart)
+    return _over_seeds(np.hstack(drawn))
 
 
 def difference(a: Variant, b: Variant, column: str, pick: Pick) -> Estimate | None:

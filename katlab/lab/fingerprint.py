@@ -1,7 +1,7 @@
 """What a stage's results depend on, as two hashes: of its work and of the page that shows it.
 
 The work: the stage's package, the seed, the profile values it may read (its own section and those
-that belong to no stage), the source of its stage.py and of every katlab module reached from there
+that belong to no stage, but [seeds]), the source of its stage.py and of every katlab module reached from there
 by imports, the files that such a module names by a plain string (a file beside it, with or without
 ".py", a file of the project, a shipped profile other than nano), the files and folders that profile
 values name (files over 16 MiB inside a folder by name and size; of a JSONL file the Python files
@@ -43,7 +43,7 @@ def work(name: str, values: dict, upstream: dict[str, str]) -> str:
     """
     own, module = profiles.section(name), stages.named(name).module
     table = profiles.table(values["profile"], values["overrides"])
-    others = set(profiles.stage_sections()) - {own}
+    others = {*profiles.stage_sections(), profiles.SEEDS} - {own}
     table = {k: v for k, v in table.items() if isinstance(v, dict) and k not in others}
     digest = hashlib.sha256(_json(own, values["seed"], table, upstream))
     for text in _texts(table):

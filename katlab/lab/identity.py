@@ -124,7 +124,7 @@ def differences(one: Identity, other: Identity) -> dict[str, tuple[object, objec
     if one.seed != other.seed:
         told["seed"] = one.seed, other.seed
     for key in dict.fromkeys([*first, *second]):
-        if first.get(key) != second.get(key):
+        if first.get(key) != second.get(key) and not key.startswith(f"{profiles.SEEDS}."):
             told[key] = first.get(key), second.get(key)
     return told
 

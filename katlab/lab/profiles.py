@@ -23,6 +23,7 @@ from katlab.lab.settings import Section, did_you_mean, sentences
 PACKAGE = Path(__file__).parents[1]
 FOLDER = PACKAGE / "profiles"
 SCHEMA = "nano"  # the profile that sets every key
+SEEDS = "seeds"  # the section that says which runs are reported; no work depends on it
 
 
 def names() -> list[str]:

@@ -87,6 +87,22 @@ class Prompts(Section):
         return self
 
 
+class Seeds(Section):
+    """[seeds]: those that settings were chosen on, and those whose runs are reported."""
+
+    tuning: list[int] = []
+    reported: list[int] = []
+
+    @model_validator(mode="after")
+    def _apart(self) -> "Seeds":
+        if both := sorted({*self.tuning} & {*self.reported}):
+            raise ValueError(
+                f"seeds.tuning and seeds.reported share {', '.join(map(str, both))}; "
+                "report runs of seeds that no setting was chosen on."
+            )
+        return self
+
+
 class Shared(Section):
     """What every profile has besides the sections of the stages."""
 
@@ -95,3 +111,4 @@ class Shared(Section):
     lora: Lora
     rewards: Rewards
     prompts: Prompts
+    seeds: Seeds = Seeds()
