@@ -27,6 +27,7 @@ from katlab.cli import (
     models,
     pages,
     removing,
+    reviewing,
     running,
     variants,
 )
@@ -41,6 +42,7 @@ MODULES = (
     chat,
     comparing,
     exporting,
+    reviewing,
     removing,
     files,
     machine,

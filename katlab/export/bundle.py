@@ -59,7 +59,7 @@ def write(run: Path, out: Path, model_only: bool = False) -> Path:
         if has_student or model_only:
             folder = top if model_only else top / "student"
             student.write(run, folder)
-            _put(folder / "README.md", (folder / "README.md").read_bytes(), places(run))
+            put(folder / "README.md", (folder / "README.md").read_bytes(), places(run))
         if not model_only:
             _pages(run, folders, top, has_student)
         if out.suffix == ".zip":
@@ -85,18 +85,19 @@ def _pages(run: Path, folders: Iterable[Path], top: Path, has_student: bool) -> 
         if path.stat().st_size > LARGE:
             large.append(f"{inside} ({path.stat().st_size >> 20} MiB)")
             continue
-        _put(top / inside, path.read_bytes(), hidden)
+        put(top / inside, path.read_bytes(), hidden)
     text = json.dumps(parameters | {"settings": settings}, indent=1)
-    _put(top / "profile.json", text.encode(), hidden)
+    put(top / "profile.json", text.encode(), hidden)
     said = README.format(
         run=run.name,
         student=STUDENT if has_student else "The run has no finished student of stage 05.",
         left_out=f"Left out for their size: {', '.join(large)}.\n" if large else "",
     )
-    _put(top / "README.md", said.encode(), hidden)
+    put(top / "README.md", said.encode(), hidden)
 
 
-def _put(path: Path, content: bytes, hidden: re.Pattern) -> None:
+def put(path: Path, content: bytes, hidden: re.Pattern) -> None:
+    """Write a file of a run elsewhere, without what names this machine (`places`)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix in TEXT:
         text = content.decode("utf-8", "surrogateescape")

@@ -1,12 +1,12 @@
 """What a stage's results depend on, as two hashes: of its work and of the page that shows it.
 
 The work: the stage's package, the seed, the profile values it may read (its own section and those
-that belong to no stage, but [seeds]), the source of its stage.py and of every katlab module reached from there
-by imports, the files that such a module names by a plain string (a file beside it, with or without
-".py", a file of the project, a shipped profile other than nano), the files and folders that profile
-values name (files over 16 MiB inside a folder by name and size; of a JSONL file the Python files
-that its rows name as well, of a TOML or JSON file the files that it names; in a sum such as
-"procedural:0.6 + hub:mine.toml:0.4" each file; `key = "name"` also names the stage's own
+that belong to no stage, but [seeds]), the source of its stage.py and of every katlab module reached
+from there by imports, the files that such a module names by a plain string (a file beside it, with
+or without ".py", a file of the project, a shipped profile other than nano), the files and folders
+that profile values name (files over 16 MiB inside a folder by name and size; of a JSONL file the
+Python files that its rows name as well, of a TOML or JSON file the files that it names; in a sum
+such as "procedural:0.6 + hub:mine.toml:0.4" each file; `key = "name"` also names the stage's own
 key/name.py), and the work of the stages it needs. The page: the work, the notebook's code without
 its parameters cell, the katlab modules that code imports, and the notebook's further parameters.
 

@@ -72,7 +72,10 @@ def test_overrides_reach_one_value_and_leave_the_profile_as_it_is():
         ({"mtp_distillation.voter_steps": "9"}, "takes a list, each a whole number, not '9'"),
         ({"mtp_distillation.steps": 3}, "voter_steps within 1..3"),
         ({"layer_saturation.choice": "list"}, "go together"),
-        ({"seeds.tuning": [7, 8], "seeds.reported": [8, 9]}, "share 8; report runs of seeds that no"),
+        (
+            {"seeds.tuning": [7, 8], "seeds.reported": [8, 9]},
+            "share 8; report runs of seeds that no",
+        ),
         ({"seeds.reported": [0.5]}, "takes a list, each a whole number, not 0.5"),
         ({"prompts.directive_on": []}, "takes a list that is not empty, each text, not"),
         ({"prompts.directive_on": "Think."}, "takes a list that is not empty, each text, not 'T"),

@@ -1,0 +1,234 @@
+"""summary.json of a review: every figure from the files of the runs, pooled over their seeds.
+
+Means with 95 % intervals over seeds and problems (`compare_runs.pooling`; prompts that differ in
+names alone are one problem). A claim is held if the verdict of every seed holds it, which is the
+strictest way to count; `measured` gives each seed's own words. Systems that the runs did not
+sample, and scores that a system cannot have, are left out.
+
+    summary.of(chosen)["systems"]["final"]["accuracy"]  # [mean, low, high]
+"""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from katlab import intervals
+from katlab.compare_runs import pooling, variants
+from katlab.compare_runs.variants import SAMPLED, Run
+from katlab.evaluation import scores, tables
+from katlab.evaluation.stage import load
+from katlab.evaluation.tables import AFTER, BEFORE
+from katlab.export.student import claims as verdict_rows
+from katlab.lab import profiles, read_jsonl, records
+from katlab.review.accepted import Chosen, commit, record, summarized
+from katlab.tasks import queries
+
+RULE = "a claim is held if the verdict of every seed holds it, null if no verdict could judge it"
+NAMES = {  # of `tables.ways`, shorter; any other way keeps its name
+    tables.ALWAYS_ON: "always-on",
+    tables.ALWAYS_OFF: "always-off",
+    tables.COIN: "coin",
+    tables.OWN_P: "threshold",
+    tables.START_P: "threshold of the cold start",
+    tables.RULE: "one-feature rule",
+    tables.ORACLE: "oracle",
+}
+PAIRS = {("base", "free"): "base", (BEFORE, "auto"): BEFORE, (AFTER, "auto"): AFTER}
+NAMES |= {way: PAIRS[pair] for way, pair in tables.SAMPLED.items() if pair in PAIRS}
+VOTES = {"own": "own votes", "teachers": "teachers' votes"}
+OWN = {  # of a system that judges: figure, its place in stage 06's summary.json
+    "judge_agreement": "judge_agreement",
+    "leakage": "answer_tokens_off_minus_on",  # forced off, in tokens: thinking in the answer
+    "hacking": "hacking",  # share of think-off outputs that think in the open
+}
+TRAINED_ON = {  # what the stages train a student on
+    "02_dual_regime_data": "corpus.jsonl",
+    "04_cold_start": "corpus.jsonl",
+    "05_step_srpo": "candidates.jsonl",
+}
+
+
+def of(chosen: Chosen) -> dict:
+    """The whole summary, JSON values only."""
+    runs = chosen.reported
+    frames = [ways(run) for run in runs]
+    systems = _systems(runs, frames, _votes(runs[0]))
+    for group in chosen.controls:
+        systems |= _systems(group, [ways(run) for run in group], *_control(runs[0], group[0]))
+    sizes = {str(run.seed): len(run.asked) for run in runs}
+    return {
+        "profile": Path(chosen.profile).name,
+        "commit": commit(runs[0]),
+        "runs": [run.name for run in runs],
+        "seeds": [run.seed for run in runs],
+        "tuning_seeds": chosen.seeds.tuning,
+        "tuned_on_these": chosen.tuned,
+        "n": sum(sizes.values()),
+        "n_by_seed": sizes,
+        "twins": sum(map(twins, runs)),
+        "t_max": record(runs[0])["settings"]["max_new_tokens"],
+        "systems": systems,
+        "against_always_on": against_always_on(frames),
+        "claims_rule": RULE,
+        "claims": claims(runs),
+    }
+
+
+def ways(run: Run) -> dict[str, pd.DataFrame]:
+    """Every system and control of a run by its short name: samples, `id` being their problem."""
+    arms, judged = load(run.folder / SAMPLED)
+    delta = record(run)["settings"]["delta"]
+    found = tables.ways(arms, judged[AFTER]["rule"], delta)
+    return {
+        NAMES.get(name, name): frame.assign(id=frame.get("cluster", frame["id"]))
+        for name, frame in found.items()
+        if frame["correct"].notna().any()
+    }
+
+
+def twins(run: Run) -> int:
+    """How many evaluated queries stand, names aside, in what the run's stages trained on."""
+    config = _config(run)
+    known = {
+        queries.kin(config, row | {"messages": row.get("plain", row["messages"])})
+        for stage, name in TRAINED_ON.items()
+        if (run.folder / stage / name).is_file()
+        for row in read_jsonl(run.folder / stage / name)
+    }
+    category = run.samples.drop_duplicates("id").set_index("id")["category"]
+    asked = read_jsonl(run.folder / SAMPLED / "queries.jsonl")
+    return sum(queries.kin(config, r | {"category": category[r["id"]]}) in known for r in asked)
+
+
+def against_always_on(frames: Sequence[dict[str, pd.DataFrame]]) -> dict:
+    """The final model deciding against always thinking: accuracy, and the share of tokens saved.
+
+    Paired by problem within each seed. Accuracy has its mean and its one-sided 95 % bound.
+    """
+    pairs = [(found[AFTER], found["always-on"]) for found in frames]
+    gained = pooling.changes(pairs, "correct")
+    low = float(np.quantile(gained[1:], 0.05))
+    if gained.min() == gained.max():  # the draws know no doubt where no problem differs
+        sides = [pooling.joined(side) for side in zip(*pairs, strict=True)]
+        low = intervals.no_worse(sides[0], sides[1], "correct", 0).low
+    saved = -pooling.changes(pairs, "tokens", relative=True)
+    ends = np.quantile(saved[1:], [0.025, 0.975])
+    return {
+        "accuracy_difference": _rounded(float(gained[0]), low),
+        "tokens_saved": _rounded(float(saved[0]), *ends.tolist()),
+    }
+
+
+def claims(runs: Sequence[Run]) -> list[dict]:
+    """The claims of the runs' verdicts by `RULE`, in order; facts and self-checks are none."""
+    found: dict[tuple[str, str], dict[int, dict]] = {}
+    for run in runs:
+        for row in verdict_rows(run.folder):
+            found.setdefault((row["stage"], row["claim"]), {})[run.seed] = row
+    return [
+        {
+            "stage": stage,
+            "claim": claim,
+            "measured": _measured(rows, len(runs)),
+            "held": _held(rows, len(runs)),
+            "held_in": [seed for seed, row in rows.items() if row["held"]],
+        }
+        for (stage, claim), rows in found.items()
+    ]
+
+
+def _held(rows: dict[int, dict], seeds: int) -> bool | None:
+    said = [row["held"] for row in rows.values()]
+    if all(one is None for one in said):
+        return None
+    return len(said) == seeds and all(said)
+
+
+def _measured(rows: dict[int, dict], seeds: int) -> str:
+    texts = {seed: str(row["measured"]) for seed, row in rows.items()}
+    if seeds == 1:
+        return next(iter(texts.values()))
+    count = sum(bool(row["held"]) for row in rows.values())
+    each = "; ".join(f"seed {seed}: {text}" for seed, text in texts.items())
+    return f"held in {count} of {seeds} seeds; {each}"
+
+
+def _systems(
+    runs: Sequence[Run],
+    frames: Sequence[dict[str, pd.DataFrame]],
+    names: dict[str, str],
+    only: Collection[str] = (),
+) -> dict[str, dict]:
+    """Figures by system; a system that one of the runs lacks is left out."""
+    judged = [summarized(run) for run in runs]
+    t_max = record(runs[0])["settings"]["max_new_tokens"]
+    table: dict[str, dict] = {}
+    for name in frames[0]:
+        sides = [found[name] for found in frames if name in found]
+        if len(sides) < len(runs) or (only and name not in only):
+            continue
+        row = table[names.get(name, name)] = {
+            key: _interval(sides, column)
+            for key, column in (("accuracy", "correct"), ("tokens", "tokens"))
+        }
+        row["think_on"] = _think_on(sides)
+        if all("thought_tokens" in side for side in sides):
+            row["auc_oaa"] = round(fmean(scores.auc_oaa(side, t_max) for side in sides), 4)
+        for key, place in OWN.items() if name in judged[0] else ():
+            values = [_first(one[name].get(place)) for one in judged]
+            if None not in values:
+                row[key] = round(fmean(values), 4)
+    return table
+
+
+def _interval(sides: Sequence[pd.DataFrame], column: str) -> list[float] | None:
+    found = pooling.over(sides, column)
+    return _rounded(found.value, found.low, found.high) if found else None
+
+
+def _think_on(sides: Sequence[pd.DataFrame]) -> dict[str, float]:
+    """Mean over seeds of the share that thinks, by difficulty."""
+    rates = [s["thinks"].astype(float).groupby(s["difficulty"]).mean() for s in sides]
+    means = pd.concat(rates, axis=1).mean(axis=1).sort_index()
+    return {str(level): round(float(rate), 4) for level, rate in means.items()}
+
+
+def _votes(run: Run) -> dict[str, str]:
+    """Names that say how the cold start's votes were taken, where the profile has a choice."""
+    settings = records.read(run.folder / "04_cold_start")["settings"]
+    if "votes" not in settings:
+        return {}
+    how = VOTES.get(settings["votes"], settings["votes"])
+    return {name: f"{name} ({how})" for name in (BEFORE, AFTER)}
+
+
+def _control(first: Run, run: Run) -> tuple[dict[str, str], Collection[str]]:
+    """How the systems of a control are named, and which of them are told."""
+    table = variants.apart([first, run])
+    differ = table[table.nunique(axis=1) > 1].drop(index=["seed", "commit"], errors="ignore")
+    told = {str(key): value for key, value in differ[run.name].items()}
+    if set(told) == {"cold_start.votes"}:
+        return _votes(run), (BEFORE, AFTER)
+    if told == {"step_srpo.advantages": "grpo"}:
+        return {AFTER: "GRPO"}, (AFTER,)
+    early = any(not key.startswith("step_srpo.") for key in told)
+    said = ", ".join(f"{key} {value}" for key, value in told.items())
+    shown = (BEFORE, AFTER) if early else (AFTER,)
+    return {name: f"{name} ({said})" for name in shown}, shown
+
+
+def _config(run: Run) -> Any:
+    parameters = record(run)["parameters"]
+    return profiles.load(parameters["profile"], parameters["overrides"])
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) else value
+
+
+def _rounded(*values: float) -> list[float]:
+    return [round(float(value), 4) for value in values]

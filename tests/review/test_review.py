@@ -1,0 +1,272 @@
+"""`katlab review`: what is refused, figures by hand, what is copied."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import gates
+import pytest
+
+from katlab import UserError, cli
+from katlab.evaluation.routing import summarize
+from katlab.lab import profiles, records, write_jsonl
+from katlab.lab.runs import StageRun
+from katlab.review import accepted, pages, summary
+
+STAGES = ("03_mtp_distillation", "04_cold_start", "05_step_srpo", "06_evaluation")
+FALLS = {"claim": "Tokens fall", "reported": "-19 %", "kind": "report"}
+REPORTED = 'extends = "nano"\n[seeds]\ntuning = [100]\nreported = [7, 8]\n'
+ASIDE = ("notebook.ipynb", "kernel.log")  # never copied
+
+
+def asked(i: int, names: str = "") -> dict:
+    text = f"{names}Compute {i}+1."
+    return {"id": f"q{i}", "messages": [{"role": "user", "content": text}], "tools": None}
+
+
+def make(outputs: Path, name: str, seed: int, held: bool | None = True, **given) -> Path:
+    """A finished run of the good gate of `gates`, without models and notebooks."""
+    for stage in STAGES:
+        one = StageRun.create(outputs, name, stage, seed=seed, **given)
+        one.write("verdict.json", [])
+        one.close("done")
+    arms = gates.gated()
+    arms.drop(columns=["thinks", "well_formed"]).to_json(
+        one.dir / "arms.jsonl", orient="records", lines=True
+    )
+    how = {"names_mode": gates.NAMES_MODE, "t_max": 128}
+    judged = {
+        name: summarize(arms, name, **how) | {"rule": "length"} for name in ("cold start", "final")
+    }
+    one.write("summary.json", judged)
+    write_jsonl(one.dir / "queries.jsonl", [asked(i) for i in range(gates.PROMPTS)])
+    fact = {"claim": "Prompts", "measured": "300", "held": None, "kind": "fact"}
+    one.write("verdict.json", [FALLS | {"measured": f"-2{seed} %", "held": held}, fact])
+    (one.dir / "report.html").write_text(
+        '<a class="x" href="../index.html#a">all</a> <a href="figures/gone.svg">SVG</a>'
+        '<a href="#top">up</a> <a href="https://x.org/a">out</a>'
+    )
+    (one.figures / "a.csv").write_text("x\n1\n")
+    for aside in ASIDE:
+        (one.dir / aside).write_text("{}")
+    (one.checkpoints / "model.safetensors").write_text("weights")
+    (outputs / name / "index.html").write_text('<a href="06_evaluation/report.html">06</a>')
+    return outputs / name
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    outputs = tmp_path_factory.mktemp("finished")
+    profile = outputs / "mine.toml"
+    profile.write_text(REPORTED)
+    for seed, held in ((7, True), (8, False)):
+        make(outputs, f"s{seed}", seed, held, profile=str(profile))
+    return outputs
+
+
+@pytest.fixture
+def outputs(finished, tmp_path) -> Path:
+    """The two runs again, to be changed."""
+    return shutil.copytree(finished, tmp_path / "outputs")
+
+
+def edit(path: Path, change) -> None:
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+def in_all(run: Path, change) -> None:
+    for path in run.glob("*/run.json"):
+        edit(path, change)
+
+
+# One row per reason: what is done to run s8, and what the one sentence says.
+REFUSED = {
+    "other settings": (
+        lambda run: edit(run / STAGES[2] / "run.json", lambda r: r["settings"].update(omega=0.9)),
+        "differ in step_srpo.omega; a review pools runs",
+    ),
+    "other profile": (
+        lambda run: in_all(run, lambda r: r["parameters"].update(profile="tiny")),
+        "differ in profile",
+    ),
+    "a seed twice": (
+        lambda run: in_all(run, lambda r: r.update(seed=7)),
+        "Seed 7 is there twice ('s7' and 's8')",
+    ),
+    "other commit": (
+        lambda run: edit(run / STAGES[3] / "run.json", lambda r: r.update(git={"sha": "beef"})),
+        "'s8' (beef) were made by different commits; run both from one.",
+    ),
+    "failed": (
+        lambda run: edit(run / STAGES[2] / "run.json", lambda r: r.update(state="failed")),
+        "'s8' is not finished (05 failed); run: katlab run --run s8",
+    ),
+    "not run": (
+        lambda run: shutil.rmtree(run / STAGES[3]),
+        "not finished (06 not run)",
+    ),
+    "stale": (
+        lambda run: edit(run / STAGES[3] / "run.json", lambda r: r.update(upstream={STAGES[2]: "0"})),
+        "06 stale, since 05 ran again",
+    ),
+    "without samples": (
+        lambda run: (run / STAGES[3] / "arms.jsonl").unlink(),
+        "06 without arms.jsonl",
+    ),
+    "without pages": (
+        lambda run: (run / "index.html").unlink(),
+        "'s8' has no pages yet; run: katlab report s8",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_runs_that_do_not_belong_together_are_refused(outputs, reason):
+    change, words = REFUSED[reason]
+    change(outputs / "s8")
+    with pytest.raises(UserError) as refused:
+        accepted.runs(outputs, ["s7", "s8"])
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+# What a profile says of its seeds, whether --tuned is given, and the sentence; None: it passes.
+SEEDS = [
+    ([100], [7, 8], False, None),
+    ([100], [], False, None),
+    ([8, 9], [], False, "was tuned on seed 8; report runs of other seeds, or give --tuned"),
+    ([8, 7], [], False, "was tuned on seeds 7, 8; report"),
+    ([8, 9], [], True, None),
+    ([1], [7, 8, 9], False, "reports the seeds 7, 8, 9, and these runs have 7, 8; give one run of"),
+    ([1], [7, 8, 9], True, "reports the seeds 7, 8, 9, and these runs have 7, 8; give one run of"),
+    ([7], [7, 8], False, "share 7; report runs of seeds that no setting"),
+]
+
+
+@pytest.mark.parametrize(("tuning", "reported", "tuned", "words"), SEEDS)
+def test_tuning_seeds_are_not_reported(outputs, tuning, reported, tuned, words):
+    mine = outputs / "other.toml"
+    mine.write_text(f'extends = "nano"\n[seeds]\ntuning = {tuning}\nreported = {reported}\n')
+    for name in ("s7", "s8"):  # an override is no way around
+        more = {"profile": str(mine), "overrides": {"seeds.tuning": []}}
+        in_all(outputs / name, lambda r, more=more: r["parameters"].update(more))
+    if words:
+        with pytest.raises(UserError, match=words) as refused:
+            accepted.runs(outputs, ["s7", "s8"], tuned=tuned)
+        assert "\n" not in str(refused.value)
+    else:
+        chosen = accepted.runs(outputs, ["s8", "s7"], tuned=tuned)
+        assert [run.seed for run in chosen.reported] == [7, 8] and chosen.tuned == tuned
+
+
+def test_nano_says_that_todays_seeds_are_tuned_on():
+    seeds = profiles.load("nano").seeds
+    assert seeds.tuning == [0, 1, 2] and seeds.reported == []
+
+
+def test_figures_are_those_of_the_samples(finished):
+    """The good gate is right everywhere, at 0.6 x 20 + 0.4 x 60 tokens; thinking costs 60."""
+    made = summary.of(accepted.runs(finished, ["s7", "s8"]))
+    assert made["profile"] == "mine.toml" and made["seeds"] == [7, 8]
+    assert made["tuning_seeds"] == [100] and made["tuned_on_these"] is False
+    assert made["n"] == 600 and made["n_by_seed"] == {"7": 300, "8": 300}
+    final, on, off = (made["systems"][name] for name in ("final", "always-on", "always-off"))
+    assert final["accuracy"][0] == 1 and 0.98 < final["accuracy"][1] < 1
+    assert final["tokens"][0] == 36 and final["tokens"][1] < 36 < final["tokens"][2]
+    assert final["think_on"] == {"1": 0, "2": 0, "3": 0, "4": 1, "5": 1}
+    assert final["judge_agreement"] == 1 and final["leakage"] == 0
+    assert final["auc_oaa"] == round(0.6 + 0.4 * 88 / 128, 4)
+    assert on["tokens"] == [60, 60, 60] and "judge_agreement" not in on
+    assert off["accuracy"][0] == 0.6
+    assert made["systems"]["coin"]["accuracy"][0] == round(0.6 + 0.4 * 0.4, 4)
+    assert {"base", "cold start", "threshold", "one-feature rule", "oracle"} <= {*made["systems"]}
+    assert not [name for name in made["systems"] if "distilled" in name]  # nobody sampled it
+    against = made["against_always_on"]
+    assert against["tokens_saved"][0] == 0.4 and against["tokens_saved"][1] < 0.4
+    assert against["accuracy_difference"][0] == 0 and -0.01 < against["accuracy_difference"][1] < 0
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "held", "count"),
+    [
+        ((True, True), True, 2),
+        ((True, False), False, 1),
+        ((True, None), False, 1),
+        ((None, None), None, 0),
+        ((True, "absent"), False, 1),
+    ],
+)
+def test_a_claim_is_held_if_every_seed_holds_it(outputs, verdicts, held, count):
+    for name, said in zip(("s7", "s8"), verdicts, strict=True):
+        row = FALLS | {"measured": f"by {name}", "held": said}
+        rows = [] if said == "absent" else [row, row | {"claim": "Fact", "kind": "fact"}]
+        (outputs / name / STAGES[3] / "verdict.json").write_text(json.dumps(rows))
+    (claim,) = summary.claims(accepted.runs(outputs, ["s7", "s8"]).reported)
+    assert claim["held"] is held and len(claim["held_in"]) == count
+    assert claim["measured"].startswith(f"held in {count} of 2 seeds; seed 7: by s7")
+
+
+def test_twins_are_counted_whatever_the_names_and_wishes(outputs):
+    run = outputs / "s7"
+    wish = [{"role": "user", "content": "Compute 6+1. Think for 3 minutes."}]
+    rows = [
+        asked(0, "Bob: "),
+        asked(1),  # of another category there: no twin
+        asked(6) | {"messages": wish, "plain": asked(6)["messages"]},
+    ]
+    first = {"category": gates.world.CATEGORIES[0]}
+    write_jsonl(run / STAGES[1] / "corpus.jsonl", [row | first for row in rows])
+    found = {one.name: summary.twins(one) for one in accepted.runs(outputs, ["s7", "s8"]).reported}
+    assert found == {"s7": 2, "s8": 0}
+
+
+def test_a_control_is_a_row_of_its_own(outputs):
+    for seed in (7, 8):
+        run = shutil.copytree(outputs / f"s{seed}", outputs / f"grpo{seed}")
+        edit(run / STAGES[2] / "run.json", lambda r: r["settings"].update(advantages="grpo"))
+        lines = (run / STAGES[3] / "arms.jsonl").read_text().replace('"tokens":60', '"tokens":70')
+        (run / STAGES[3] / "arms.jsonl").write_text(lines)
+    with pytest.raises(UserError, match="A control needs the seeds 7, 8; grpo7 has others"):
+        accepted.runs(outputs, ["s7", "s8"], ["grpo7"])
+    with pytest.raises(UserError, match="'s7' has the settings of the reported runs"):
+        accepted.runs(outputs, ["s7", "s8"], ["s7"])
+    made = summary.of(accepted.runs(outputs, ["s7", "s8"], ["grpo8", "grpo7"]))
+    assert made["systems"]["GRPO"]["tokens"][0] == 40 and made["n"] == 600
+    assert made["systems"]["final"]["tokens"][0] == 36
+
+
+def test_pages_are_copied_as_far_as_there_is_room_and_links_lead_somewhere(outputs, monkeypatch):
+    for name in ("s7", "s8"):
+        (outputs / name / STAGES[3] / "figures" / "a.svg").write_text("x" * 10**6)
+    monkeypatch.setattr(pages, "LIMIT", pages.ROOM + 6 * 10**5)
+    chosen = accepted.runs(outputs, ["s7", "s8"])
+    out = pages.write(chosen, outputs / "reviews" / "mine")
+    there = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert {"summary.json", "README.md", "s8/06_evaluation/report.html", "s7/index.html"} <= there
+    assert "s7/06_evaluation/figures/a.csv" in there
+    assert not [n for n in there if re.search(r"svg|safetensors|arms|\.log|ipynb", n)]
+    page = (out / "s7/06_evaluation/report.html").read_text()
+    assert '<a class="x" href="../index.html#a">' in page and "<a>SVG</a>" in page
+    assert 'href="#top"' in page and 'href="https://x.org/a"' in page
+    assert "2 files (.svg)" in (out / "README.md").read_text()
+    record = json.loads((out / "s7/06_evaluation/run.json").read_text())
+    assert "host" not in record and str(outputs) not in (out / "summary.json").read_text()
+    assert [path.name for path in out.parent.iterdir()] == ["mine"]  # nothing half made is left
+    with pytest.raises(UserError, match="is there already; remove it or give another --out"):
+        pages.write(chosen, out)
+
+
+def test_the_command_says_what_it_wrote(project, capsys):
+    (project / "outputs").mkdir()
+    make(project / "outputs", "demo", 0)
+    assert cli.main(["review", "demo"]) == 2
+    assert "Profile 'nano' was tuned on seed 0; report runs" in capsys.readouterr().err
+    assert cli.main(["review", "demo", "--tuned"]) == 0
+    out = project / "outputs" / "reviews" / "nano"
+    assert capsys.readouterr().out.strip() == str(out)
+    made = json.loads((out / "summary.json").read_text())
+    assert made["tuned_on_these"] is True and made["claims"][0]["measured"] == "-20 %"
+    assert "chosen while looking at these seeds" in (out / "README.md").read_text()
+    assert records.stage_folders(out) == []  # a review is no run
