@@ -10,11 +10,12 @@ import pytest
 
 from katlab import UserError, cli
 from katlab.evaluation.routing import summarize
-from katlab.lab import profiles, records, write_jsonl
+from katlab.lab import fingerprint, profiles, records, write_jsonl
 from katlab.lab.runs import StageRun
 from katlab.review import accepted, pages, summary
 
 STAGES = ("03_mtp_distillation", "04_cold_start", "05_step_srpo", "06_evaluation")
+READ = {"05_step_srpo": "another attempt"}
 FALLS = {"claim": "Tokens fall", "reported": "-19 %", "kind": "report"}
 REPORTED = 'extends = "nano"\n[seeds]\ntuning = [100]\nreported = [7, 8]\n'
 ASIDE = ("notebook.ipynb", "kernel.log")  # never copied
@@ -109,7 +110,7 @@ REFUSED = {
         "not finished (06 not run)",
     ),
     "stale": (
-        lambda run: edit(run / STAGES[3] / "run.json", lambda r: r.update(upstream={STAGES[2]: "0"})),
+        lambda run: edit(run / STAGES[3] / "run.json", lambda r: r["upstream"].update(READ)),
         "06 stale, since 05 ran again",
     ),
     "without samples": (
@@ -164,6 +165,13 @@ def test_tuning_seeds_are_not_reported(outputs, tuning, reported, tuned, words):
 def test_nano_says_that_todays_seeds_are_tuned_on():
     seeds = profiles.load("nano").seeds
     assert seeds.tuning == [0, 1, 2] and seeds.reported == []
+
+
+def test_no_work_depends_on_the_seeds_of_a_profile():
+    told = {"profile": "nano", "seed": 0, "overrides": {}}
+    other = told | {"overrides": {"seeds.tuning": [100], "seeds.reported": [0]}}
+    made = [fingerprint.work("05_step_srpo", values, {}) for values in (told, other)]
+    assert made[0] == made[1]
 
 
 def test_figures_are_those_of_the_samples(finished):
