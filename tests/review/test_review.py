@@ -14,6 +14,7 @@ from katlab.lab import fingerprint, profiles, records, write_jsonl
 from katlab.lab.runs import StageRun
 from katlab.review import accepted, pages, summary
 
+COLD, FINAL = (f"{name} (an early student's votes)" for name in ("cold start", "final"))
 STAGES = ("03_mtp_distillation", "04_cold_start", "05_step_srpo", "06_evaluation")
 READ = {"05_step_srpo": "another attempt"}
 FALLS = {"claim": "Tokens fall", "reported": "-19 %", "kind": "report"}
@@ -180,7 +181,7 @@ def test_figures_are_those_of_the_samples(finished):
     assert made["profile"] == "mine.toml" and made["seeds"] == [7, 8]
     assert made["tuning_seeds"] == [100] and made["tuned_on_these"] is False
     assert made["n"] == 600 and made["n_by_seed"] == {"7": 300, "8": 300}
-    final, on, off = (made["systems"][name] for name in ("final", "always-on", "always-off"))
+    final, on, off = (made["systems"][name] for name in (FINAL, "always-on", "always-off"))
     assert final["accuracy"][0] == 1 and 0.98 < final["accuracy"][1] < 1
     assert final["tokens"][0] == 36 and final["tokens"][1] < 36 < final["tokens"][2]
     assert final["think_on"] == {"1": 0, "2": 0, "3": 0, "4": 1, "5": 1}
@@ -189,7 +190,7 @@ def test_figures_are_those_of_the_samples(finished):
     assert on["tokens"] == [60, 60, 60] and "judge_agreement" not in on
     assert off["accuracy"][0] == 0.6
     assert made["systems"]["coin"]["accuracy"][0] == round(0.6 + 0.4 * 0.4, 4)
-    assert {"base", "cold start", "threshold", "one-feature rule", "oracle"} <= {*made["systems"]}
+    assert {"base", COLD, "threshold", "one-feature rule", "oracle"} <= {*made["systems"]}
     assert not [name for name in made["systems"] if "distilled" in name]  # nobody sampled it
     against = made["against_always_on"]
     assert against["tokens_saved"][0] == 0.4 and against["tokens_saved"][1] < 0.4
@@ -242,7 +243,7 @@ def test_a_control_is_a_row_of_its_own(outputs):
         accepted.runs(outputs, ["s7", "s8"], ["s7"])
     made = summary.of(accepted.runs(outputs, ["s7", "s8"], ["grpo8", "grpo7"]))
     assert made["systems"]["GRPO"]["tokens"][0] == 40 and made["n"] == 600
-    assert made["systems"]["final"]["tokens"][0] == 36
+    assert made["systems"][FINAL]["tokens"][0] == 36
 
 
 def test_pages_are_copied_as_far_as_there_is_room_and_links_lead_somewhere(outputs, monkeypatch):
