@@ -8,10 +8,7 @@ Usage:  preflight.before(chosen, pipeline.arguments(chosen, values))
 
 import json
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any
@@ -150,8 +147,10 @@ def _hub(key: str, model: str) -> str:
     """Why a model cannot be fetched from the Hub, '' if it can."""
     from huggingface_hub import errors, hf_hub_download
 
+    from katlab.tasks.hub import reachable
+
     try:
-        if not _reachable():
+        if not reachable():
             raise errors.LocalEntryNotFoundError("no network")
         hf_hub_download(model, "config.json")
     except errors.GatedRepoError:
@@ -166,22 +165,6 @@ def _hub(key: str, model: str) -> str:
     except (errors.EntryNotFoundError, errors.HFValidationError):
         return f"{key}: {model} is no model on the Hub; correct it."
     return ""
-
-
-@cache
-def _reachable() -> bool:
-    """Whether the Hub answers; its own client would try five times for each model."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        urllib.request.urlopen(constants.ENDPOINT, timeout=10).close()
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 def _engines(config: Any, sections: Sequence[str], teachers: bool) -> list[str]:

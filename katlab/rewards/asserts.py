@@ -22,6 +22,7 @@ from katlab.rewards.markdown import bound
 
 
 def parsed(source: str) -> ast.Module:
+    """The tests of a reference as a syntax tree; UserError where they are no Python."""
     try:
         return ast.parse(source)
     except (SyntaxError, MemoryError) as error:

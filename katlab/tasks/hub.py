@@ -246,7 +246,7 @@ def _downloaded(data: str, config: str, revision: str, split: str) -> list[dict]
     """A split of a set on the Hub, from the cache where the Hub cannot be reached."""
     import datasets
 
-    online = datasets.config.HF_HUB_OFFLINE or _reachable()
+    online = reachable()
     before = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = before or not online  # or it tries for half a minute
     try:
@@ -267,9 +267,13 @@ def _downloaded(data: str, config: str, revision: str, split: str) -> list[dict]
         datasets.config.HF_HUB_OFFLINE = before
 
 
-def _reachable() -> bool:
+@cache
+def reachable() -> bool:
+    """Whether the Hub answers; its own clients would try for half a minute, model by model."""
     from huggingface_hub import constants
 
+    if constants.HF_HUB_OFFLINE:
+        return False
     try:
         urllib.request.urlopen(constants.ENDPOINT, timeout=10).close()
     except urllib.error.HTTPError:

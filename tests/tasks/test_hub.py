@@ -169,7 +169,7 @@ def test_a_set_of_the_hub_is_asked_for_by_its_map(monkeypatch):
         return GSM8K
 
     monkeypatch.setattr(datasets, "load_dataset", given)
-    monkeypatch.setattr(hub, "_reachable", lambda: True)
+    monkeypatch.setattr(hub, "reachable", lambda: True)
     hub._downloaded.cache_clear()
     assert len(hub.read("gsm8k")) == 6
     assert calls[0] == (("openai/gsm8k", "main"), {"split": "train", "revision": None})
@@ -178,7 +178,7 @@ def test_a_set_of_the_hub_is_asked_for_by_its_map(monkeypatch):
 
 def test_without_a_network_it_is_one_sentence_at_once(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    monkeypatch.setattr(hub, "_reachable", lambda: False)
+    monkeypatch.setattr(hub, "reachable", lambda: False)
     before = datasets.config.HF_HUB_OFFLINE
     with pytest.raises(UserError, match="openai/gsm8k is not in the cache and the Hub cannot be"):
         hub.read("gsm8k")
