@@ -14,7 +14,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from katlab.evaluation.routing import NAMED, pick
-from katlab.evaluation.tables import AFTER, BEFORE
+from katlab.evaluation.systems import AFTER, BEFORE
 from katlab.plots import (
     ANY,
     DISTILLED,
@@ -151,7 +151,7 @@ def teacher_tokens(arms: pd.DataFrame) -> Figure:
     return figure
 
 
-MARKS = {  # of `systems`: how each row of `tables.systems` is drawn
+MARKS = {  # of `systems`: how each row of `systems.table` is drawn
     "final, it decides": (FINAL, "o"),
     "cold start, it decides": (START, "o"),
     "final, always on": (ON, "^"),
@@ -170,7 +170,7 @@ MARKS = {  # of `systems`: how each row of `tables.systems` is drawn
 
 
 def systems(table: pd.DataFrame) -> Figure:
-    """Accuracy against mean tokens of every system and control (`tables.systems`)."""
+    """Accuracy against mean tokens of every system and control (`systems.table`)."""
     figure, axis = plt.subplots(figsize=(9.5, 5), layout="constrained")
     ends = table.loc[["final, always off", "final, always on"]]
     axis.plot(ends["tokens"], ends["accuracy"], color=ANY, ls="--", lw=1, zorder=0)

@@ -6,7 +6,8 @@ stage.story(*story.sentences(arms, summary, systems))
 import pandas as pd
 
 from katlab.evaluation.routing import pick
-from katlab.evaluation.tables import AFTER, BEFORE, difference
+from katlab.evaluation.systems import AFTER, BEFORE
+from katlab.evaluation.tables import difference
 from katlab.evaluation.verdict import FORMED
 from katlab.intervals import percent, points
 
@@ -14,7 +15,7 @@ from katlab.intervals import percent, points
 def sentences(arms: pd.DataFrame, summary: dict, table: pd.DataFrame) -> list[str]:
     """What is gained, whether the model knows when to think, and what it costs.
 
-    `summary` is `routing.summarize`'s by system, `table` is `tables.systems`. Of a model that
+    `summary` is `routing.summarize`'s by system, `table` is `systems.table`. Of a model that
     rarely writes the format nothing is told but that.
     """
     before, after = summary[BEFORE], summary[AFTER]

@@ -9,9 +9,10 @@ since the report gives points at another scale.
 import pandas as pd
 
 from katlab.arms import ARMS
-from katlab.evaluation import tables
+from katlab.evaluation import systems
 from katlab.evaluation.routing import NAMED, pick, regret
-from katlab.evaluation.tables import AFTER, BEFORE, difference
+from katlab.evaluation.systems import AFTER, BEFORE
+from katlab.evaluation.tables import difference
 from katlab.intervals import bootstrap, no_worse, paired_difference, percent, points
 from katlab.lab import Claim
 
@@ -120,16 +121,16 @@ def _regret(arms: pd.DataFrame, delta: float) -> Claim:
 def _against_controls(arms: pd.DataFrame, after: dict, delta: float) -> list[Claim]:
     """The gate against always thinking, and against ways to choose that know less."""
     auto, on, _ = (pick(arms, AFTER, arm) for arm in ARMS)
-    ways = tables.ways(arms, after["rule"], delta)
+    ways = systems.ways(arms, after["rule"], delta)
     kept, less = (
         no_worse(auto, on, "correct", MARGIN),
         paired_difference(auto, on, "tokens", relative=True),
     )
     named, leaks = after["judge_named"], after["hacking"]
     gains = {
-        "The gate beats a coin with its own think-on rate": tables.COIN,
-        "The gate beats the best rule of one feature, at equal tokens": tables.RULE,
-        "The gate beats a threshold on the cold start's P(on), at equal tokens": tables.START_P,
+        "The gate beats a coin with its own think-on rate": systems.COIN,
+        "The gate beats the best rule of one feature, at equal tokens": systems.RULE,
+        "The gate beats a threshold on the cold start's P(on), at equal tokens": systems.START_P,
     }
     found = {claim: paired_difference(auto, ways[way], "correct") for claim, way in gains.items()}
     return [

@@ -19,26 +19,26 @@ import pandas as pd
 from katlab import intervals
 from katlab.compare_runs import pooling, variants
 from katlab.compare_runs.variants import SAMPLED, Run
-from katlab.evaluation import scores, tables
+from katlab.evaluation import scores, systems
 from katlab.evaluation.stage import load
-from katlab.evaluation.tables import AFTER, BEFORE
+from katlab.evaluation.systems import AFTER, BEFORE
 from katlab.export.student import claims as verdict_rows
 from katlab.lab import profiles, read_jsonl, records
 from katlab.review.accepted import Chosen, commit, record, summarized
 from katlab.tasks import queries
 
 RULE = "a claim is held if the verdict of every seed holds it, null if no verdict could judge it"
-NAMES = {  # of `tables.ways`, shorter; any other way keeps its name
-    tables.ALWAYS_ON: "always-on",
-    tables.ALWAYS_OFF: "always-off",
-    tables.COIN: "coin",
-    tables.OWN_P: "threshold",
-    tables.START_P: "threshold of the cold start",
-    tables.RULE: "one-feature rule",
-    tables.ORACLE: "oracle",
+NAMES = {  # of `systems.ways`, shorter; any other way keeps its name
+    systems.ALWAYS_ON: "always-on",
+    systems.ALWAYS_OFF: "always-off",
+    systems.COIN: "coin",
+    systems.OWN_P: "threshold",
+    systems.START_P: "threshold of the cold start",
+    systems.RULE: "one-feature rule",
+    systems.ORACLE: "oracle",
 }
 PAIRS = {("base", "free"): "base", (BEFORE, "auto"): BEFORE, (AFTER, "auto"): AFTER}
-NAMES |= {way: PAIRS[pair] for way, pair in tables.SAMPLED.items() if pair in PAIRS}
+NAMES |= {way: PAIRS[pair] for way, pair in systems.SAMPLED.items() if pair in PAIRS}
 VOTES = {"own": "own votes", "early": "an early student's votes"}
 OWN = {  # of a system that judges: figure, its place in stage 06's summary.json
     "judge_agreement": "judge_agreement",
@@ -56,9 +56,9 @@ def of(chosen: Chosen) -> dict:
     """The whole summary, JSON values only."""
     runs = chosen.reported
     frames = [ways(run) for run in runs]
-    systems = _systems(runs, frames, _votes(runs[0]))
+    told = _systems(runs, frames, _votes(runs[0]))
     for group in chosen.controls:
-        systems |= _systems(group, [ways(run) for run in group], *_control(runs[0], group[0]))
+        told |= _systems(group, [ways(run) for run in group], *_control(runs[0], group[0]))
     sizes = {str(run.seed): len(run.asked) for run in runs}
     return {
         "profile": Path(chosen.profile).name,
@@ -71,7 +71,7 @@ def of(chosen: Chosen) -> dict:
         "n_by_seed": sizes,
         "twins": sum(map(twins, runs)),
         "t_max": record(runs[0])["settings"]["max_new_tokens"],
-        "systems": systems,
+        "systems": told,
         "against_always_on": against_always_on(frames),
         "claims_rule": RULE,
         "claims": claims(runs),
@@ -82,7 +82,7 @@ def ways(run: Run) -> dict[str, pd.DataFrame]:
     """Every system and control of a run by its short name: samples, `id` being their problem."""
     arms, judged = load(run.folder / SAMPLED)
     delta = record(run)["settings"]["delta"]
-    found = tables.ways(arms, judged[AFTER]["rule"], delta)
+    found = systems.ways(arms, judged[AFTER]["rule"], delta)
     return {
         NAMES.get(name, name): frame.assign(id=frame.get("cluster", frame["id"]))
         for name, frame in found.items()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from katlab import UserError, arms, intervals, lab, template
-from katlab.evaluation import controls, figures, tables, verdict
+from katlab.evaluation import controls, figures, systems, tables, verdict
 from katlab.evaluation import routing as metrics
 from katlab.evaluation import stage as evaluation
 from katlab.lab import StageRun
@@ -269,7 +269,7 @@ def test_every_figure_has_a_title_and_labels():
         figures.think_on_map(arms),
         figures.tokens(arms),
         figures.teacher_tokens(arms),
-        figures.systems(tables.systems(tables.ways(gates.gated(), "length"), 128.0)),
+        figures.systems(systems.table(systems.ways(gates.gated(), "length"), 128.0)),
     ]
     for figure in drawn:
         assert figure.get_suptitle() or figure.axes[0].get_title()
@@ -317,8 +317,8 @@ def test_run_writes_what_load_reads(tmp_path, model, tokenizer, monkeypatch):
     assert [row for row in rows if row.held is not None] == [
         row for row in rows if "well formed" in row.claim and row.held is False
     ]
-    systems = tables.systems(tables.ways(arms, summary["final"]["rule"]), 4.0)
-    assert len(tables.listed(systems)) == 14 and len(tables.price(arms)) == 11
+    compared = systems.table(systems.ways(arms, summary["final"]["rule"]), 4.0)
+    assert len(systems.listed(compared)) == 14 and len(tables.price(arms)) == 11
     assert evaluation.run(stage) == headline
     logged = stage.metrics()
     (stage.dir / "result.json").unlink()  # as a kill just before the end leaves it

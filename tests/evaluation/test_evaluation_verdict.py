@@ -6,7 +6,7 @@ import gates
 import pandas as pd
 import pytest
 
-from katlab.evaluation import routing, tables, verdict
+from katlab.evaluation import routing, systems, tables, verdict
 from katlab.evaluation.stage import JUDGED
 
 # What each claim is about, by words that stand in no other.
@@ -120,18 +120,18 @@ def test_facts_have_no_verdict_and_claims_carry_no_count():
 
 def test_the_systems_stand_side_by_side():
     frame = gates.gated()
-    table = tables.systems(tables.ways(frame, "operators"), 128.0)
+    table = systems.table(systems.ways(frame, "operators"), 128.0)
     assert table.loc["final, it decides", "tokens"] == 36
     assert table.loc["final, always on", "accuracy"] == 1
     assert table.loc["final, always off", "accuracy"] == pytest.approx(0.6)
     # 40 % of thoughts at random: right in 0.6 + 0.4 * 0.4 of the prompts.
-    for blind in (tables.COIN, tables.RULE):
+    for blind in (systems.COIN, systems.RULE):
         assert table.loc[blind, "accuracy"] == pytest.approx(0.76)
         assert table.loc[blind, "tokens"] == pytest.approx(36)
     # The cold start is sure of 70 %, the hard ones among them, and may think on 40 %.
-    assert table.loc[tables.START_P, "accuracy"] == pytest.approx(0.6 + 0.4 * 4 / 7)
-    assert table.loc[tables.OWN_P, "accuracy"] == pytest.approx(1)
-    assert table.loc[tables.ORACLE, "accuracy"] == 1
+    assert table.loc[systems.START_P, "accuracy"] == pytest.approx(0.6 + 0.4 * 4 / 7)
+    assert table.loc[systems.OWN_P, "accuracy"] == pytest.approx(1)
+    assert table.loc[systems.ORACLE, "accuracy"] == 1
     assert table.loc["base, before any stage", "think-on rate"] == pytest.approx(0.7)
     assert (table["prompts"] == 300).all()
 
@@ -139,7 +139,7 @@ def test_the_systems_stand_side_by_side():
 def test_what_cannot_be_scored_is_in_no_system():
     frame = gates.gated()
     frame.loc[frame["category"] == "code", "correct"] = None
-    table = tables.systems(tables.ways(frame, "operators"), 128.0)
+    table = systems.table(systems.ways(frame, "operators"), 128.0)
     assert (table["prompts"] == 250).all()
     assert table.loc["final, always off", "accuracy"] == pytest.approx(0.6)
 
@@ -149,6 +149,6 @@ def test_the_price_of_not_thinking_is_told_by_difficulty_and_hard_category():
     assert shown.loc["difficulty 1", "difference"].startswith("+0.0 points")
     assert shown.loc["difficulty 5", "difference"].startswith("-100.0 points")
     assert shown.loc["code, hard", "prompts"] == 20
-    listed = tables.listed(tables.systems(tables.ways(gates.gated(), "length"), 128.0))
+    listed = systems.listed(systems.table(systems.ways(gates.gated(), "length"), 128.0))
     assert listed.loc["final, it decides", "hardest"] == "100%"
-    assert listed.loc[tables.COIN, "AUC_OAA"] == "–" != listed.loc["final, always on", "AUC_OAA"]
+    assert listed.loc[systems.COIN, "AUC_OAA"] == "–" != listed.loc["final, always on", "AUC_OAA"]
