@@ -180,10 +180,11 @@ def systems(table: pd.DataFrame) -> Figure:
             [[row[key] - row[f"{key} low"]], [row[f"{key} high"] - row[key]]]
             for key in ("accuracy", "tokens")
         ]
-        axis.errorbar(
+        point, *_ = axis.errorbar(
             row["tokens"], row["accuracy"], yerr=spans[0], xerr=spans[1], fmt=marker, capsize=2,
-            color=colour, label=name, ms=11 if marker == "*" else 7, elinewidth=1,
+            color=colour, ms=11 if marker == "*" else 7, elinewidth=1,
         )  # fmt: skip
+        point.set_label(name)  # not the whole: in the legend an interval hides its mark
     axis.set(xlabel="mean tokens per response", ylabel="accuracy")
     axis.yaxis.set_major_formatter("{x:.0%}")
     prompts = table["prompts"].min()

@@ -35,6 +35,8 @@ def sources(text: str) -> list[Source]:
     alone = re.match(r"(?:procedural|hub)(?::|$)", text)
     if text == "nano" or not (" + " in text or alone) or (root() / text).is_file():
         return []
+    if "+" in text.replace(" + ", ""):
+        raise UserError(f"model.queries = {text}: write a blank on both sides of each +.")
     read = [_SHARE.fullmatch(part.strip()) for part in text.split(" + ")]
     names = [m[1] if m else part.strip() for m, part in zip(read, text.split(" + "), strict=True)]
     if any(read) and not all(read):

@@ -63,6 +63,7 @@ def test_nano_and_a_file_are_no_sum(tmp_path):
     "text, told",
     [
         ("procedural:0.5 + hub:gsm8k", "give a share to every source or to none"),
+        ("procedural:0.5+hub:gsm8k:0.5", "write a blank on both sides of each +"),
         ("procedural:0 + hub:gsm8k:1", "a share is above 0"),
         ("procedural:0.5 + procedural:0.5", "procedural stands there twice"),
         (
