@@ -1,8 +1,8 @@
 """Means and differences of means over prompts and seeds, with 95 % intervals.
 
-A draw takes seeds with replacement, and prompts with replacement within each: both are clusters of
-samples. Two variants are paired by seed and prompt where they answered the same ones, and what the
-prompts have in common cancels. With few seeds the interval is too narrow: look at the spread.
+A draw takes seeds with replacement, and problems with replacement in each: both are clusters of
+samples (prompts that differ in names alone are one problem, `cluster`). Two variants are paired by
+seed and prompt where they answered the same ones, and what the prompts have in common cancels. With few seeds the interval is too narrow: look at the spread.
 
 Usage:  mean(variant, frames).interval;  difference(a, b, "correct", pick).prompts
 """
@@ -51,7 +51,7 @@ def over(frames: Sequence[pd.DataFrame], column: str) -> Estimate | None:
     if not all(len(sums) for sums, _ in found):
         return None
     drawn = np.hstack([_draws(*one, seed=i) for i, one in enumerate(found)])  # (1 + draws, runs)
-    made = _estimate(drawn, sum(len(sums) for sums, _ in found))
+    made = _estimate(drawn, sum(len(_scored([frame], column)) for frame in frames))
     if made.low < made.high:
         return made
     # Every sample says the same, where the bootstrap knows no doubt.
@@ -91,13 +91,13 @@ def difference(a: Variant, b: Variant, column: str, pick: Pick) -> Estimate | No
     for one, other in matched(a, b):
         frames = [pick(one.samples), pick(other.samples)]
         same = _same_prompts(one, other)
-        sums, counts = _table([frame[frame["id"].isin(same)] for frame in frames], column)
-        if len(sums):
-            found.append((sums, counts))
+        shared = _scored(frames, column) & same
+        if shared:
+            found.append([frame[frame["id"].isin(shared)] for frame in frames])
     if found:
-        both = [_draws(*one, seed=i) for i, one in enumerate(found)]
+        both = [_draws(*_table(pair, column), seed=i) for i, pair in enumerate(found)]
         drawn = np.hstack([one[:, 1:] - one[:, :1] for one in both])
-        return _estimate(drawn, sum(len(sums) for sums, _ in found), paired=True)
+        return _estimate(drawn, sum(pair[0]["id"].nunique() for pair in found), paired=True)
     before, after = (_over_seeds(side, seed=i) for i, side in enumerate(_sides(a, b, column, pick)))
     drawn = (after - before)[:, None]
     return _estimate(drawn, min(one.prompts for one in whole))
@@ -128,19 +128,26 @@ def _same_prompts(a: Run, b: Run) -> set[str]:
 
 
 def _table(frames: Sequence[pd.DataFrame], column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Sums and counts of a column, (prompts, frames), of the prompts scored in every frame."""
+    """Sums and counts of a column, (problems, frames), of the problems scored in every frame."""
     sums, counts = [], []
     for frame in frames:
         values = frame[column].astype(float) if column in frame else pd.Series(dtype=float)
-        grouped = values[values.notna()].groupby(frame["id"], sort=True)
+        by = frame["cluster"] if "cluster" in frame else frame["id"]
+        grouped = values[values.notna()].groupby(by, sort=True)
         sums.append(grouped.sum())
         counts.append(grouped.count())
     joined = [pd.concat(side, axis=1, join="inner").sort_index() for side in (sums, counts)]
     return joined[0].to_numpy(dtype=float), joined[1].to_numpy(dtype=float)
 
 
+def _scored(frames: Sequence[pd.DataFrame], column: str) -> set[str]:
+    """The prompts that could be scored in every frame."""
+    each = (set(f.loc[f[column].notna(), "id"]) if column in f else set() for f in frames)
+    return set.intersection(*each)
+
+
 def _draws(sums: np.ndarray, counts: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Means of each frame over resamples of the prompts, (1 + draws, frames); first the sample."""
+    """Means of each frame over resamples of the problems, (1 + draws, frames); first the sample."""
     n = len(sums)
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), DRAWS)
     weights = np.vstack([np.ones(n, dtype=int), drawn])

@@ -79,12 +79,12 @@ def of(chosen: Chosen) -> dict:
 
 
 def ways(run: Run) -> dict[str, pd.DataFrame]:
-    """Every system and control of a run by its short name: samples, `id` being their problem."""
+    """The samples of every system and control of a run, by its short name."""
     arms, judged = load(run.folder / SAMPLED)
     delta = record(run)["settings"]["delta"]
     found = systems.ways(arms, judged[AFTER]["rule"], delta)
     return {
-        NAMES.get(name, name): frame.assign(id=frame.get("cluster", frame["id"]))
+        NAMES.get(name, name): frame
         for name, frame in found.items()
         if frame["correct"].notna().any()
     }

@@ -216,3 +216,13 @@ def test_a_run_that_is_not_there_is_one_sentence(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="katlab run --run empty"):
         comparison.compare(tmp_path, ["a", "empty"])
+
+
+def test_prompts_that_differ_in_names_alone_are_drawn_together():
+    """Ten prompts of one problem are right, one of another is wrong: two draws, not eleven."""
+    problems = ["a"] * 10 + ["b"]
+    frame = pd.DataFrame({"id": [str(i) for i in range(11)], "correct": [True] * 10 + [False]})
+    apart = pooling.over([frame], "correct")
+    together = pooling.over([frame.assign(cluster=problems)], "correct")
+    assert apart.value == together.value == 10 / 11 and apart.prompts == together.prompts == 11
+    assert apart.low > 0.6 and (together.low, together.high) == (0, 1)
