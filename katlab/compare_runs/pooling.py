@@ -2,7 +2,8 @@
 
 A draw takes seeds with replacement, and problems with replacement in each: both are clusters of
 samples (prompts that differ in names alone are one problem, `cluster`). Two variants are paired by
-seed and prompt where they answered the same ones, and what the prompts have in common cancels. With few seeds the interval is too narrow: look at the spread.
+seed and prompt where they answered the same ones, and what the prompts have in common cancels.
+With few seeds the interval is too narrow: look at the spread.
 
 Usage:  mean(variant, frames).interval;  difference(a, b, "correct", pick).prompts
 """
