@@ -54,13 +54,7 @@ def load(config, n: int | float | str, seed: int, split: str) -> list[dict]:
     if config.model.queries == "nano":
         from katlab.tasks.nano import world  # takes a second that files of queries need not
 
-        asked = number(config, n, split)
-        if split not in OF_EVAL:
-            return world.queries(asked, seed, split)
-        test = world.queries(number(config, config.evaluation.prompts, "test"), seed, "eval")
-        if split == "validation":
-            return world.queries(asked, seed, "eval", without={world.kin(row) for row in test})
-        return test if asked == len(test) else world.queries(asked, seed, "eval")
+        return world.queries(number(config, n, split), seed, split)
     rows = of(config)[split]
     asked = settings.count(n, len(rows))
     if not rows or len(rows) < asked:
@@ -195,12 +189,10 @@ def _dealt(rows: list[dict], own: dict[str, str]) -> dict[str, list[dict]]:
 
 
 def kin(config, row: dict) -> str:
-    """What makes two queries one problem: in the nano world operation and operands, names aside."""
-    if config.model.queries != "nano":
-        return row["problem"] if row.get("set") == "procedural" else _hash(problem(row)).hex()[:12]
-    from katlab.tasks.nano import world
-
-    return world.kin(row)
+    """What makes two queries one problem: in the nano world what is asked, names aside."""
+    if config.model.queries == "nano" or row.get("set") == "procedural":
+        return row["problem"]
+    return _hash(problem(row)).hex()[:12]
 
 
 def _hash(text: str) -> bytes:

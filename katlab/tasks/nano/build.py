@@ -1,10 +1,11 @@
 """Rebuild the nano world's small models: a base student and two teachers with another tokenizer.
 
-The student's tokenizer splits digits one by one and speaks ChatML (as Qwen2.5's does); the
-teachers' packs two digits into one token and speaks another chat layout, so cross-tokenizer
-distillation has something to align. Roles as in the report's section 3.1:
+The student's tokenizer merges across words and speaks ChatML (as Qwen2.5's does); the teachers'
+joins a space to what follows it and speaks another chat layout, so cross-tokenizer distillation has
+something to align. Both split digits one by one: with two in a token a sum is a table of 10,000
+entries. Roles as in the report's section 3.1:
 
-- `base`         the student before anything: answers easy queries directly, works out hard ones
+- `base`         the student before anything: a coin decides whether it answers directly
 - `teacher_off`  DeepSeek-V3's role: direct answers, tags of a query, rationales for a mode
 - `teacher_on`   DeepSeek-R1's role: a thought with its habits, then the answer
 
@@ -13,11 +14,13 @@ distillation has something to align. Roles as in the report's section 3.1:
 
 import json
 import random
+import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import pandas as pd
 import torch
 from datasets import Dataset
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -37,13 +40,9 @@ from katlab.lab.stages import root
 from katlab.tasks.nano import world
 
 STEPS = {"base": 2000, "teacher_off": 1600, "teacher_on": 1000}
-LEVELS = {  # difficulties in the share in which a role meets them
-    "base": (1, 2, 2, 3, 3, 4, 5),
-    "teacher_off": (1, 1, 2, 2, 3, 3, 4, 5),
-    "teacher_on": world.DIFFICULTIES,
-}
 WIDTH, LAYERS, HEADS, RATE = 128, 4, 4, 2e-3
 BATCH = 64
+ROWS = 240_000  # a longer training reads them again
 OPENERS = ("Sure.", "Here you are:", "The answer:", "Let me see, this is")
 TEACHER_JINJA = Path(__file__).with_name("teacher.jinja")
 
@@ -64,15 +63,20 @@ def corpus(kind: str, rows: list[dict]) -> list[str]:
 
 
 def tokenizer(kind: str, corpus: list[str]) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE; "student" splits digits one by one, "teacher" packs two."""
-    digits = r"\p{N}" if kind == "student" else r"\p{N}{1,2}"
-    # Capitals, operators and line ends stand alone; the rest merges across words, which halves the
-    # sequence lengths that a CPU has to pay for.
-    marks = {
-        "student": ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        "teacher": ["<|pad|>", "<|User|>", "<|Assistant|>", "<|end|>", "<|Tools|>"],
+    """Train a byte-level BPE; a space is the student's own token, the teacher's next one's part."""
+    # Digits, capitals, operators and line ends stand alone. The student's other text merges across
+    # words, which halves the sequences that a CPU pays for; the teachers' merges within a word, and
+    # a space joins what follows it.
+    marks, pattern = {
+        "student": (
+            ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+            r"\p{N}|\p{Lu}|[-+*=]|\n+|[^-+*=\n\p{Lu}\p{N}]+",
+        ),
+        "teacher": (
+            ["<|pad|>", "<|User|>", "<|Assistant|>", "<|end|>", "<|Tools|>"],
+            r" ?\p{N}| ?\p{Lu}|[-+*=]|\n+| ?[^-+*=\s\p{Lu}\p{N}]+|\s",
+        ),
     }[kind]
-    pattern = rf"{digits}|\p{{Lu}}|[-+*=]|\n+|[^-+*=\n\p{{Lu}}\p{{N}}]+"
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -114,8 +118,8 @@ def samples(role: str, row: dict, rng: random.Random) -> tuple[list[dict], str]:
     worked = f"{row['thought']}\n\n{row['direct']}"
     if role == "teacher_on":
         return row["messages"], f"<think>\n{row['thought']}\n</think>\n\n{row['direct']}"
-    if role == "base":  # a plain instruct model: works hard queries, other ones now and then
-        direct = row["difficulty"] <= 3 and rng.random() < 0.85
+    if role == "base":  # whether it works a query out has nothing to do with the query
+        direct = rng.random() < 0.5
         return row["messages"], opener(row, rng) + (row["direct"] if direct else worked)
     kind = rng.random()
     if kind < 0.1:
@@ -158,9 +162,8 @@ def train(role: str, tok, folder: Path, steps: int, seed: int = 0) -> None:
     model = Qwen3ForCausalLM(config)
     rng = random.Random(seed)
     data = []
-    levels = LEVELS[role]
-    count = min(steps * BATCH, 120_000)
-    for row in world.queries(count, seed=seed, split="train", difficulties=levels):
+    count = min(steps * BATCH, ROWS)
+    for row in world.queries(count, seed=seed, split="train"):
         messages, reply = samples(role, row, rng)
         data.append(encode(tok, messages, row["tools"], reply))
     data = batching.by_length(data, steps, BATCH, seed)
@@ -197,35 +200,45 @@ def train(role: str, tok, folder: Path, steps: int, seed: int = 0) -> None:
 
 
 @torch.inference_mode()
-def accuracy(folder: Path, role: str, rows: list[dict]) -> dict[str, float]:
-    """Greedy accuracy by difficulty on held-out queries, by exact match of the answer text."""
+def figures(folder: Path, role: str, rows: list[dict]) -> dict[str, float]:
+    """Accuracy by mode and difficulty on held-out queries, sampled at temperature 0.6.
+
+    The base chooses its mode itself: `rate` is how often it works a query out.
+    """
     tok = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    modes = {"teacher_on": ("on",), "teacher_off": ("off",), "base": ("off", "on")}[role]
-    figures = {}
-    for mode in modes:
-        opening = f"{world.OPENING}\n" if role == "base" and mode == "on" else ""
-        texts = [
-            tok.apply_chat_template(
-                row["messages"],
-                tools=row["tools"],
-                mode="none",
-                tokenize=False,
-                add_generation_prompt=True,
-            )
-            + opening
-            for row in rows
-        ]
-        batch = tok(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    torch.manual_seed(0)
+    plain = {"mode": "none", "tokenize": False, "add_generation_prompt": True}
+    texts = [tok.apply_chat_template(r["messages"], tools=r["tools"], **plain) for r in rows]
+    replies = []
+    for at in range(0, len(rows), 300):
+        batch = tok(texts[at : at + 300], return_tensors="pt", padding=True)
         batch.pop("token_type_ids", None)
-        out = model.generate(**batch, max_new_tokens=128, do_sample=False)
-        replies = tok.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-        answers = [reply.split("\n\n")[-1].strip() for reply in replies]
-        right = [a == row["direct"] for a, row in zip(answers, rows, strict=True)]
-        for level in world.DIFFICULTIES:
-            hits = [ok for ok, row in zip(right, rows, strict=True) if row["difficulty"] == level]
-            figures[f"{mode}_{level}"] = round(sum(hits) / len(hits), 3)
-    return figures
+        out = model.generate(
+            **batch, max_new_tokens=160, do_sample=True, temperature=0.6, top_p=0.95
+        )
+        new = out[:, batch["input_ids"].shape[1] :]
+        replies += tok.batch_decode(new, skip_special_tokens=True)
+    table = pd.DataFrame({"difficulty": [row["difficulty"] for row in rows]})
+    table["right"] = [
+        reply.split("\n\n")[-1].strip() == row["direct"]
+        for reply, row in zip(replies, rows, strict=True)
+    ]
+    table["on"] = [role == "teacher_on" or works(reply) for reply in replies]
+    found = {}
+    for level, here in table.groupby("difficulty"):
+        for mode, chosen in (("off", here[~here["on"]]), ("on", here[here["on"]])):
+            if len(chosen):
+                found[f"{mode}_{level}"] = round(float(chosen["right"].mean()), 3)
+        found[f"rate_{level}"] = round(float(here["on"].mean()), 3)
+    return found
+
+
+def works(reply: str) -> bool:
+    """Whether a reply of the base has a thought: a paragraph before the answer, openers aside."""
+    *before, _ = reply.split("\n\n")
+    last = before[-1].strip().splitlines()[-1] if before and before[-1].strip() else ""
+    return bool(last) and not (last in OPENERS or re.fullmatch(r"\w+, level \d\.", last))
 
 
 def _build(role: str, steps: int, tok, out: Path, held_out: list[dict]) -> dict[str, float]:
@@ -233,22 +246,22 @@ def _build(role: str, steps: int, tok, out: Path, held_out: list[dict]) -> dict[
     torch.set_num_threads(1)
     print(f"{role}: {steps} steps of {BATCH}", flush=True)
     train(role, tok, out / role, steps)
-    figures = accuracy(out / role, role, held_out)
-    print(f"{role}: {figures}", flush=True)
-    return figures
+    found = figures(out / role, role, held_out)
+    print(f"{role}: {found}", flush=True)
+    return found
 
 
 def main(steps: int | None = None, out: Path | None = None) -> Path:
     """Build all three models and figures.json in `out` (default data_samples/nano)."""
     out = out or root() / "data_samples" / "nano"
     rows = world.queries(6000, seed=1, split="train")
-    held_out = world.queries(600, seed=5, split="eval")
+    held_out = world.queries(1500, seed=5, split="eval")
     tokenizers = {kind: tokenizer(kind, corpus(kind, rows)) for kind in ("student", "teacher")}
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         work = {}
         for role, full in STEPS.items():
             tok = tokenizers["student" if role == "base" else "teacher"]
             work[role] = pool.submit(_build, role, steps or full, tok, out, held_out)
-        figures = {role: future.result() for role, future in work.items()}
-    (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+        found = {role: future.result() for role, future in work.items()}
+    (out / "figures.json").write_text(json.dumps(found, indent=1) + "\n")
     return out

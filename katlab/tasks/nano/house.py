@@ -10,9 +10,10 @@ import random
 from dataclasses import dataclass
 
 from katlab.rewards.tool_call import parse_calls
+from katlab.tasks.nano import arithmetic
 
 DIALS = ("heat", "light", "fan")
-LOWEST, HIGHEST = 0, 30
+LOWEST, HIGHEST = 0, arithmetic.HIGHEST
 
 
 @dataclass
@@ -31,7 +32,8 @@ class House:
         at = self.levels[dial]
         wanted, asked = at, ""
         for _ in range(changes):
-            change = rng.choice([k for k in range(-9, 10) if k and LOWEST <= wanted + k <= HIGHEST])
+            sizes = range(11, HIGHEST) if changes > 1 else range(1, 10)
+            change = arithmetic.change(rng, wanted, sizes, carry=None)
             wanted, asked = wanted + change, f"{asked}{change:+d}"
         return f"The {dial} is at {at}. Set it to {at}{asked}.", wanted
 

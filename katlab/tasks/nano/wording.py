@@ -6,12 +6,14 @@ wording.is_nanos({"messages": [{"role": "user", "content": "Compute 4+9."}]})  #
 import re
 
 CHANGES = r"(?:[+-]\d+)+"
+FACTORS = r"\d+(?:\*\d+)+"
+AMOUNTS = r"(?: [A-D] \d+(?:\+\d+)?)+"
 TURNS = {  # what a user says, by the category that says it
     "code": r"Write f: [xyzn](?: (?:[+-]|\*)\d+)+\.",
-    "math": rf"(?:Compute|Find|Add up) -?\d+{CHANGES}\.",
-    "science": rf"(?:Luna|Io|Titan|Rhea) day \d+, then {CHANGES}\. A new B half C full D last",
-    "general": rf"(?:Ann|Bob|Eve) has \d+ (?:apples|coins|books), then {CHANGES}\. How many\?",
-    "multi_turn": rf"Keep a total: \d+\.|Then {CHANGES}\.",
+    "math": rf"(?:Compute|Find|Work out) (?:-?\d+{CHANGES}|{FACTORS}(?:{CHANGES})?)\.",
+    "science": rf"Largest (?:mass in g|length in m|time in s|charge in C)\?{AMOUNTS}",
+    "general": r"[A-Z]+: [a-z]+(?: [a-z]+)*(?:, [a-z]+(?: [a-z]+)*)*\.",
+    "multi_turn": r"[A-Z]=(?:\d+|[A-Z])(?: [A-Z]=(?:\d+|[A-Z]))*\.|[A-Z](?:\+[A-Z])?\?",
     "tool_use": rf"The (?:heat|light|fan) is at \d+\. Set it to \d+{CHANGES}\.",
 }
 TURN = re.compile("|".join(TURNS.values()))

@@ -1,0 +1,227 @@
+"""The six categories of the nano world: a query, its reference, its direct answer, its thought.
+
+Skills: composed expressions (code), sums and products (math), comparisons (science), words of
+letters (general), names for values (multi_turn), turned dials (tool_use). Each maker takes a random
+generator and a difficulty; what makes its queries hard is said in it.
+
+    row = makers.MAKERS["math"](random.Random(0), 4)
+"""
+
+import json
+import random
+
+from katlab.tasks.nano.arithmetic import column, decoys, product, running_sum
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+OPS = {  # on a word of letters
+    "reverse": lambda word: word[::-1],
+    "sort": lambda word: "".join(sorted(word)),
+    "swap ends": lambda word: word[-1] + word[1:-1] + word[0],
+    "first to end": lambda word: word[1:] + word[0],
+    "drop first": lambda word: word[1:],
+    "drop last": lambda word: word[:-1],
+}
+
+
+def _query(
+    content: str | list[dict], verifier: str, reference, direct: str, thought: list[str], problem
+) -> dict:
+    messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
+    return {
+        "messages": messages,
+        "tools": None,
+        "verifier": verifier,
+        "reference": reference,
+        "direct": direct,
+        "thought": "\n".join(thought),
+        "problem": json.dumps(problem),
+    }
+
+
+def _signed(changes: list[int]) -> str:
+    return "".join(f"{change:+d}" for change in changes)
+
+
+def _math(rng: random.Random, difficulty: int) -> dict:
+    """A sum or a product; graded as a number."""
+    if rng.random() < 0.5:
+        start, shown, value, lines, problem = running_sum(rng, difficulty)
+        text = f"{start}{_signed(shown)}"
+    else:
+        text, value, lines, problem = product(rng, difficulty)
+    verb = rng.choice(["Compute", "Find", "Work out"])
+    return _query(f"{verb} {text}.", "math", str(value), str(value), lines, problem)
+
+
+def _code(rng: random.Random, difficulty: int) -> dict:
+    """Compose operations on x into one expression a*x+b; graded by running unit tests.
+
+    One operation; one behind a *0; one factor and one change; one and two; two and two. What
+    stands before a *0 is a decoy.
+    """
+    name = rng.choice("xyzn")
+    count = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4}[difficulty]
+    size = {1: 99, 2: 30, 3: 20, 4: 9, 5: 9}[difficulty]
+    ops: list[str] = []
+    before = decoys(rng, difficulty)
+    if difficulty == 1:
+        ops += ["+0"] * before
+    elif before or difficulty == 2:
+        ops += [_nonzero(rng, 20) for _ in range(max(1, before))] + ["*0"]
+    factors = rng.sample(range(count), k={1: 0, 2: 0, 3: 1, 4: 1, 5: 2}[difficulty])
+    for i in range(count):
+        ops.append(f"*{rng.randint(2, 5)}" if i in factors else _nonzero(rng, size))
+    a, b, lines = 1, 0, []
+    for op in ops:
+        k = int(op.lstrip("*"))
+        a, b = (a * k, b * k) if op[0] == "*" else (a, b + k)
+        lines.append(f"{op}: {_affine(a, b, name)}")
+    if "*0" in ops:
+        lines = lines[ops.index("*0") :]
+    matter = [op for op, line in zip(ops, lines, strict=False) if op != "+0"] or ops
+    lines = [line for line in lines if not line.startswith("+0")]
+    tests = [{"args": [x], "expected": a * x + b} for x in (0, 1, 2, 7, -3)]
+    direct = f"lambda {name}: {_affine(a, b, name)}"
+    text = f"Write f: {name} {' '.join(ops)}."
+    problem = ["code", *(ops if "*0" in ops else matter)]
+    return _query(text, "code", {"entry": "f", "tests": tests}, direct, lines, problem)
+
+
+def _nonzero(rng: random.Random, size: int) -> str:
+    return f"{rng.choice((-1, 1)) * rng.randint(1, size):+d}"
+
+
+def _affine(a: int, b: int, name: str) -> str:
+    if a == 0:
+        return str(b)
+    head = name if a == 1 else f"{a}*{name}"
+    return head if b == 0 else f"{head}{b:+d}"
+
+
+def _science(rng: random.Random, difficulty: int) -> dict:
+    """Which of some amounts is the largest; graded by the letter of the option.
+
+    Amounts whose tens differ; that differ in the ones; of which one, two or all are sums. A small
+    amount that is a sum is a decoy.
+    """
+    what, unit = rng.choice([("mass", "g"), ("length", "m"), ("time", "s"), ("charge", "C")])
+    count = 4 if difficulty == 5 else rng.choice((3, 4))
+    while True:
+        values = rng.sample(range(20, 99), count)
+        second, top = sorted(values)[-2:]
+        same_tens = top // 10 == second // 10
+        if difficulty == 1 and not same_tens:
+            break
+        if difficulty == 2 and same_tens:
+            break
+        if difficulty > 2 and top - second <= 9:
+            break
+    sums = rng.sample(range(count), {1: 0, 2: 0, 3: 1, 4: 2, 5: count}[difficulty])
+    if difficulty <= 3:
+        low = [i for i, value in enumerate(values) if value < top - 20 and i not in sums]
+        sums += low[: decoys(rng, difficulty)]
+    options, lines = [], []
+    for i, value in enumerate(values):
+        part = rng.randint(5, value - 5) if i in sums else 0
+        options.append(f"{value - part}+{part}" if part else str(value))
+        lines.append(f"{'ABCD'[i]} {column(value - part, part) if part else value}")
+    letter = "ABCD"[values.index(max(values))]
+    listed = " ".join(f"{'ABCD'[i]} {option}" for i, option in enumerate(options))
+    reference = {"answer": letter, "options": list("ABCD"[:count])}
+    text = f"Largest {what} in {unit}? {listed}"
+    return _query(text, "choice", reference, letter, lines, ["largest", *options])
+
+
+def _general(rng: random.Random, difficulty: int) -> dict:
+    """What becomes of a word of letters; graded by the keyword that says it.
+
+    One letter of it; a short or a longer word changed once; changed twice or thrice; four times or
+    five. To keep a word is a decoy.
+    """
+    letters = {1: (3, 9), 2: (3, 4), 3: (5, 6), 4: (4, 5), 5: (5, 6)}[difficulty]
+    word = "".join(rng.sample(LETTERS, rng.randint(*letters)))
+    shown, lines = [], []
+    if difficulty == 1:
+        what = rng.choice(["first letter", "last letter"])
+        answer, shown = word[0 if what[0] == "f" else -1], [what]
+        lines = [f"{what} {answer}"]
+    else:
+        answer = word
+        for _ in range({2: 1, 3: 1, 4: rng.choice((2, 3)), 5: rng.choice((4, 5))}[difficulty]):
+            what = rng.choice([op for op in OPS if not (len(answer) < 4 and op.startswith("drop"))])
+            answer = OPS[what](answer)
+            shown.append(what)
+            lines.append(f"{what} {answer}")
+    problem = ["word", word, *shown]
+    for _ in range(decoys(rng, difficulty)):
+        shown.insert(rng.randint(0, len(shown)), "keep")
+    return _query(
+        f"{word}: {', '.join(shown)}.", "keywords", {"all": [answer]}, answer, lines, problem
+    )
+
+
+def _multi_turn(rng: random.Random, difficulty: int) -> dict:
+    """Names for values, told over turns; the last turn asks for one, or for a sum of two.
+
+    A value that was told; behind one name more; behind two; and the sum with another. Names that
+    nobody asks for are decoys.
+    """
+    hops = {1: 0, 2: 1, 3: 2, 4: 1, 5: 2}[difficulty]
+    count = hops + 2 + (difficulty >= 4) + decoys(rng, difficulty)
+    names = rng.sample(LETTERS, count)
+    chain, others = names[: hops + 1], names[hops + 1 :]
+    value = {name: rng.randint(10, 49) for name in [chain[0], *others]}
+    told = [f"{chain[0]}={value[chain[0]]}"]
+    for before, name in zip(chain, chain[1:], strict=False):
+        told.append(f"{name}={before}")
+        value[name] = value[before]
+    for name in others:  # the chain keeps its order
+        told.insert(rng.randint(0, len(told)), f"{name}={value[name]}")
+    lines = [f"{name}={before}" for before, name in zip(chain, chain[1:], strict=False)][::-1]
+    lines.append(f"{chain[0]}={value[chain[0]]}")
+    asked, total = chain[-1], value[chain[-1]]
+    if difficulty >= 4:
+        asked, total = f"{chain[-1]}+{others[0]}", total + value[others[0]]
+        lines += [f"{others[0]}={value[others[0]]}", column(value[chain[-1]], value[others[0]])]
+    cut = len(told) if rng.random() < 0.5 else (len(told) + 1) // 2
+    messages = []
+    for part in (told[:cut], told[cut:]):
+        if part:
+            messages += [
+                {"role": "user", "content": " ".join(part) + "."},
+                {"role": "assistant", "content": "OK"},
+            ]
+    messages.append({"role": "user", "content": f"{asked}?"})
+    order = {name: chr(ord("a") + i) for i, name in enumerate(value)}
+    plain = ["".join(order.get(c, c) for c in line) for line in [*told, asked]]
+    return _query(messages, "math", str(total), str(total), lines, ["names", *plain])
+
+
+def _tool_use(rng: random.Random, difficulty: int) -> dict:
+    """A dial is turned by some changes; graded by the call that sets it."""
+    device = rng.choice(["heat", "light", "fan"])
+    start, shown, total, lines, problem = running_sum(rng, difficulty)
+    tool = {
+        "name": f"set_{device}",
+        "parameters": {"type": "object", "properties": {"level": {"type": "integer"}}},
+    }
+    call = {"name": tool["name"], "arguments": {"level": total}}
+    row = _query(
+        f"The {device} is at {start}. Set it to {start}{_signed(shown)}.",
+        "tool_call",
+        call | {"tools": [tool]},
+        f"<tool_call>\n{json.dumps(call)}\n</tool_call>",
+        lines,
+        problem,
+    )
+    return row | {"tools": [tool]}
+
+
+MAKERS = {
+    "code": _code,
+    "math": _math,
+    "science": _science,
+    "general": _general,
+    "multi_turn": _multi_turn,
+    "tool_use": _tool_use,
+}
