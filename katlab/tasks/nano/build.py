@@ -12,6 +12,7 @@ entries. Roles as in the report's section 3.1:
     katlab nano build            # about 15 minutes on 2 cores; writes data_samples/nano/
 """
 
+import itertools
 import json
 import random
 import re
@@ -36,7 +37,9 @@ from transformers import (
 )
 
 from katlab import batching, template
+from katlab.lab import profiles
 from katlab.lab.stages import root
+from katlab.tasks import wishes
 from katlab.tasks.nano import world
 
 STEPS = {"base": 2000, "teacher_off": 1600, "teacher_on": 1000}
@@ -50,10 +53,13 @@ TEACHER_JINJA = Path(__file__).with_name("teacher.jinja")
 def corpus(kind: str, rows: list[dict]) -> list[str]:
     """The texts a tokenizer is trained on: everything that its models will read and write."""
     texts = []
+    words = profiles.load("nano").prompts
+    said = itertools.cycle([*wishes.trained(words, "on"), *wishes.trained(words, "off")])
     for row in rows:
         texts += [m["content"] for m in row["messages"]] + [row["direct"], row["thought"]]
         texts += [world.rationale(row, mode) for mode in template.MODES]
         texts += [json.dumps(tool) for tool in row["tools"] or []]
+        texts += [f"{row['messages'][-1]['content']} {next(said)}"] * (kind == "student")
     chrome = {
         "student": "system\nYou are a helpful assistant.\nuser\nassistant\n\n# Tools\n<tools>\n"
         + "\n".join(OPENERS),
@@ -70,7 +76,7 @@ def tokenizer(kind: str, corpus: list[str]) -> PreTrainedTokenizerFast:
     marks, pattern = {
         "student": (
             ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-            r"\p{N}|\p{Lu}|[-+*=]|\n+|[^-+*=\n\p{Lu}\p{N}]+",
+            r"\p{N}|\p{Lu}|[-+*=]|\n+|, ?|[^-+*=,\n\p{Lu}\p{N}]+",
         ),
         "teacher": (
             ["<|pad|>", "<|User|>", "<|Assistant|>", "<|end|>", "<|Tools|>"],
