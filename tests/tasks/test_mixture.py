@@ -183,11 +183,11 @@ def test_intervals_are_by_operands_of_an_exercise_and_by_the_text_of_others(fold
         assert own == (row["set"] == "procedural")
 
 
-def test_the_nano_world_is_as_before(monkeypatch):
+def test_the_nano_world_is_no_mixture(monkeypatch):
     monkeypatch.setattr(procedural, "queries", None)
     config = lab.load_profile("nano")
     assert queries.load(config, 40, 3, "rl") == world.queries(40, 3, "rl")
-    assert queries.load(config, 300, 3, "test") == world.queries(300, 3, "eval")
+    assert queries.load(config, 300, 3, "test") == world.queries(300, 3, "test")
 
 
 def test_the_check_names_every_count_and_what_fits(folder, capsys):

@@ -115,12 +115,12 @@ def test_a_verifiers_path_counts_from_the_project_folder(config, project, monkey
 
 def test_the_nano_worlds_splits_never_share_a_problem():
     texts = {
-        split: {queries.problem(row) for row in world.queries(400, 1, split)} for split in SPLITS
+        split: {row["problem"] for row in world.queries(400, 1, split)} for split in SPLITS
     }
     for one in SPLITS:
         for other in SPLITS:
             assert one == other or texts[one].isdisjoint(texts[other]), (one, other)
-    assert all(set(world.splits_of(row)) & {"train"} for row in world.queries(60, 1, "rl"))
+    assert all("train" in world.splits_of(row["problem"]) for row in world.queries(60, 1, "rl"))
 
 
 def test_a_wish_goes_to_the_last_turn_only():
@@ -139,21 +139,15 @@ def test_what_05_looks_at_and_what_06_reports_share_no_problem():
     assert len(seen) == config.step_srpo.eval_prompts and len(test) == config.evaluation.prompts
     assert {row["id"] for row in seen}.isdisjoint(row["id"] for row in test)
     assert {row["difficulty"] for row in seen} == {row["difficulty"] for row in test}
-    assert all("eval" in world.splits_of(row) for row in [*seen, *test])
+    assert all("eval" in world.splits_of(row["problem"]) for row in [*seen, *test])
 
 
 def test_a_problem_is_the_same_under_another_name():
-    config, said = lab.load_profile("nano"), "{} has 12 {}, then -3+4. How many?"
-    row = {"category": "general", "messages": [{"role": "user", "content": ""}]}
-    kin = [
-        queries.kin(config, row | {"messages": [{"role": "user", "content": text}]})
-        for text in (
-            said.format("Ann", "apples"),
-            said.format("Bob", "coins"),
-            "Ann has 12, then -3+5",
-        )
-    ]
-    assert kin[0] == kin[1] != kin[2]
+    config, dials = lab.load_profile("nano"), {}
+    for row in world.queries(6000, 1, "train", difficulties=(1,)):
+        if row["category"] == "tool_use":
+            dials.setdefault(queries.kin(config, row), set()).add(row["tools"][0]["name"])
+    assert max(map(len, dials.values())) == 3  # heat, light and fan turned alike
 
 
 def test_a_files_eval_problems_are_parted_too(config):

@@ -9,28 +9,30 @@ the total. `46+38: 14 84` carries, `46-38: -8 8` borrows a ten, `46*9: 54 36 414
 import random
 
 HIGHEST = 99  # running values of sums stay within 0..HIGHEST
-DECOYS = 0.5  # share of queries that are longer than their work
+LONGER = {1: 0.7, 2: 0.4, 3: 0.4, 4: 0.2, 5: 0.2}  # share of queries longer than their work
 
 
 def decoys(rng: random.Random, difficulty: int) -> int:
-    """How many decoys a query has: none, or more the less work it takes."""
-    return 0 if rng.random() > DECOYS else rng.randint(1, 3 if difficulty <= 3 else 1)
+    """How many decoys a query has: none, or up to three, fewer where there is much to do."""
+    return 0 if rng.random() > LONGER[difficulty] else rng.randint(1, 3 if difficulty <= 3 else 1)
 
 
 def running_sum(rng: random.Random, difficulty: int) -> tuple[int, list[int], int, list[str], list]:
     """(start, changes as shown, total, thought, problem) of a value that changes.
 
-    One change of the ones; of both digits; one that carries; two changes; three or four.
+    Nothing that counts; one change of the ones; of both digits; one that carries; two or three.
     """
     start = rng.randint(11, 88)
     value, changes = start, []
-    for _ in range({4: 2, 5: rng.choice((3, 4))}.get(difficulty, 1)):
-        carry = {1: False, 2: False, 3: True}.get(difficulty)
-        sizes = range(1, 10) if difficulty == 1 else range(11, HIGHEST)
+    for _ in range({1: 0, 5: rng.choice((2, 3))}.get(difficulty, 1)):
+        carry = {2: False, 3: False, 4: True}.get(difficulty)
+        sizes = range(1, 10) if difficulty == 2 else range(11, HIGHEST)
         changes.append(change(rng, value, sizes, carry))
         value += changes[-1]
-    shown = _with_decoys(rng, changes, decoys(rng, difficulty))
-    return start, shown, value, steps(start, shown), ["sum", start, *changes]
+    count = max(decoys(rng, difficulty), difficulty == 1)
+    shown = _with_decoys(rng, changes, count)
+    lines = steps(start, shown) if changes else [*steps(start, shown), str(start)]
+    return start, shown, value, lines, ["sum", start, *(changes or shown)]
 
 
 def change(rng: random.Random, value: int, sizes: range, carry: bool | None) -> int:

@@ -10,7 +10,7 @@ generator and a difficulty; what makes its queries hard is said in it.
 import json
 import random
 
-from katlab.tasks.nano.arithmetic import column, decoys, product, running_sum
+from katlab.tasks.nano.arithmetic import HIGHEST, column, decoys, product, running_sum
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 OPS = {  # on a word of letters
@@ -101,24 +101,24 @@ def _affine(a: int, b: int, name: str) -> str:
 def _science(rng: random.Random, difficulty: int) -> dict:
     """Which of some amounts is the largest; graded by the letter of the option.
 
-    Amounts whose tens differ; that differ in the ones; of which one, two or all are sums. A small
-    amount that is a sum is a decoy.
+    One of two digits among ones of one; amounts whose tens differ; that differ in the ones; of
+    which two are sums; all. A small amount that is a sum is a decoy.
     """
     what, unit = rng.choice([("mass", "g"), ("length", "m"), ("time", "s"), ("charge", "C")])
     count = 4 if difficulty == 5 else rng.choice((3, 4))
     while True:
-        values = rng.sample(range(20, 99), count)
+        values = rng.sample(range(20, HIGHEST), count)
         second, top = sorted(values)[-2:]
         same_tens = top // 10 == second // 10
-        if difficulty == 1 and not same_tens:
+        if difficulty == 1 or (difficulty == 2 and not same_tens):
             break
-        if difficulty == 2 and same_tens:
+        if top - second <= 9 and (difficulty > 3 or (difficulty == 3 and same_tens)):
             break
-        if difficulty > 2 and top - second <= 9:
-            break
-    sums = rng.sample(range(count), {1: 0, 2: 0, 3: 1, 4: 2, 5: count}[difficulty])
-    if difficulty <= 3:
-        low = [i for i, value in enumerate(values) if value < top - 20 and i not in sums]
+    if difficulty == 1:
+        values = [value if value == top else rng.randint(1, 9) for value in values]
+    sums = rng.sample(range(count), {4: 2, 5: count}.get(difficulty, 0))
+    if difficulty in (2, 3):
+        low = [i for i, value in enumerate(values) if value < top - 20]
         sums += low[: decoys(rng, difficulty)]
     options, lines = [], []
     for i, value in enumerate(values):
@@ -163,26 +163,32 @@ def _general(rng: random.Random, difficulty: int) -> dict:
 def _multi_turn(rng: random.Random, difficulty: int) -> dict:
     """Names for values, told over turns; the last turn asks for one, or for a sum of two.
 
-    A value that was told; behind one name more; behind two; and the sum with another. Names that
-    nobody asks for are decoys.
+    The value told last; any value; one behind another name; behind two; and the sum with another.
+    Names that nobody asks for, and names for those, are decoys.
     """
-    hops = {1: 0, 2: 1, 3: 2, 4: 1, 5: 2}[difficulty]
-    count = hops + 2 + (difficulty >= 4) + decoys(rng, difficulty)
-    names = rng.sample(LETTERS, count)
+    hops = {3: 1, 4: 2, 5: 1}.get(difficulty, 0)
+    names = rng.sample(LETTERS, hops + 4 + decoys(rng, difficulty))
     chain, others = names[: hops + 1], names[hops + 1 :]
-    value = {name: rng.randint(10, 49) for name in [chain[0], *others]}
+    value = {name: rng.randint(10, 49) for name in [chain[0], *others[1:]]}
     told = [f"{chain[0]}={value[chain[0]]}"]
     for before, name in zip(chain, chain[1:], strict=False):
         told.append(f"{name}={before}")
         value[name] = value[before]
-    for name in others:  # the chain keeps its order
-        told.insert(rng.randint(0, len(told)), f"{name}={value[name]}")
+    extra = [f"{name}={value[name]}" for name in others[1:]]
+    if hops:
+        extra.append(f"{others[0]}={others[1]}")
+        value[others[0]] = value[others[1]]
+    place = 0
+    for line in extra:  # both chains keep their order
+        place = rng.randint(place, len(told) - (difficulty == 1))
+        told.insert(place, line)
+        place += 1
     lines = [f"{name}={before}" for before, name in zip(chain, chain[1:], strict=False)][::-1]
     lines.append(f"{chain[0]}={value[chain[0]]}")
     asked, total = chain[-1], value[chain[-1]]
-    if difficulty >= 4:
-        asked, total = f"{chain[-1]}+{others[0]}", total + value[others[0]]
-        lines += [f"{others[0]}={value[others[0]]}", column(value[chain[-1]], value[others[0]])]
+    if difficulty == 5:
+        asked, total = f"{chain[-1]}+{others[2]}", total + value[others[2]]
+        lines += [f"{others[2]}={value[others[2]]}", column(value[chain[-1]], value[others[2]])]
     cut = len(told) if rng.random() < 0.5 else (len(told) + 1) // 2
     messages = []
     for part in (told[:cut], told[cut:]):
