@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from katlab.rewards import grade
-from katlab.tasks.nano import arithmetic, world
+from katlab.tasks.nano import arithmetic, build, world
 from katlab.tasks.nano.wording import is_nanos
 
 ROWS = world.queries(600, seed=0, split="train")
@@ -112,6 +112,12 @@ def test_a_problem_is_of_one_split():
     for i, one in enumerate(names):
         for other in names[i + 1 :]:
             assert not found[one] & found[other]
+
+
+def test_no_problem_that_is_evaluated_was_read_by_base_or_teachers():
+    read = {row["problem"] for row in build.read(steps=100, seed=0)}
+    for seed in range(5):
+        assert not read & {row["problem"] for row in world.queries(400, seed, "eval")}
 
 
 def test_names_wording_and_decoys_are_no_part_of_a_problem():

@@ -114,9 +114,7 @@ def test_a_verifiers_path_counts_from_the_project_folder(config, project, monkey
 
 
 def test_the_nano_worlds_splits_never_share_a_problem():
-    texts = {
-        split: {row["problem"] for row in world.queries(400, 1, split)} for split in SPLITS
-    }
+    texts = {split: {row["problem"] for row in world.queries(400, 1, split)} for split in SPLITS}
     for one in SPLITS:
         for other in SPLITS:
             assert one == other or texts[one].isdisjoint(texts[other]), (one, other)

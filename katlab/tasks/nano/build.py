@@ -146,6 +146,11 @@ def encode(tok, messages, tools, reply: str) -> dict:
     return {"input_ids": head + tail, "labels": [-100] * len(head) + tail}
 
 
+def read(steps: int, seed: int) -> list[dict]:
+    """The queries a model reads in so many steps: problems that nothing is evaluated on."""
+    return world.queries(min(steps * BATCH, ROWS), seed=seed, split="train")
+
+
 def train(role: str, tok, folder: Path, steps: int, seed: int = 0) -> None:
     """Train one of the three models from random weights and save it in bfloat16."""
     torch.manual_seed(seed)
@@ -168,8 +173,7 @@ def train(role: str, tok, folder: Path, steps: int, seed: int = 0) -> None:
     model = Qwen3ForCausalLM(config)
     rng = random.Random(seed)
     data = []
-    count = min(steps * BATCH, ROWS)
-    for row in world.queries(count, seed=seed, split="train"):
+    for row in read(steps, seed):
         messages, reply = samples(role, row, rng)
         data.append(encode(tok, messages, row["tools"], reply))
     data = batching.by_length(data, steps, BATCH, seed)
