@@ -9,7 +9,7 @@ entries. Roles as in the report's section 3.1:
 - `teacher_off`  DeepSeek-V3's role: direct answers, tags of a query, rationales for a mode
 - `teacher_on`   DeepSeek-R1's role: a thought with its habits, then the answer
 
-    katlab nano build            # about 15 minutes on 2 cores; writes data_samples/nano/
+    katlab nano build            # about 25 minutes on 2 cores; writes data_samples/nano/
 """
 
 import itertools
@@ -42,8 +42,8 @@ from katlab.lab.stages import root
 from katlab.tasks import wishes
 from katlab.tasks.nano import world
 
-STEPS = {"base": 2000, "teacher_off": 1600, "teacher_on": 1000}
-WIDTH, LAYERS, HEADS, RATE = 128, 4, 4, 2e-3
+STEPS = {"teacher_off": 8000, "base": 4000, "teacher_on": 4000}
+WIDTH, LAYERS, HEADS, RATE = 128, 4, 4, 3e-3
 BATCH = 64
 ROWS = 240_000  # a longer training reads them again
 OPENERS = ("Sure.", "Here you are:", "The answer:", "Let me see, this is")
@@ -264,7 +264,7 @@ def _build(role: str, steps: int, tok, out: Path, held_out: list[dict]) -> dict[
 def main(steps: int | None = None, out: Path | None = None) -> Path:
     """Build all three models and figures.json in `out` (default data_samples/nano)."""
     out = out or root() / "data_samples" / "nano"
-    rows = world.queries(6000, seed=1, split="train")
+    rows = world.queries(3000, seed=1, split="train")
     held_out = world.queries(1500, seed=5, split="eval")
     tokenizers = {kind: tokenizer(kind, corpus(kind, rows)) for kind in ("student", "teacher")}
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
