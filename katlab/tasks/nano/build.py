@@ -42,7 +42,7 @@ from katlab.lab.stages import root
 from katlab.tasks import wishes
 from katlab.tasks.nano import world
 
-STEPS = {"teacher_off": 8000, "base": 4000, "teacher_on": 4000}
+STEPS = {"teacher_off": 8000, "base": 4000, "teacher_on": 3000}
 WIDTH, LAYERS, HEADS, RATE = 128, 4, 4, 3e-3
 BATCH = 64
 ROWS = 240_000  # a longer training reads them again
@@ -72,7 +72,7 @@ def tokenizer(kind: str, corpus: list[str]) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE; a space is the student's own token, the teacher's next one's part."""
     # Digits, capitals, operators and line ends stand alone. The student's other text merges across
     # words, which halves the sequences that a CPU pays for; the teachers' merges within a word, and
-    # a space joins what follows it.
+    # a space joins the digit or the word that follows it.
     marks, pattern = {
         "student": (
             ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
@@ -80,7 +80,7 @@ def tokenizer(kind: str, corpus: list[str]) -> PreTrainedTokenizerFast:
         ),
         "teacher": (
             ["<|pad|>", "<|User|>", "<|Assistant|>", "<|end|>", "<|Tools|>"],
-            r" ?\p{N}| ?\p{Lu}|[-+*=]|\n+| ?[^-+*=\s\p{Lu}\p{N}]+|\s",
+            r" ?\p{N}|\p{Lu}|[-+*=]|\n+| ?[^-+*=\s\p{Lu}\p{N}]+|\s",
         ),
     }[kind]
     bpe = Tokenizer(models.BPE())
