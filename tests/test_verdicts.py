@@ -52,7 +52,9 @@ def stage_04(mode="on", says="on", formed=1.0, accuracy=0.9, rate=0.8, ratio=2.0
     return cold_start.rows(record, 6, said, "think (on|off)")
 
 
-def stage_07(plain="gate", told_on="on", told_off="off", formed=True, right=True, steps="switch"):
+def stage_07(
+    plain="gate", told_on="on", told_off="off", formed=True, right=True, steps="switch", unseen=None
+):
     def thinks(mode: str, level: int) -> bool:
         return level == 5 if mode == "gate" else mode == "on"
 
@@ -61,8 +63,10 @@ def stage_07(plain="gate", told_on="on", told_off="off", formed=True, right=True
     rows = [
         {"id": f"{level}-{i}", "difficulty": level, "case": case, "thinks": thinks(mode, level),
          "mode": "on" if thinks(mode, level) else "off", "correct": right, "well_formed": formed,
-         "tokens": 90 if thinks(mode, level) else 30}
-        for case, mode in cases.items()
+         "tokens": 90 if thinks(mode, level) else 30, "wording": wording}
+        for case, known in cases.items()
+        for wording, mode in (("seen", known), ("unseen", unseen or known))
+        if wording == "seen" or case.startswith("told")
         for level in (1, 5)
         for i in range(20)
     ]  # fmt: skip
@@ -109,8 +113,11 @@ CASES = [
     (stage_04, {"accuracy": 0.0}, {"judge names": None, "Think-on rate": None}),
     (stage_07, {"plain": "on"}, {"simple query": False, "fewer tokens": False}),
     (stage_07, {"plain": "off"}, {"hard query": False}),
-    (stage_07, {"told_off": "gate"}, {"no thought": False}),
-    (stage_07, {"told_on": "gate"}, {"deeper thought": False}),
+    (stage_07, {"told_off": "gate"}, {"no thought": False, "wish not to think": False}),
+    (stage_07, {"told_on": "gate"}, {"deeper thought": False, "wish to think": False}),
+    (stage_07, {"unseen": "gate"},  # the wishes were learned by heart
+     {"no thought": False, "deeper thought": False, "wish not to think": False,
+      "wish to think": False}),
     (stage_07, {"steps": "stuck"}, {"switches modes": False}),
     (stage_07, {"steps": "lost"}, {"tool calls": False}),
     (stage_07, {"formed": False}, {"forced by program": False}),

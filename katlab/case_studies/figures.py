@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from katlab.intervals import bootstrap, percent
+from katlab.intervals import bootstrap, percent, wilson
 from katlab.plots import FINAL, OFF, ON, TOOL, bars, by_difficulty, legend
 
 
@@ -26,6 +26,37 @@ def by_case(cases: pd.DataFrame) -> pd.DataFrame:
         for name, frame in cases.groupby("case", sort=False)
     }
     return pd.DataFrame(table).T
+
+
+def by_wording(cases: pd.DataFrame) -> pd.DataFrame:
+    """How often wishes are obeyed, by mode and wording, with Wilson's interval over prompts.
+
+    Wording is "seen" (trained on) or "unseen". The sentence that is obeyed least is the first of
+    them; few prompts carry the same one, so its rate is rough.
+    """
+    table = {}
+    for (case, wording), frame in cases[cases["wish"].notna()].groupby(["case", "wording"]):
+        obeyed = case.removeprefix("told ") == frame["mode"]
+        each = obeyed.groupby(frame["wish"]).mean().sort_values(kind="stable")
+        table[case, wording] = {
+            "obeyed": percent((obeyed.mean(), *wilson(obeyed.sum(), len(obeyed)))),
+            "prompts": len(frame),
+            "sentences": len(each),
+            "obeyed least": f"{each.index[0]} ({each.iloc[0]:.0%})",
+        }
+    return pd.DataFrame(table).T.rename_axis(["wish", "wording"])
+
+
+def wording_takeaway(headline: dict[str, float]) -> str:
+    """The sentence under `by_wording`'s table, from what `run` returns."""
+    unseen = {mode: headline.get(f"obeys_unseen_{mode}") for mode in ("on", "off")}
+    if short := [f"prompts.directive_{mode}" for mode, share in unseen.items() if share is None]:
+        return (
+            f"Too short to hold a sentence out: {' and '.join(short)}; what is tested there was "
+            "trained on."
+        )
+    told = ", ".join(f"{share:.0%} (told {mode})" for mode, share in unseen.items())
+    return f"In words that were never trained on the model obeys {told}."
 
 
 def takeaway(headline: dict[str, float], steps: pd.DataFrame) -> str:

@@ -1,7 +1,8 @@
 """Stage 07, measured: what the report's section 6 shows by one example each, over many queries.
 
 Figures 10 (simple query), 11 (hard query), 12 (an agent switching modes), 13 (modes forced by the
-user). Deviation: the report gives no rates; the thresholds of the verdict are ours.
+user). Deviations: (1) the report gives no rates; the thresholds of the verdict are ours; (2) wishes
+are told in words that were trained on and in others (`katlab.tasks.wishes`), counted apart.
 
     headline = case_studies.run(stage);  cases, steps = case_studies.results(stage.dir)
 """
@@ -16,7 +17,7 @@ from katlab.case_studies.agents import CHANGES, Step, agents, trajectory
 from katlab.conversation import chat, transcript
 from katlab.conversation.chat import Chat, Reply
 from katlab.lab import StageRun, read_jsonl, work
-from katlab.tasks import queries
+from katlab.tasks import queries, wishes
 
 STEP = ["id", "step", "changes", "mode", "thinks", "reached", "tokens", "problem"]
 
@@ -41,8 +42,38 @@ def showcases(stage: StageRun, talk: Chat, rows: list[dict]) -> dict[str, tuple[
 
 
 def _told(stage: StageRun, row: dict, mode: str) -> dict:
-    """The query with the profile's first directive for a mode."""
-    return queries.with_wish(row, vars(stage.config.prompts)[f"directive_{mode}"][0])
+    """The query with the profile's first wish for a mode that was not trained on."""
+    return queries.with_wish(row, wishes.tested(stage.config.prompts, mode)[0])
+
+
+def _asked(stage: StageRun, rows: list[dict]) -> list[tuple[str, str, str, list[dict]]]:
+    """Every case over the same rows: its name, the wording of its wish, the arm, what is asked.
+
+    A wish is told in the words that were trained on ("seen") and in held-out ones ("unseen"), each
+    as often as the next; in the first alone where [prompts] has too few to hold any out.
+    """
+    words = stage.config.prompts
+    cases = [("plain", "", "auto", rows)]
+    for mode in template.MODES:
+        told = {"seen": wishes.trained(words, mode), "unseen": wishes.tested(words, mode)}
+        if told["seen"] == told["unseen"]:
+            del told["unseen"]
+        for wording, sentences in told.items():
+            pairs = zip(rows, wishes.spread(sentences, len(rows), stage.seed), strict=True)
+            asked = [queries.with_wish(row, wish) | {"wish": wish} for row, wish in pairs]
+            cases.append((f"told {mode}", wording, "auto", asked))
+    return cases + [(f"forced {mode}", "", mode, rows) for mode in template.MODES]
+
+
+def _obeyed(cases: pd.DataFrame) -> dict[str, float]:
+    """Shares of the wishes that are obeyed, by mode: in all words, and in those not trained on."""
+    found = {}
+    for mode in template.MODES:
+        told = cases[cases["case"] == f"told {mode}"]
+        for key, part in (("", told), ("unseen_", told[told["wording"] == "unseen"])):
+            if len(part):
+                found[f"obeys_{key}{mode}"] = part["mode"].eq(mode).mean().item()
+    return found
 
 
 def teacher_reply(stage: StageRun, row: dict) -> str:
@@ -59,32 +90,25 @@ def run(stage: StageRun) -> dict[str, float]:
     """
     s, talk = stage.settings, chat.load(stage)
     rows = queries.load(stage.config, s.prompts, stage.seed + 1, "eval")
-    arms = {  # name: (rows, arm)
-        "plain": (rows, "auto"),
-        "told on": ([_told(stage, row, "on") for row in rows], "auto"),
-        "told off": ([_told(stage, row, "off") for row in rows], "auto"),
-        "forced on": (rows, "on"),
-        "forced off": (rows, "off"),
-    }
     limits = {"max_new_tokens": s.max_new_tokens, "temperature": s.temperature}
     stage.forget_after(-1, "cases")
     frames = []
-    for name, (asked, arm) in arms.items():
-        frame = run_arm(stage, talk.model, talk.tokenizer, asked, arm, title=name, **limits)
-        frames.append(with_flags(frame.assign(case=name)))
+    for case, wording, arm, asked in _asked(stage, rows):
+        title = f"{case}, {wording} wording" if wording else case
+        frame = run_arm(stage, talk.model, talk.tokenizer, asked, arm, title=title, **limits)
+        said = [row.get("wish") for row in asked]
+        frames.append(with_flags(frame.assign(case=case, wording=wording, wish=said)))
         think_on, tokens = frames[-1]["thinks"].mean(), frame["tokens"].mean()
-        stage.log(phase="cases", case=name, think_on=think_on, tokens=tokens)
+        stage.log(phase="cases", case=title, think_on=think_on, tokens=tokens)
     walked = [] if no_agents(stage) else _walk(stage, talk, s.agents, **limits)
     frames.append(teacher_arm(stage, rows, "on", talk.tokenizer).assign(case="teacher"))
     cases, steps = pd.concat(frames, ignore_index=True), step_frame(walked)
     if stage.writes:
         cases.to_json(stage.dir / "cases.jsonl", orient="records", lines=True)
         steps.to_json(stage.dir / "steps.jsonl", orient="records", lines=True)
-    obeys = {
-        f"obeys_{mode}": cases.loc[cases["case"] == f"told {mode}", "mode"].eq(mode).mean().item()
-        for mode in template.MODES
-    }
-    return obeys | ({"agent_steps_reached": steps["reached"].mean().item()} if walked else {})
+    return _obeyed(cases) | (
+        {"agent_steps_reached": steps["reached"].mean().item()} if walked else {}
+    )
 
 
 def no_agents(stage: StageRun) -> str:

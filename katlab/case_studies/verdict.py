@@ -5,7 +5,7 @@ stage.verdict(verdict.rows(cases, steps))
 
 import pandas as pd
 
-from katlab.intervals import bootstrap, paired_difference, percent
+from katlab.intervals import bootstrap, paired_difference, percent, wilson
 from katlab.lab import Claim
 
 FORMED, ACCURACY = 0.9, 0.2  # below either, nothing is said about behaviour
@@ -63,6 +63,7 @@ def rows(cases: pd.DataFrame, steps: pd.DataFrame) -> list[Claim]:
             )
             for mode, wish in (("off", "no thought"), ("on", "a deeper thought"))
         ),
+        *(_unseen(case[f"told {mode}"], mode) for mode in ("off", "on")),
     ]
     right = plain["correct"].astype(float).mean()
     if not (plain["well_formed"].mean() >= FORMED and right >= ACCURACY):
@@ -89,6 +90,18 @@ def _facts(case: dict[str, pd.DataFrame], steps: pd.DataFrame) -> list[Claim]:
             for step, part in steps.groupby("step")
         )
     return [Claim(name, "–", value, None, "fact") for name, value in told.items()]
+
+
+def _unseen(told: pd.DataFrame, mode: str) -> Claim:
+    """Wishes in held-out words; not applicable where all words were trained on."""
+    wish = {"on": "to think", "off": "not to think"}[mode]
+    claim = f"A wish {wish} in words never trained on is obeyed"
+    obeyed = told.loc[told["wording"] == "unseen", "mode"].eq(mode)
+    if obeyed.empty:
+        return Claim(claim, "≥ 90 % (ours)", "all words were trained on", None, "target")
+    share = (obeyed.mean(), *wilson(obeyed.sum(), len(obeyed)))
+    measured = f"{percent(share)}, n = {len(obeyed)}"
+    return Claim(claim, "≥ 90 % (ours)", measured, bool(share[0] >= 0.90), "target")
 
 
 def _agents(steps: pd.DataFrame) -> list[Claim]:

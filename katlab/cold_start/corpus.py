@@ -9,7 +9,7 @@ from itertools import islice
 from transformers import PreTrainedTokenizerBase
 
 from katlab import arms, batching, teachers, template
-from katlab.tasks import queries
+from katlab.tasks import queries, wishes
 
 
 def randomize(rows: list[dict], share: float, seed: int) -> list[dict]:
@@ -23,15 +23,19 @@ def randomize(rows: list[dict], share: float, seed: int) -> list[dict]:
 
 
 def direct(rows: list[dict], share: float, share_on: float, words, seed: int) -> list[dict]:
-    """Put a directive of [prompts] into a share of the queries; `share_on` of them say on."""
+    """Put a directive of [prompts] into a share of the queries; `share_on` of them say on.
+
+    None of those that stage 07 tests (`katlab.tasks.wishes`).
+    """
     rng = random.Random(seed)
+    said = {mode: wishes.trained(words, mode) for mode in template.MODES}
     chosen = set(rng.sample(range(len(rows)), round(share * len(rows))))
     marked = []
     for i, row in enumerate(rows):
         if i in chosen:
             mode = "on" if rng.random() < share_on else "off"
-            wish = rng.choice(vars(words)[f"directive_{mode}"])
-            row = queries.with_wish(row, wish) | {"plain": row["messages"], "mode": mode}
+            plain = row["messages"]
+            row = queries.with_wish(row, rng.choice(said[mode])) | {"plain": plain, "mode": mode}
         marked.append(row)
     return marked
 

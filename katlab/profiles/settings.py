@@ -65,7 +65,8 @@ class Prompts(Section):
     directive_off: list[str] = Field(min_length=1)
     forced_on: str
     forced_off: str
-    """A user's wish for a mode, in any of these words; the judge's words where a mode is forced."""
+    """A user's wishes for a mode, some trained on and others tested (`katlab.tasks.wishes`); the
+    judge's words where a mode is forced."""
 
     @field_validator("tag_pattern", "rationale_pattern")
     @classmethod

@@ -9,6 +9,7 @@ Deviation: the report shows one wish for each mode and does not say which were t
 """
 
 import hashlib
+import random
 
 HELD_OUT = 0.4
 
@@ -23,11 +24,6 @@ def tested(words, mode: str) -> list[str]:
     return split(_said(words, mode))[1]
 
 
-def unseen(words, mode: str) -> bool:
-    """Whether what is tested was not trained on."""
-    return trained(words, mode) != tested(words, mode)
-
-
 def split(sentences: list[str]) -> tuple[list[str], list[str]]:
     """Sentences trained on and tested, in the order given; both are all of fewer than three."""
     order = sorted({plain(one) for one in sentences}, key=_hash)
@@ -38,6 +34,15 @@ def split(sentences: list[str]) -> tuple[list[str], list[str]]:
         [one for one in sentences if plain(one) not in held_out],
         [one for one in sentences if plain(one) in held_out],
     )
+
+
+def spread(sentences: list[str], n: int, seed: int) -> list[str]:
+    """`n` sentences in random order, each as often as the next; all of them if `n` allows it."""
+    rng = random.Random(seed)
+    order = rng.sample(sentences, len(sentences))
+    said = [order[i % len(order)] for i in range(n)]
+    rng.shuffle(said)
+    return said
 
 
 def plain(sentence: str) -> str:

@@ -10,6 +10,7 @@ from katlab.case_studies import stage as case_studies
 from katlab.conversation import chat, transcript
 from katlab.generation import local
 from katlab.lab import StageRun
+from katlab.tasks import wishes
 from katlab.tasks.nano import world
 from katlab.tasks.nano.house import House
 
@@ -218,14 +219,19 @@ def test_showcases_take_the_first_fitting_rows(tmp_path, monkeypatch, tokenizer)
     (simple, _), (hard, _), (told_off, _), (told_on, _) = cases.values()
     assert simple == next(r for r in ROWS if r["difficulty"] == 1)
     assert hard == next(r for r in ROWS if r["difficulty"] == 5)
-    assert told_off["messages"][-1]["content"].endswith(" Do not think.")
-    assert told_on["messages"][-1]["content"].endswith(" Think deeper.")
+    for mode, row in (("off", told_off), ("on", told_on)):
+        assert row["messages"][-1]["content"].endswith(f" {wishes.tested(WORDS, mode)[0]}")
 
 
-def cases_of(model_of: dict[str, str]) -> pd.DataFrame:
-    """Graded replies where every case has one mode; d(ifficulty) decides it for "gate"."""
+def cases_of(model_of: dict[str, str], unseen: str = "") -> pd.DataFrame:
+    """Graded replies where every case has one mode; d(ifficulty) decides it for "gate".
+
+    A told case has two wordings; `unseen` is what the model does in those it was not trained on.
+    """
     rows = []
-    for case, mode in model_of.items():
+    told = [(case, mode, "seen") for case, mode in model_of.items()]
+    told += [(case, unseen or mode, "unseen") for case, mode, _ in told if "told" in case]
+    for case, mode, wording in told:
         for row in ROWS:
             own = ("off" if row["difficulty"] == 1 else "on") if mode == "gate" else mode
             rows.append(
@@ -233,6 +239,8 @@ def cases_of(model_of: dict[str, str]) -> pd.DataFrame:
                     "id": row["id"],
                     "difficulty": row["difficulty"],
                     "case": case,
+                    "wording": wording,
+                    "wish": f"{wording} {row['difficulty']}" if "told" in case else None,
                     "mode": own,
                     "thinks": own == "on",
                     "correct": True,
@@ -272,7 +280,7 @@ def claims(rows) -> list:
 
 def test_a_model_that_obeys_holds_every_claim():
     rows = verdict.rows(cases_of(CASES), STEPS)
-    assert [row.held for row in claims(rows)] == [True] * 8
+    assert [row.held for row in claims(rows)] == [True] * 10
     assert rows[1].measured == "-67% [-67%, -67%], n = 6"
 
 
@@ -281,8 +289,8 @@ def test_a_model_that_obeys_holds_every_claim():
     [
         ({"plain": "on"}, ["simple query", "fewer tokens"]),
         ({"plain": "off"}, ["hard query"]),
-        ({"told off": "on"}, ["no thought"]),
-        ({"told on": "gate"}, ["deeper thought"]),
+        ({"told off": "on"}, ["no thought", "wish not to think"]),
+        ({"told on": "gate"}, ["deeper thought", "wish to think"]),
     ],
 )
 def test_a_model_that_does_not_fails_just_there(change, failing):
@@ -301,12 +309,12 @@ def test_agents_that_never_switch_or_miss_their_goal_fail():
 def test_a_model_that_writes_no_format_holds_nothing():
     broken = cases_of(dict.fromkeys(CASES, None)).assign(correct=False, well_formed=False)
     rows = verdict.rows(broken, STEPS.assign(thinks=False, reached=False))
-    assert [row.held for row in claims(rows)] == [None] * 7 + [False]
+    assert [row.held for row in claims(rows)] == [None] * 9 + [False]
 
 
 def test_without_agents_their_claims_are_not_applicable():
     rows = verdict.rows(cases_of(CASES), case_studies.step_frame([]))
-    assert [row.held for row in claims(rows)] == [True] * 3 + [None] * 2 + [True] * 3
+    assert [row.held for row in claims(rows)] == [True] * 3 + [None] * 2 + [True] * 5
     figures.control_figure(cases_of(CASES), case_studies.step_frame([]))
     assert figures.takeaway({"obeys_on": 1.0, "obeys_off": 0.5}, STEPS) == (
         "Words set the mode in 100% (on) and 50% (off) of the queries."
@@ -328,9 +336,9 @@ def test_run_writes_what_results_reads(tmp_path, model, tokenizer):
     stage = begun(tmp_path, (model, tokenizer))
     headline = case_studies.run(stage)
     cases, steps = case_studies.results(stage.dir)
-    assert len(cases) == 6 * 12 and len(steps) == 2 * len(agents.CHANGES)
+    assert len(cases) == 8 * 12 and len(steps) == 2 * len(agents.CHANGES)
     assert steps["reached"].mean() == headline["agent_steps_reached"]
-    assert len(claims(verdict.rows(cases, steps))) == 8
+    assert len(claims(verdict.rows(cases, steps))) == 10
     assert isinstance(case_studies.teacher_reply(stage, ROWS[0]), str)
     assert case_studies.one_agent(stage, chat.load(stage)).count("<b>User</b>") == 4
     assert case_studies.run(stage) == headline
@@ -355,7 +363,54 @@ def test_another_tasks_model_is_asked_to_turn_no_dials(tmp_path, model, tokenize
     stage = begun(tmp_path, (model, tokenizer), **{"model.queries": str(tmp_path / "own.jsonl")})
     headline = case_studies.run(stage)
     cases, steps = case_studies.results(stage.dir)
-    assert list(headline) == ["obeys_on", "obeys_off"]
-    assert len(cases) == 6 * 12 and steps.empty
+    assert list(headline) == ["obeys_on", "obeys_unseen_on", "obeys_off", "obeys_unseen_off"]
+    assert len(cases) == 8 * 12 and steps.empty
     assert "own.jsonl" in case_studies.one_agent(stage, None)
-    assert len(claims(verdict.rows(cases, steps))) == 8
+    assert len(claims(verdict.rows(cases, steps))) == 10
+
+
+# ---- wishes in seen and unseen words
+
+
+def test_every_held_out_wish_is_told_and_none_that_was_trained_on(tmp_path):
+    rows = world.queries(120, seed=0, split="eval")
+    for case, wording, _, asked in case_studies._asked(begun(tmp_path), rows):
+        mode = case.removeprefix("told ")
+        told = {"seen": wishes.trained, "unseen": wishes.tested}.get(wording)
+        assert {row.get("wish") for row in asked} == (set(told(WORDS, mode)) if told else {None})
+        for row, plain in zip(asked, rows, strict=True):
+            wished = f" {row['wish']}" if told else ""
+            assert row["messages"][-1]["content"] == plain["messages"][-1]["content"] + wished
+
+
+def test_seen_and_unseen_words_are_counted_apart():
+    table = figures.by_wording(cases_of(CASES, unseen="gate"))
+    assert list(table.index) == [
+        (f"told {mode}", wording) for mode in ("off", "on") for wording in ("seen", "unseen")
+    ]
+    # Of 30 prompts 24 are above difficulty 1. Wilson by hand: 0.2 of 30, z = 1.96.
+    assert table["obeyed"].tolist() == [
+        "100.0% [88.6%, 100.0%]",
+        "20.0% [9.5%, 37.3%]",
+        "100.0% [88.6%, 100.0%]",
+        "80.0% [62.7%, 90.5%]",
+    ]
+    assert table["sentences"].tolist() == [5] * 4
+    assert table["obeyed least"].tolist()[3] == "unseen 1 (0%)"
+
+
+def test_too_few_wishes_are_tested_as_they_were_trained_and_so_it_is_said(
+    tmp_path, model, tokenizer
+):
+    own = {"prompts.directive_on": ["Reason."], "prompts.directive_off": ["Quick!", "At once."]}
+    stage = begun(tmp_path, (model, tokenizer), **own)
+    headline = case_studies.run(stage)
+    assert not any("unseen" in name for name in headline)
+    cases, steps = case_studies.results(stage.dir)
+    assert set(cases["wish"].dropna()) == {"Reason.", "Quick!", "At once."}
+    never = [row for row in verdict.rows(cases, steps) if "never trained on" in row.claim]
+    assert [(row.measured, row.held) for row in never] == [("all words were trained on", None)] * 2
+    assert figures.wording_takeaway(headline) == (
+        "Too short to hold a sentence out: prompts.directive_on and prompts.directive_off; what is "
+        "tested there was trained on."
+    )

@@ -10,6 +10,7 @@ from test_template import byte_tokenizer
 
 from katlab import lab, template
 from katlab.cold_start import corpus, rationale
+from katlab.tasks import wishes
 from katlab.tasks.nano import world
 
 ROWS = world.queries(300, seed=2, split="stage_2")
@@ -30,8 +31,21 @@ def test_directives_are_obeyed_and_leave_the_plain_query_for_the_teachers():
     assert 35 < sum(row["mode"] == "on" for row in wished) < 55
     for row in wished:
         said = row["messages"][-1]["content"]
-        assert said.endswith({"on": "Think deeper.", "off": "Do not think."}[row["mode"]])
-        assert not row["plain"][-1]["content"].endswith(("deeper.", "think."))
+        wish = said.removeprefix(f"{row['plain'][-1]['content']} ")
+        assert wish in wishes.trained(WORDS, row["mode"])
+
+
+def test_no_sentence_that_is_tested_is_trained_on():
+    marked = corpus.direct([row | {"mode": "on"} for row in ROWS], 1.0, 0.5, WORDS, seed=0)
+    said = [row["messages"][-1]["content"] for row in marked]
+    told = {mode: 0 for mode in template.MODES}
+    for mode in template.MODES:
+        for wish in wishes.tested(WORDS, mode):
+            assert not any(text.endswith(f" {wish}") for text in said), wish
+        told[mode] = sum(
+            any(s.endswith(f" {w}") for s in said) for w in wishes.trained(WORDS, mode)
+        )
+    assert told == {"on": 33, "off": 33}  # each one of those trained on, drawn at random
 
 
 def test_a_wish_is_any_of_the_profiles_words():
