@@ -57,7 +57,7 @@ def rows(cases: pd.DataFrame, steps: pd.DataFrame) -> list[Claim]:
             Claim(
                 f"The query's wish for {wish} is obeyed (Figure 13)",
                 f"{once}; ≥ 90 % (ours)",
-                f"{percent(told[mode])}, {n}",
+                f"{percent(told[mode])}, {n}, in all words",
                 told[mode][0] >= 0.90,
                 "report",
             )
