@@ -8,16 +8,32 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from katlab.plots import INK, START, bars, legend
+from katlab.cold_start.votes import spelled
+from katlab.plots import INK, OFF, ON, START, bars, by_difficulty, legend
 
 
 def votes(voted: pd.DataFrame) -> Figure:
-    """Share of queries whose majority says think-on, by category and difficulty."""
+    """Share of queries that vote think-on, by category and difficulty."""
     table = voted.assign(on=voted["mode"].eq("on")).pivot_table("on", "category", "difficulty")
     figure, axis = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
     sns.heatmap(table, annot=True, fmt=".0%", cmap="crest", vmin=0, vmax=1, ax=axis)
     axis.grid(False)
     axis.set(title="Share of queries that vote think-on", xlabel="difficulty", ylabel="")
+    return figure
+
+
+def passed(voted: pd.DataFrame) -> Figure:
+    """Pass rates of the votes by difficulty (95 % intervals): a line per mode, or per voter."""
+    figure, axis = plt.subplots(figsize=(6.4, 3.0), layout="constrained")
+    for name in voted["passed"].iloc[0]:
+        rates = voted.assign(rate=[passed[name] for passed in voted["passed"]])
+        rates = rates.dropna(subset="rate").astype({"rate": float})
+        colour = ON if name.endswith("on") else OFF
+        style = "--" if name.startswith("teacher") else "-"
+        label = spelled(name)
+        by_difficulty(axis, rates, "rate", color=colour, linestyle=style, label=label)
+    axis.set(title="How often the votes' outputs are right", ylabel="pass rate", ylim=(0, 1.05))
+    legend(axis)
     return figure
 
 

@@ -12,13 +12,11 @@ teacher where there is none.
     voted = vote(stage, queries, model, tokenizer); answered, rest = respond(chosen)
 """
 
-from collections.abc import Sequence
-
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from katlab import UserError, arms, template
-from katlab.cold_start.votes import some
+from katlab.cold_start.votes import pass_rate, some
 from katlab.lab import StageRun
 
 
@@ -69,12 +67,6 @@ def vote(
     return some(voted, len(rows))
 
 
-def pass_rate(verdicts: Sequence[bool | None]) -> float | None:
-    """Share of right ones among those that could be scored; None where none could."""
-    scored = [verdict for verdict in verdicts if verdict is not None]
-    return sum(scored) / len(scored) if scored else None
-
-
 def preferred(on: float, off: float, margin: float) -> str:
     """The mode with the higher pass rate; "off" at a tie or where they differ by under `margin`."""
     gain = round(on - off, 9)  # 3/5 - 2/5 is not below 0.2
@@ -97,7 +89,7 @@ def answerable(voted: list[dict]) -> list[dict]:
     if not kept:
         raise UserError(
             f"The student answered none of {len(voted)} queries rightly in the mode that won; "
-            "train it longer (mtp_distillation.steps), or set cold_start.votes to 'early'."
+            "train it longer (mtp_distillation.steps), or set cold_start.votes to 'teachers'."
         )
     return kept
 

@@ -15,18 +15,14 @@ class Settings(Section):
 
     queries: Count
     rows: int = Field(gt=0)
-    votes: Literal["early", "own"]
-    """Queries, rows chosen from them, and whose votes: an early student's or the student's own."""
-
-    voters: int = Field(gt=0)
-    vote_tokens: int = Field(gt=0)
-    voter_probe: int = Field(gt=0)
-    voter_on_share: float = Field(ge=0, le=1)
-    """Early votes: votes per query, tokens of a direct one, and how the voter is chosen."""
+    votes: Literal["own", "teachers"]
+    """Queries, rows chosen from them, and whose votes: the student's own or several models'."""
 
     vote_samples: int = Field(gt=0)
+    vote_tokens: int = Field(gt=0)
     vote_margin: float = Field(ge=0, le=1)
-    """Own votes: samples per query and mode, and the gain in pass rate that think-on must bring."""
+    """Samples per query and mode (teachers' votes: and model), tokens of the student's direct ones,
+    and of own votes the gain in pass rate that think-on must bring."""
 
     think_on_share: float = Field(ge=0, le=1)
     random_share: float = Field(ge=0, le=1)

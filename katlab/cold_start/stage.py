@@ -1,8 +1,8 @@
 """Stage 04: the model learns to choose a mode by itself (report section 4.1).
 
-Votes say for every query whether thinking pays: an early student's (`cold_start.votes`) or the
-student's own (`cold_start.own_votes`). The teacher of that mode writes the response, or the voter
-did, if it is the student itself; the think-off teacher writes a rationale for the mode, 1 % of the
+Votes say for every query whether thinking pays: the student's own (`cold_start.own_votes`), whose
+right sample is then the response, or those of several models (`cold_start.teacher_votes`), where
+the teacher of the mode writes it. The think-off teacher writes a rationale for the mode, 1 % of the
 queries get a random mode, and TRL's SFTTrainer learns Table 2's layout.
 
 Deviations: (1) a rationale that does not name its mode, or names the other one, is dropped and
@@ -23,10 +23,10 @@ from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from katlab import UserError, arms, batching, models, teachers
-from katlab.cold_start import own_votes
+from katlab.cold_start import own_votes, teacher_votes
 from katlab.cold_start.corpus import direct, encode, mix, randomize, respond
 from katlab.cold_start.rationale import rationalize
-from katlab.cold_start.votes import BALLOT, choose_voter, stratify, vote
+from katlab.cold_start.votes import BALLOT, counts, stratify
 from katlab.lab import StageRun, read_jsonl, training, work, write_jsonl
 from katlab.rewards import backends
 from katlab.tasks import queries
@@ -66,25 +66,25 @@ def votes(stage: StageRun) -> list[dict]:
     if s.votes == "own":
         student = stage.upstream("03_mtp_distillation") / "checkpoints" / "student"
         return own_votes.vote(stage, asked, *models.load_from(student, stage.config.model))
-    voter = choose_voter(stage, asked[: s.voter_probe])
-    model, tokenizer = models.load_from(voter, stage.config.model)
-    return vote(stage, asked, model, tokenizer)
+    return teacher_votes.vote(stage, asked)
 
 
 def build_corpus(stage: StageRun, voted: list[dict]) -> list[dict]:
-    """Stratify the voted queries, randomise and direct some, have them answered and explained."""
+    """Stratify the voted queries, randomise and direct some, have them answered and explained.
+
+    Where the votes leave too few queries the corpus is shorter (`votes.short_of` says so).
+    """
     s, words = stage.settings, stage.config.prompts
+    usable = voted
     if s.votes == "own":
-        cast, voted = len(voted), own_votes.answerable(voted)
-        stage.record(votes_unanswered=cast - len(voted))
-    weights = stratify(voted, s.think_on_share)
+        usable = own_votes.answerable(voted)
+        stage.record(votes_unanswered=len(voted) - len(usable))
     rng = random.Random(stage.seed)
-    n = min(s.rows, *(_available(voted, d, w) for d, w in weights.items() if w > 0.01))
     chosen = []
-    for difficulty, weight in weights.items():
-        pool = [row for row in voted if row["difficulty"] == difficulty]
-        chosen += rng.sample(pool, min(len(pool), round(n * weight)))
+    for level, n in counts(usable, stratify(usable, s.think_on_share), s.rows).items():
+        chosen += rng.sample([row for row in usable if row["difficulty"] == level], n)
     rng.shuffle(chosen)
+    on = sum(row["mode"] == "on" for row in chosen) / len(chosen)
     chosen = [{k: v for k, v in row.items() if k not in BALLOT} for row in chosen]
     chosen = randomize(chosen, s.random_share, stage.seed)
     chosen = direct(chosen, s.directive_share, s.think_on_share, words, stage.seed)
@@ -92,8 +92,16 @@ def build_corpus(stage: StageRun, voted: list[dict]) -> list[dict]:
     own, rest = own_votes.respond(chosen)
     answered = own + respond(rest, off, on, words, stage.seed)
     stage.forget_after(-1, "responses")
-    stage.log(phase="responses", asked=len(chosen), kept=len(answered))
     corpus, dropped = rationalize(answered, off, words)
+    stage.log(
+        phase="responses",
+        voted=len(voted),
+        usable=len(usable),
+        chosen=len(chosen),
+        think_on=on,
+        answered=len(answered),
+        explained=len(corpus),
+    )
     if not corpus:
         raise UserError(
             f"Of {len(chosen)} queries {len(answered)} were answered and none explained; try both "
@@ -103,10 +111,6 @@ def build_corpus(stage: StageRun, voted: list[dict]) -> list[dict]:
     rng.shuffle(corpus)
     stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})
     return corpus
-
-
-def _available(rows: list[dict], difficulty: int, weight: float) -> int:
-    return int(sum(row["difficulty"] == difficulty for row in rows) / weight)
 
 
 def arguments(stage: StageRun) -> SFTConfig:

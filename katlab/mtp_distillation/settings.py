@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from katlab.lab.settings import Count, Section
 
@@ -36,9 +36,8 @@ class Settings(Section):
     mtp_weight_end: float = Field(ge=0)
     """Multi-token prediction (DeepSeek-V3): modules and the weight of their loss."""
 
-    voter_steps: list[int]
     ce_control: bool
-    """Steps at which earlier students are kept for stage 04; an arm with cross-entropy alone."""
+    """Whether an arm with cross-entropy alone is trained too."""
 
     eval_prompts: Count
     eval_temperature: float = Field(ge=0)
@@ -47,9 +46,3 @@ class Settings(Section):
 
     trainer: dict[str, Any]
     """Arguments of the trainer, under TRL's own names."""
-
-    @model_validator(mode="after")
-    def _voters(self) -> "Settings":
-        if not all(0 < step <= self.steps for step in self.voter_steps or [0]):
-            raise ValueError(f"set mtp_distillation.voter_steps within 1..{self.steps}, the steps.")
-        return self

@@ -26,12 +26,7 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import (
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-)
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig
 
 from katlab import batching, lab, models, template
@@ -57,7 +52,7 @@ def arms(settings: Settings) -> list[Arm]:
 def run(stage: lab.StageRun) -> dict[str, float]:
     """Capture the teachers, train the arms, write the students, compare them on held-out queries.
 
-    Reads 01's student and 02's corpus; writes checkpoints/student (MTP+KD), kd, voters, mtp, (ce),
+    Reads 01's student and 02's corpus; writes checkpoints/student (MTP+KD), kd, mtp, (ce),
     teacher_signal.safetensors, evaluation.jsonl and acceptance.jsonl. Started again, it continues:
     finished arms are skipped, an unfinished one resumes from its last complete checkpoint. Returns
     shares in 0..1 and how many rows of the corpus were trained on and left out.
@@ -124,17 +119,6 @@ def arguments(stage: lab.StageRun, arm: Arm = KD) -> SFTConfig:
     )
 
 
-class Voters(TrainerCallback):
-    """Keep the student as it is at some early steps: stage 04 chooses its voter among them."""
-
-    def __init__(self, stage: lab.StageRun):
-        self.stage = stage
-
-    def on_step_end(self, args, state, control, model, processing_class, **kwargs):
-        if self.stage.writes and state.global_step in self.stage.settings.voter_steps:
-            publish(self.stage, model, processing_class, f"voters/{state.global_step}")
-
-
 def train_arm(stage: lab.StageRun, arm: Arm, columns: list[dict], tables: Tables) -> None:
     """Train one arm and write its folder; nothing to do if the folder is there already."""
     if (stage.checkpoints / arm.name).is_dir():
@@ -146,16 +130,13 @@ def train_arm(stage: lab.StageRun, arm: Arm, columns: list[dict], tables: Tables
         mtp.attach(model, stage.settings.mtp_depth)
     # laid down before training: both arms see the same batches, a resumed run the same remainder
     laid = batching.by_length(columns, stage.settings.steps, stage.settings.batch_size, stage.seed)
-    callbacks = [stage.callback(arm.title, SHOWN, phase=arm.name)]
-    if arm.mtp:
-        callbacks.append(Voters(stage))
     trainer = DistillationTrainer(
         model,
         made,
         data_collator=Collator(tables),
         train_dataset=Dataset.from_list(laid),
         processing_class=tokenizer,
-        callbacks=callbacks,
+        callbacks=[stage.callback(arm.title, SHOWN, phase=arm.name)],
         arm=arm,
         settings=stage.settings,
     )
@@ -176,12 +157,9 @@ def publish(
 ) -> None:
     """Write checkpoints/<name> whole or not at all: no MTP modules, adapters merged."""
     folder = stage.checkpoints / name
-    if folder.is_dir():
-        return
     part = folder.with_name(f".{folder.name}.part")
-    plain = copy.deepcopy(model)  # training goes on with the original
-    mtp.detach(plain)
-    models.save(plain, tokenizer, part, stage.config.model)
+    mtp.detach(model)
+    models.save(model, tokenizer, part, stage.config.model)
     part.rename(folder)
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from katlab import UserError, lab
+from katlab import UserError
 from katlab.cold_start import own_votes, votes
 from katlab.lab import StageRun
 from katlab.tasks.nano import world
@@ -31,9 +31,9 @@ def test_the_higher_rate_wins_by_the_margin_or_more(on, off, margin, mode):
 
 
 def test_what_cannot_be_scored_is_in_no_rate():
-    assert own_votes.pass_rate([True, None, False, True]) == pytest.approx(2 / 3)
-    assert own_votes.pass_rate([None, False]) == 0
-    assert own_votes.pass_rate([None, None]) is None
+    assert votes.pass_rate([True, None, False, True]) == pytest.approx(2 / 3)
+    assert votes.pass_rate([None, False]) == 0
+    assert votes.pass_rate([None, None]) is None
 
 
 def samples(*rows: tuple) -> pd.DataFrame:
@@ -125,7 +125,7 @@ def test_a_query_without_a_right_sample_in_the_mode_that_won_is_left_out():
         {"id": 2, "mode": "on", "shortest": {"off": DIRECT, "on": None}},
     ]
     assert [row["id"] for row in own_votes.answerable(rows)] == [1]
-    with pytest.raises(UserError, match=r"none of 1 queries .* set cold_start.votes to 'early'"):
+    with pytest.raises(UserError, match=r"none of 1 queries .* set cold_start.votes to 'teachers'"):
         own_votes.answerable(rows[:1])
 
 
@@ -135,7 +135,7 @@ def test_the_sample_of_the_mode_responds_and_else_its_teacher_is_asked():
         {"id": 0, "mode": "on", "shortest": both},
         {"id": 1, "mode": "off", "shortest": both},
         {"id": 2, "mode": "on", "shortest": {"off": DIRECT, "on": None}},  # told to think
-        {"id": 3, "mode": "off"},  # an early vote
+        {"id": 3, "mode": "off"},  # teachers' votes
     ]
     answered, rest = own_votes.respond(rows)
     assert answered == [
@@ -145,26 +145,9 @@ def test_the_sample_of_the_mode_responds_and_else_its_teacher_is_asked():
     assert rest == [{"id": 2, "mode": "on"}, {"id": 3, "mode": "off"}]
 
 
-def test_votes_are_told_and_tabled_of_either_kind():
-    early = [
-        {"difficulty": d, "mode": mode, "votes_off": 2, "voters": 3}
-        for d, mode in ((2, "on"), (1, "off"), (1, "on"))
-    ]
-    assert votes.tell(early[1]) == "2 of 3 votes say think-off: the mode is off"
-    table = votes.by_difficulty(pd.DataFrame(early))
-    assert table.to_dict() == {"queries": {1: 2, 2: 1}, "think-on votes": {1: 0.5, 2: 1.0}}
-    own = [row | {"passed": {"off": 0.25, "on": row["difficulty"] / 2}} for row in early]
-    assert votes.tell(own[0]) == (
-        "25% right with thinking off and 100% with thinking on: the mode is on"
-    )
-    table = votes.by_difficulty(pd.DataFrame(own))
-    assert table["right, think-off"].to_dict() == {1: 0.25, 2: 0.25}
-    assert table["right, think-on"].to_dict() == {1: 0.5, 2: 1.0}
-
-
-def test_the_default_is_the_early_students_vote_and_another_name_is_refused(tmp_path):
-    assert lab.load_profile("nano").cold_start.votes == "early"
-    with pytest.raises(UserError, match=r"cold_start\.votes"):
+@pytest.mark.parametrize("gone", ["early", "late"])
+def test_another_name_of_votes_is_refused(tmp_path, gone):
+    with pytest.raises(UserError, match=r"cold_start\.votes.* takes 'own' or 'teachers'"):
         StageRun.create(
-            tmp_path, "r", "04_cold_start", profile="tiny", overrides={"cold_start.votes": "late"}
+            tmp_path, "r", "04_cold_start", profile="tiny", overrides={"cold_start.votes": gone}
         )

@@ -1,25 +1,22 @@
-"""Votes: which earlier student casts them, and the weights that bring on:off to 2:1."""
+"""What both kinds of votes share: how they are told, the weights towards 2:1, a short corpus."""
 
 import math
 
 import pandas as pd
 import pytest
 
-from katlab import UserError
+from katlab import lab
 from katlab.cold_start import votes
-from katlab.lab.runs import StageRun
-from katlab.tasks.nano import world
-
-ROWS = world.queries(100, seed=2, split="stage_2")
 
 
-def voted(rate_on):
-    """Rows whose votes say think-on for a share `rate_on[difficulty]` of each difficulty."""
+def voted(rate_on, n=100):
+    """Rows whose votes say think-on for a share `rate_on[difficulty]` of each difficulty's `n`."""
     rows = []
     for difficulty, rate in rate_on.items():
+        size = n if isinstance(n, int) else n[difficulty]
         rows += [
-            {"difficulty": difficulty, "mode": "on" if i < rate * 100 else "off"}
-            for i in range(100)
+            {"difficulty": difficulty, "mode": "on" if i < rate * size else "off"}
+            for i in range(size)
         ]
     return rows
 
@@ -50,58 +47,70 @@ def test_a_share_out_of_reach_takes_the_nearest_tilt():
     assert weights[1] == pytest.approx(odds / (1 + odds))
 
 
-def ballots(monkeypatch, *rows: list[bool | None]) -> None:
-    """Let the voter's three samples per query have these verdicts."""
-    flat = [verdict for row in rows for verdict in row]
-    frame = pd.DataFrame({"completion": [f"reply {i}" for i in range(len(flat))]})
-    frame["correct"] = pd.Series(flat, dtype=object)
-    monkeypatch.setattr(votes.arms, "run_arm", lambda *_, **__: frame)
+def test_a_difficulty_with_few_rows_does_not_shorten_the_corpus():
+    """By hand: 100 off, 199 on and 1 on are 2:1 as they are, so all 300 rows are taken."""
+    rows = voted({1: 0.0, 4: 1.0, 5: 1.0}, n={1: 100, 4: 199, 5: 1})
+    weights = votes.stratify(rows, share_on=2 / 3)
+    assert votes.counts(rows, weights, most=1000) == {1: 100, 4: 199, 5: 1}
+    assert votes.counts(rows, weights, most=30) == {1: 10, 4: 20, 5: 0}
 
 
-def test_what_cannot_be_scored_votes_for_nothing(stage, monkeypatch):
-    """By hand: one right of one scored; none scored; a tie of two; right 1 of 3; right 2 of 3."""
-    cast = [True, None, None], [None] * 3, [None, True, False], [True, False, False], [1, 1, 0]
-    ballots(monkeypatch, *[[None if v is None else bool(v) for v in row] for row in cast])
-    got = votes.vote(stage, ROWS[:5], None, None)
-    assert [row["id"] for row in got] == [ROWS[i]["id"] for i in (0, 2, 3, 4)]
-    assert [(row["votes_off"], row["voters"], row["mode"]) for row in got] == [
-        (1, 1, "off"), (1, 2, "on"), (1, 3, "on"), (2, 3, "off"),
-    ]  # fmt: skip
-    assert got[1]["replies"] == ["reply 6", "reply 7", "reply 8"]
-    assert got[1]["verdicts"] == [None, True, False]
+def test_too_few_queries_of_a_mode_make_the_corpus_shorter():
+    """By hand: 20 of 100 vote on, so at 2:1 ten of the others go with them: 30 of 120 rows."""
+    rows = voted({1: 0.0, 5: 1.0}, n={1: 100, 5: 20})
+    counts = votes.counts(rows, votes.stratify(rows, share_on=2 / 3), most=120)
+    assert counts == {1: 10, 5: 20}
+    assert votes.short_of(30, 2 / 3, 120, 2 / 3) == (
+        "The votes leave too few queries of a mode: 30 of 120 rows were chosen, 67% of them "
+        "think-on where 67% are wanted."
+    )
 
 
-def test_without_any_vote_there_is_one_sentence(stage, monkeypatch):
-    ballots(monkeypatch, [None] * 3, [None] * 3)
-    with pytest.raises(UserError, match="None of the 2 queries could be scored; `katlab doctor`"):
-        votes.vote(stage, ROWS[:2], None, None)
+@pytest.mark.parametrize("mode", ["on", "off"])
+def test_votes_of_one_mode_alone_still_make_a_corpus(mode):
+    rows = voted(dict.fromkeys((1, 2), float(mode == "on")), n=10)
+    weights = votes.stratify(rows, share_on=2 / 3)
+    assert votes.counts(rows, weights, most=12) == {1: 6, 2: 6}
+    said = votes.short_of(12, float(mode == "on"), 12, 2 / 3)
+    assert said.startswith("The votes leave too few queries of a mode: 12 of 12 rows were chosen")
 
 
-@pytest.mark.parametrize(
-    ("first", "fall", "chosen"),
-    [(100, 4, "7"), (100, 10, "3"), (70, 2, "1"), (100, 0, "16"), (88, 24, "2")],
-)
-def test_the_voter_nearest_to_the_wanted_share_is_taken(tmp_path, monkeypatch, first, fall, chosen):
-    """Later students think less: the first in `first` % of the probe, each in `fall` % less."""
-    before = StageRun.create(tmp_path, "r", "03_mtp_distillation", profile="tiny")
-    for name in (*map(str, range(1, 17)), ".17.part"):
-        (before.checkpoints / "voters" / name).mkdir(parents=True)
-    before.close("done")
-    monkeypatch.setattr(votes.models, "load_from", lambda folder, _: (int(folder.name), None))
-
-    def vote(stage, rows, model, *_):
-        on = max(0, first - fall * (model - 1)) / 100 * len(rows)
-        return [{"mode": "on" if i < on else "off"} for i in range(len(rows))]
-
-    monkeypatch.setattr(votes, "vote", vote)
-    stage = StageRun.create(tmp_path, "r", "04_cold_start", profile="tiny")
-    assert votes.choose_voter(stage, ROWS).name == chosen
-    asked = [row["voter"] for row in stage.metrics()]
-    assert len(asked) == len(set(asked)) <= 6, "a bisection, each student asked once"
+def test_a_whole_corpus_is_told_without_a_complaint():
+    assert votes.short_of(1399, 0.66, 1400, 2 / 3) == (
+        "1399 of 1400 rows were chosen, 66% of them think-on."
+    )
 
 
-def test_without_an_earlier_student_nobody_votes(tmp_path):
-    StageRun.create(tmp_path, "r", "03_mtp_distillation", profile="tiny").close("done")
-    stage = StageRun.create(tmp_path, "r", "04_cold_start", profile="tiny")
-    with pytest.raises(UserError, match="set mtp_distillation.voter_steps"):
-        votes.choose_voter(stage, ROWS)
+def test_votes_are_told_and_tabled_of_either_kind():
+    rows = [
+        {"difficulty": d, "mode": mode, "passed": {"off": 0.25, "on": d / 2}}
+        for d, mode in ((2, "on"), (1, "off"), (1, "on"))
+    ]
+    assert votes.tell(rows[0]) == (
+        "25% right with thinking off and 100% with thinking on: the mode is on"
+    )
+    assert votes.by_difficulty(pd.DataFrame(rows)).to_dict() == {
+        "queries": {1: 2, 2: 1},
+        "think-on votes": {1: 0.5, 2: 1.0},
+        "right, think-off": {1: 0.25, 2: 0.25},
+        "right, think-on": {1: 0.5, 2: 1.0},
+    }
+    theirs = [
+        row | {"passed": {"student, think-off": rate}, "votes_off": 2, "votes": 3}
+        for row, rate in zip(rows, (0.5, None, 1.0), strict=True)
+    ]
+    assert votes.tell(theirs[1]) == "2 of 3 votes say think-off: the mode is off"
+    table = votes.by_difficulty(pd.DataFrame(theirs))
+    assert table["right, student, think-off"].to_dict() == {1: 1.0, 2: 0.5}  # what was scored
+
+
+@pytest.mark.parametrize(("setting", "other"), [("own", "teachers"), ("teachers", "own")])
+def test_the_other_setting_is_told_with_its_command(setting, other):
+    told = votes.other(setting, "demo")
+    assert told.endswith(f"katlab fork demo NEW -o cold_start.votes={other}")
+
+
+def test_own_votes_are_the_default_of_every_profile_that_trains_enough():
+    names = ("nano", "smol-135m", "proxy-1.5b", "target-40b")
+    assert {lab.load_profile(name).cold_start.votes for name in names} == {"own"}
+    assert lab.load_profile("tiny").cold_start.votes == "teachers"

@@ -69,8 +69,6 @@ def test_overrides_reach_one_value_and_leave_the_profile_as_it_is():
         ({"step_srpo.trainer.learning_rate": float("inf")}, "takes a number above 0, not inf"),
         ({"step_srpo.trainer.use_vllm": 1}, "takes true or false, not 1"),
         ({"step_srpo.trainer.loss_type": "foo"}, "takes 'dapo', .*, not 'foo'"),
-        ({"mtp_distillation.voter_steps": "9"}, "takes a list, each a whole number, not '9'"),
-        ({"mtp_distillation.steps": 3}, "voter_steps within 1..3"),
         ({"layer_saturation.choice": "list"}, "go together"),
         (
             {"seeds.tuning": [7, 8], "seeds.reported": [8, 9]},

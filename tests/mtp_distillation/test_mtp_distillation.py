@@ -54,7 +54,6 @@ head_chunk = 4096
 mtp_depth = 2
 mtp_weight_start = 0.3
 mtp_weight_end = 0.1
-voter_steps = [3]
 ce_control = false
 capture_batch_size = 8
 eval_prompts = 2
@@ -126,8 +125,7 @@ def weights(stage: StageRun) -> dict[str, torch.Tensor]:
     """Every tensor of every folder the stage left, by folder and name."""
     return {
         f"{path.parent.relative_to(stage.checkpoints)}/{name}": tensor
-        for pattern in ("*/*.safetensors", "voters/*/*.safetensors")
-        for path in sorted(stage.checkpoints.glob(pattern))
+        for path in sorted(stage.checkpoints.glob("*/*.safetensors"))
         for name, tensor in load_file(path).items()
     }
 
@@ -274,7 +272,7 @@ def test_collator_fetches_what_the_rows_point_to(tokenizers):
 
 @pytest.mark.slow
 def test_stage_writes_students_that_load_by_themselves(make):
-    stage = make(voter_steps=[4], ce_control=True)
+    stage = make(ce_control=True)
     metrics = distillation.run(stage)
     json.dumps(metrics, allow_nan=False)
     assert {"kd_on", "student_off_1", "ce_on", "mtp_gain", "acceptance_2"} <= metrics.keys()
@@ -283,15 +281,14 @@ def test_stage_writes_students_that_load_by_themselves(make):
     assert [logged(stage, "rows", key) for key in counts] == [[n] for n in counts.values()]
     left = weights(stage)
     folders = {name.partition("/")[0] for name in left}
-    assert folders == {"kd", "student", "voters", "mtp", "ce"}
-    for name in ("kd", "student", "voters/4", "ce"):
+    assert folders == {"kd", "student", "mtp", "ce"}
+    for name in ("kd", "student", "ce"):
         model = AutoModelForCausalLM.from_pretrained(stage.checkpoints / name)
         tokenizer = AutoTokenizer.from_pretrained(stage.checkpoints / name)
         template.Tags.of(tokenizer)
         assert model.get_input_embeddings().num_embeddings >= len(tokenizer)
         assert not any("mtp" in tensor for tensor in left if tensor.startswith(f"{name}/"))
-    embedding = "model.embed_tokens.weight"  # the voter at the last step is the student itself
-    assert torch.equal(left[f"voters/4/{embedding}"], left[f"student/{embedding}"])
+    embedding = "model.embed_tokens.weight"
     assert not torch.equal(left[f"kd/{embedding}"], left[f"student/{embedding}"])
     assert logged(stage, "kd", "uld") and logged(stage, "student", "mtp_ce_2")
     assert not logged(stage, "kd", "mtp_ce_1") and not logged(stage, "ce", "uld")
@@ -316,7 +313,7 @@ def test_killed_and_started_again_it_ends_in_the_same_weights(make, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             distillation.run(cut)
     left = {path.name for path in cut.checkpoints.iterdir()}
-    assert left == {"kd", "voters", "student.training"}  # KD is done, MTP+KD stopped after step 3
+    assert left == {"kd", "student.training"}  # KD is done, MTP+KD stopped after step 3
     kd = (cut.checkpoints / "kd" / "model.safetensors").stat().st_mtime_ns
     assert distillation.run(StageRun.open(cut.dir)) == figures
     assert (cut.checkpoints / "kd" / "model.safetensors").stat().st_mtime_ns == kd
@@ -329,7 +326,7 @@ def test_killed_and_started_again_it_ends_in_the_same_weights(make, monkeypatch)
 @pytest.mark.slow
 def test_accumulation_splits_the_batch_without_changing_the_loss(make):
     rows = "trainer.per_device_train_batch_size"
-    runs = [make(f"rows{n}", steps=1, voter_steps=[1], **{rows: n}) for n in (4, 1)]
+    runs = [make(f"rows{n}", steps=1, **{rows: n}) for n in (4, 1)]
     for stage in runs:
         distillation.run(stage)
     for key in ("loss", "grad_norm", "ce", "uld", "token_accuracy", "mtp_uld_2"):
@@ -339,7 +336,7 @@ def test_accumulation_splits_the_batch_without_changing_the_loss(make):
 
 @pytest.mark.slow
 def test_two_ranks_compute_what_one_does(make, root):
-    one, two = make("one", steps=3, voter_steps=[2]), make("two", steps=3, voter_steps=[2])
+    one, two = make("one", steps=3), make("two", steps=3)
     distillation.run(one)
     script = two.dir / "rank.py"
     script.write_text(
@@ -451,8 +448,6 @@ def test_only_a_tag_that_the_tokenizer_lacks_gets_a_new_row(make, root):
 @pytest.mark.parametrize(
     ("settings", "remedy"),
     [
-        ({"voter_steps": [9]}, "voter_steps"),
-        ({"voter_steps": []}, "voter_steps"),
         ({"trainer.per_device_train_batch_size": 3}, "does not divide"),
         ({"held_out": 99}, "held out"),
         ({"max_length": 10}, "max_length"),
