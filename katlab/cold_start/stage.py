@@ -84,7 +84,7 @@ def build_corpus(stage: StageRun, voted: list[dict]) -> list[dict]:
     for level, n in counts(usable, stratify(usable, s.think_on_share), s.rows).items():
         chosen += rng.sample([row for row in usable if row["difficulty"] == level], n)
     rng.shuffle(chosen)
-    on = sum(row["mode"] == "on" for row in chosen) / len(chosen)
+    think_on = sum(row["mode"] == "on" for row in chosen) / len(chosen)
     chosen = [{k: v for k, v in row.items() if k not in BALLOT} for row in chosen]
     chosen = randomize(chosen, s.random_share, stage.seed)
     chosen = direct(chosen, s.directive_share, s.think_on_share, words, stage.seed)
@@ -98,7 +98,7 @@ def build_corpus(stage: StageRun, voted: list[dict]) -> list[dict]:
         voted=len(voted),
         usable=len(usable),
         chosen=len(chosen),
-        think_on=on,
+        think_on=think_on,
         answered=len(answered),
         explained=len(corpus),
     )

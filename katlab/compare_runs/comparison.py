@@ -26,16 +26,20 @@ MEASURES = {  # column of the samples: name and unit, factor
 }
 DECIDES, TOLD = ("correct", "tokens", "thinks", "well_formed"), ("correct", "tokens")
 GROUPS = (  # heading as in Table 4, system, arm, measures
+    ("cold start, auto", "cold start", "auto", DECIDES[:3]),
     ("final, auto", "final", "auto", DECIDES),
     ("final, forced on", "final", "on", TOLD),
     ("final, forced off", "final", "off", TOLD),
-    ("cold start, auto", "cold start", "auto", DECIDES[:3]),
 )
+ADDED = "final − cold start"  # what RL adds in each run, the model deciding
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of one variant: its value and its difference to the first variant."""
+    """One figure of one variant: its value and its difference to the first variant.
+
+    Of the group `ADDED` the value is a difference itself, paired within each run, and nothing more.
+    """
 
     group: str
     measure: str
@@ -74,7 +78,7 @@ def compare(outputs: Path, names: Sequence[str]) -> Comparison:
         runs_,
         found,
         variants.apart(runs_),
-        [row for group in GROUPS for row in _rows(found, *group)],
+        [*(row for group in GROUPS for row in _rows(found, *group)), *_added(found)],
         claims[claims["kind"] != "fact"],
         pd.DataFrame(shown).reindex(columns=names),
     )
@@ -93,6 +97,21 @@ def _rows(found: Sequence[Variant], group: str, system: str, arm: str, columns: 
             scaled = (_scaled(value, factor), _scaled(change, factor))
             if any(pooling.mean(one, column, pick) for one in found):
                 rows.append(Row(group, name, variant.name, *scaled, len(variant.runs)))
+    return rows
+
+
+def _added(found: Sequence[Variant]) -> list[Row]:
+    """What RL adds: the final student minus the cold start of the same runs, both deciding."""
+    before, after = (partial(_pick, system=one, arm="auto") for one in ("cold start", "final"))
+    rows = []
+    for column in DECIDES[:3]:
+        name, factor = MEASURES[column]
+        values = [pooling.within(one, column, before, after) for one in found]
+        if any(values):
+            rows += [
+                Row(ADDED, name, variant.name, _scaled(value, factor), None, len(variant.runs))
+                for variant, value in zip(found, values, strict=True)
+            ]
     return rows
 
 

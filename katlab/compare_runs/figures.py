@@ -43,19 +43,26 @@ def _short(claim: str) -> str:
 
 
 def decision_figure(frame: pd.DataFrame) -> Figure:
-    """`decisions`: think-on rate, tokens and accuracy by difficulty, a line per run and system."""
+    """`decisions`: think-on rate, tokens and accuracy by difficulty, a line per run and system.
+
+    Up to four runs have dashes of their own.
+    """
     figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")
     names = {"think_on": "think-on rate", "tokens": "tokens per response", "accuracy": "accuracy"}
+    told = "run" if 1 < frame["run"].nunique() <= 4 else None
     for axis, (column, name) in zip(axes, names.items(), strict=True):
         axis.set(title=name, xlabel="difficulty", xticks=range(1, 6))
         if frame.empty:
             continue
         sns.lineplot(frame, x="difficulty", y=column, hue="system", units="run", estimator=None,
-                     palette=DECIDED, marker="o", ax=axis, legend=axis is axes[-1])  # fmt: skip
+                     style=told, palette=DECIDED, marker="o", ax=axis,
+                     legend=axis is axes[-1])  # fmt: skip
         axis.set(ylabel="")
         axis.set_ylim(0, None if column == "tokens" else 1.05)
     if not frame.empty:
-        sns.move_legend(axes[-1], "upper left", bbox_to_anchor=(1, 1), title="student")
+        sns.move_legend(
+            axes[-1], "upper left", bbox_to_anchor=(1, 1), title="" if told else "student"
+        )
     figure.suptitle("Before and after Step-SRPO: one line per run, the model decides")
     return figure
 

@@ -104,6 +104,17 @@ def difference(a: Variant, b: Variant, column: str, pick: Pick) -> Estimate | No
     return _estimate(drawn, min(one.prompts for one in whole))
 
 
+def within(variant: Variant, column: str, before: Pick, after: Pick) -> Estimate | None:
+    """The mean in `after` minus that in `before` of the same runs, paired by problem."""
+    pairs = [(before(run.samples), after(run.samples)) for run in variant.runs]
+    tables = [_table(pair, column) for pair in pairs]
+    if not all(len(sums) for sums, _ in tables):
+        return None
+    both = [_draws(*table, seed=i) for i, table in enumerate(tables)]
+    drawn = np.hstack([one[:, 1:] - one[:, :1] for one in both])
+    return _estimate(drawn, sum(len(_scored(pair, column)) for pair in pairs), paired=True)
+
+
 def _sides(a: Variant, b: Variant, column: str, pick: Pick) -> list[np.ndarray]:
     """The draws of both variants, (1 + draws, runs) each, all independent of each other."""
     tables = [[_table([pick(run.samples)], column) for run in one.runs] for one in (a, b)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from katlab.compare_runs.comparison import Comparison, Row, disputed, notes
+from katlab.compare_runs.comparison import ADDED, Comparison, Row, disputed, notes
 from katlab.compare_runs.pooling import Estimate
 from katlab.compare_runs.variants import NOT_RUN
 from katlab.lab import compare
@@ -32,6 +32,13 @@ def interval(one: Estimate | None, signed: bool = False) -> str:
         format(x, form).replace("100.0", "100") for x in (one.value, one.low, one.high)
     )
     return f"{value} [{low}, {high}]".replace("-", "−")
+
+
+def valued(row: Row) -> str:
+    """The value of a row; of what RL adds, with signs and * where zero is left out."""
+    if row.value is None or row.group != ADDED:
+        return interval(row.value)
+    return f"{interval(row.value, signed=True)}{'*' * row.value.apart}"
 
 
 def marked(row: Row) -> str:
@@ -99,7 +106,7 @@ def frame(found: Comparison) -> pd.DataFrame:
     first = f"minus {found.variants[0].name}"
     rows = {
         (row.group, row.measure, row.variant): {
-            "mean [95 %]": interval(row.value),
+            "mean [95 %]": valued(row),
             "least to largest seed": spread(row),
             **({first: marked(row)} if apart else {}),
             "prompts": over(row),
@@ -119,7 +126,7 @@ def _figures(found: Comparison) -> str:
             rows.append([row.group, *[""] * (3 + apart)])
         named = "" if (row.group, row.measure) == last else f"  {row.measure}"
         last = row.group, row.measure
-        rows.append([named, row.variant, interval(row.value), *[marked(row)] * apart, over(row)])
+        rows.append([named, row.variant, valued(row), *[marked(row)] * apart, over(row)])
         if spread(row):
             rows.append(["", "  seeds", spread(row), *[""] * (1 + apart)])
     head = ["", "run", "value", *[f"minus {found.variants[0].name}"] * apart, "prompts"]
@@ -163,7 +170,7 @@ def page(found: Comparison, path: Path) -> Path:
     names = [run.name for run in found.runs]
     groups: dict[str, list[dict]] = {}
     for row in found.rows:
-        shown = {"row": row, "value": interval(row.value), "spread": spread(row), "over": over(row)}
+        shown = {"row": row, "value": valued(row), "spread": spread(row), "over": over(row)}
         shown["change"] = marked(row)
         groups.setdefault(row.group, []).append(shown | {"bar": _bar(row, found.rows)})
     made = html(

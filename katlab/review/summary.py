@@ -39,7 +39,7 @@ NAMES = {  # of `systems.ways`, shorter; any other way keeps its name
 }
 PAIRS = {("base", "free"): "base", (BEFORE, "auto"): BEFORE, (AFTER, "auto"): AFTER}
 NAMES |= {way: PAIRS[pair] for way, pair in systems.SAMPLED.items() if pair in PAIRS}
-VOTES = {"own": "own votes", "early": "an early student's votes"}
+VOTES = {"own": "own votes", "teachers": "teachers' votes"}
 OWN = {  # of a system that judges: figure, its place in stage 06's summary.json
     "judge_agreement": "judge_agreement",
     "leakage": "answer_tokens_off_minus_on",  # forced off, in tokens: thinking in the answer

@@ -77,7 +77,7 @@ def test_without_any_vote_there_is_one_sentence(stage, monkeypatch):
 
 
 @pytest.mark.parametrize(("mode", "request_"), [("off", "solve"), ("on", "think")])
-def test_a_teacher_is_asked_in_its_mode_and_its_answer_is_graded(stage, monkeypatch, mode, request_):
+def test_a_teacher_is_asked_in_its_mode_and_graded(stage, monkeypatch, mode, request_):
     """The first output is right, the second thinks without end, the third is wrong."""
     stage.settings.vote_samples = 3
     setattr(stage.config.prompts, request_, "In this mode, please.")

@@ -120,7 +120,10 @@ def test_decisions_are_means_of_the_auto_arm(tmp_path):
         "Over 2 runs Step-SRPO saves 20% to 30% of the tokens and thinks on 0% of the easiest and"
         " 100% of the hardest queries."
     )
-    assert len(figures.decision_figure(found).axes[0].lines) >= 4
+    drawn = figures.decision_figure(found).axes[-1]
+    assert len(drawn.lines) >= 4
+    told = [text.get_text() for text in drawn.get_legend().get_texts()]
+    assert {"a", "b", "cold start", "final"} <= set(told), "which line is whose"
 
 
 def test_nothing_evaluated_is_said(tmp_path):

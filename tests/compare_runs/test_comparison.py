@@ -226,3 +226,51 @@ def test_prompts_that_differ_in_names_alone_are_drawn_together():
     together = pooling.over([frame.assign(cluster=problems)], "correct")
     assert apart.value == together.value == 10 / 11 and apart.prompts == together.prompts == 11
     assert apart.low > 0.6 and (together.low, together.high) == (0, 1)
+
+
+def test_what_rl_adds_stands_beside_cold_start_and_final_of_each_run(tmp_path, monkeypatch):
+    """By hand: right before and after are 10 and 20 of 40, in a fork of other votes 30 and 20."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def trained(before: int, after: int) -> list[dict]:
+        ends = {"cold start": (before, 30), "final": (after, 20)}
+        return [
+            sample(str(i), i < right, tokens, system)
+            for system, (right, tokens) in ends.items()
+            for i in range(40)
+        ]
+
+    run(tmp_path, "own", trained(10, 20))
+    run(tmp_path, "theirs", trained(30, 20), **{"cold_start.votes": "teachers"})
+    found = comparison.compare(tmp_path, ["own", "theirs"])
+    shown = side_by_side.frame(found)["mean [95 %]"]
+    means = {
+        run_: [shown[(group, "accuracy, %", run_)].split()[0] for group in shown.index.unique(0)]
+        for run_ in ("own", "theirs")
+    }
+    assert shown.index.unique(0).tolist() == ["cold start, auto", "final, auto", comparison.ADDED]
+    assert means == {"own": ["25.0", "50.0", "+25.0"], "theirs": ["75.0", "50.0", "−25.0"]}
+    assert shown[(comparison.ADDED, "tokens", "own")] == "−10.0 [−10.0, −10.0]*"
+    assert shown[(comparison.ADDED, "accuracy, %", "theirs")].endswith("*")
+    assert shown[(comparison.ADDED, "think-on rate, %", "own")] == "+0.0 [+0.0, +0.0]"
+    text = side_by_side.text(found)
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.search(r"cold_start.votes +\S+ +teachers", text)
+    assert side_by_side.page(found, tmp_path / "page.html").read_text().count(comparison.ADDED) == 1
+
+
+def test_what_rl_adds_is_paired_within_each_seed_and_needs_both_ends(tmp_path):
+    for seed, gain in enumerate((4, 8)):
+        run(tmp_path, f"s{seed}", [
+            sample(f"{seed}-{i}", i < right, system=system)
+            for system, right in (("cold start", 10), ("final", 10 + gain))
+            for i in range(20)
+        ], seed=seed)  # fmt: skip
+    run(tmp_path, "half", [sample("p", True)], **{"step_srpo.omega": 0.9})
+    found = comparison.compare(tmp_path, ["s0", "s1", "half"])
+    added = [row for row in found.rows if row.group == comparison.ADDED]
+    pooled, half = (row for row in added if row.measure == "accuracy, %")
+    assert pooled.value.value == pytest.approx(30)
+    assert pooled.value.spread == pytest.approx((20, 40))
+    assert pooled.value.paired and pooled.value.prompts == 40
+    assert half.value is None and side_by_side.valued(half) == "–"

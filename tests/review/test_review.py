@@ -14,7 +14,7 @@ from katlab.lab import fingerprint, profiles, records, write_jsonl
 from katlab.lab.runs import StageRun
 from katlab.review import accepted, pages, summary
 
-COLD, FINAL = (f"{name} (an early student's votes)" for name in ("cold start", "final"))
+COLD, FINAL = (f"{name} (own votes)" for name in ("cold start", "final"))
 STAGES = ("03_mtp_distillation", "04_cold_start", "05_step_srpo", "06_evaluation")
 READ = {"05_step_srpo": "another attempt"}
 FALLS = {"claim": "Tokens fall", "reported": "-19 %", "kind": "report"}
@@ -229,6 +229,15 @@ def test_twins_are_counted_whatever_the_names_and_wishes(outputs):
     write_jsonl(run / STAGES[1] / "corpus.jsonl", [row | first for row in rows])
     found = {one.name: summary.twins(one) for one in accepted.runs(outputs, ["s7", "s8"]).reported}
     assert found == {"s7": 2, "s8": 0}
+
+
+def test_the_other_votes_are_rows_of_their_own_before_and_after_rl(outputs):
+    for seed in (7, 8):
+        run = shutil.copytree(outputs / f"s{seed}", outputs / f"teachers{seed}")
+        edit(run / STAGES[1] / "run.json", lambda r: r["settings"].update(votes="teachers"))
+    made = summary.of(accepted.runs(outputs, ["s7", "s8"], ["teachers7", "teachers8"]))
+    theirs = {f"{name} (teachers' votes)" for name in ("cold start", "final")}
+    assert {COLD, FINAL} | theirs == {name for name in made["systems"] if "votes" in name}
 
 
 def test_a_control_is_a_row_of_its_own(outputs):

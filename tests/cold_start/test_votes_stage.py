@@ -1,4 +1,4 @@
-"""Stage 04 by own votes at tiny size: real teachers and training, a student of known votes."""
+"""Stage 04 by either votes at tiny size: real teachers and training, a student that is told."""
 
 import pytest
 from trainers import finished
@@ -11,10 +11,12 @@ from katlab.tasks import queries
 
 pytestmark = pytest.mark.slow
 SMALL = {"cold_start.queries": 60, "cold_start.rows": 40, "cold_start.eval_prompts": 4}
-OWN = SMALL | {"cold_start.votes": "own", "cold_start.vote_samples": 2}
+SMALL |= {"cold_start.vote_samples": 2}
+THREE = (("student", "off"), ("teacher", "off"), ("teacher", "on"))
+KILLS = [("own", 60 * 2 * 2, 5), ("teachers", 60 * 3 * 2, 2), ("teachers", 60 * 3 * 2, 6)]
 
 
-def prepared(root, **overrides) -> StageRun:
+def prepared(root, votes="own", **overrides) -> StageRun:
     finished(root, "03_mtp_distillation")
     stage_1 = [{"mode": "off", "thought": None, "answer": "7", "tools": None}]
     asked = [{"role": "user", "content": "3+4?"}]
@@ -22,24 +24,19 @@ def prepared(root, **overrides) -> StageRun:
         finished(root, "02_dual_regime_data").dir / "corpus.jsonl",
         [row | {"messages": asked} for row in stage_1],
     )
-    return StageRun.create(root, "r", "04_cold_start", profile="tiny", overrides=OWN | overrides)
+    overrides = SMALL | {"cold_start.votes": votes} | overrides
+    return StageRun.create(root, "r", "04_cold_start", profile="tiny", overrides=overrides)
 
 
-def voting(monkeypatch, stage: StageRun, easy: int, until: int | None = None) -> list[int]:
-    """Let the student be right with a thought up to difficulty 4, and directly up to `easy`.
-
-    Rows of every batch that it was asked; after `until` batches it is interrupted.
-    """
+def voting(monkeypatch, stage: StageRun, easy: int) -> None:
+    """Let the student be right with a thought up to difficulty 4, and directly up to `easy`."""
     student = str(stage.upstream("03_mtp_distillation") / "checkpoints" / "student")
     rows = queries.load(stage.config, stage.settings.queries, stage.seed, "stage_2")
-    asked, generate = [], local.generate
+    generate = local.generate
 
     def known(model, tok, encoded, settings, **more):
         if str(model.name_or_path) != student:
             return generate(model, tok, encoded, settings, **more)
-        if len(asked) == until:
-            raise KeyboardInterrupt
-        asked.append(len(encoded))
         said = {}
         for row in rows:
             for mode in template.MODES:
@@ -52,7 +49,6 @@ def voting(monkeypatch, stage: StageRun, easy: int, until: int | None = None) ->
         return [said[tuple(ids)] for ids in encoded]
 
     monkeypatch.setattr(local, "generate", known)
-    return asked
 
 
 def test_the_students_own_votes_make_the_corpus(tmp_path, monkeypatch):
@@ -78,20 +74,58 @@ def test_the_students_own_votes_make_the_corpus(tmp_path, monkeypatch):
     assert (stage.checkpoints / "student" / "model.safetensors").is_file()
 
 
-def test_a_kill_while_voting_loses_one_batch(tmp_path, monkeypatch):
-    stage = prepared(tmp_path)
-    first = voting(monkeypatch, stage, easy=2, until=5)
+def test_the_majority_of_three_models_makes_the_corpus(tmp_path, monkeypatch):
+    stage = prepared(tmp_path, "teachers")
+    voting(monkeypatch, stage, easy=2)
+    result = cold_start.run(stage)
+    voted = {row["id"]: row for row in read_jsonl(stage.dir / "votes.jsonl")}
+    assert len(voted) == 60 and result["unscorable_queries"] == 0
+    voters = [f"{who}, think-{mode}" for who, mode in THREE for _ in range(2)]
+    for row in voted.values():
+        assert row["voter"] == voters and row["votes"] == 6
+        assert row["passed"]["student, think-off"] == float(row["difficulty"] <= 2)
+        right = sum(row["verdicts"][:4]) + row["verdicts"][4:].count(False)
+        assert row["votes_off"] == right and row["mode"] == ("off" if right > 3 else "on")
+    corpus = read_jsonl(stage.dir / "corpus.jsonl")
+    names = {mode: vars(stage.config.model)[f"teacher_{mode}"] for mode in template.MODES}
+    assert result["rows"] == len(corpus) > 20
+    assert {row["mode"] for row in corpus} == {"on", "off"}
+    assert all(names[row["mode"]].endswith(row["teacher"]) for row in corpus)
+    free = [row for row in corpus if "plain" not in row and "random_mode" not in row]
+    assert free and all(row["mode"] == voted[row["id"]]["mode"] for row in free)
+    assert not {"passed", "forced", "replies", "verdicts", "voter", "votes"} & set(corpus[0])
+    assert records.read(stage.dir)["headline"].get("votes_unanswered") is None
+
+
+def counted(monkeypatch, until: int | None = None) -> list[int]:
+    """Sizes of all batches that any model is asked; after `until` of them it is interrupted."""
+    asked, generate = [], local.generate
+
+    def counting(model, tok, encoded, settings, **more):
+        if len(asked) == until:
+            raise KeyboardInterrupt
+        asked.append(len(encoded))
+        return generate(model, tok, encoded, settings, **more)
+
+    monkeypatch.setattr(local, "generate", counting)
+    return asked
+
+
+@pytest.mark.parametrize(("votes", "replies", "until"), KILLS)
+def test_a_kill_while_voting_loses_one_batch(tmp_path, monkeypatch, votes, replies, until):
+    """Killed in the student's outputs, or in a teacher's; nothing is voted twice."""
+    stage = prepared(tmp_path, votes)
+    first = counted(monkeypatch, until)
     with pytest.raises(KeyboardInterrupt):
         cold_start.votes(stage)
     monkeypatch.undo()
-    again = StageRun.open(stage.dir)
-    second = voting(monkeypatch, again, easy=2)
-    voted = cold_start.votes(again)
-    assert sum(first) + sum(second) == 60 * 2 * 2 and len(first) == 5 and second
+    second = counted(monkeypatch)
+    voted = cold_start.votes(StageRun.open(stage.dir))
+    assert len(first) == until and second and sum(first) + sum(second) == replies
     monkeypatch.undo()
-    whole = prepared(tmp_path / "whole")
-    voting(monkeypatch, whole, easy=2)
-    assert cold_start.votes(whole) == voted
+    assert cold_start.votes(prepared(tmp_path / "whole", votes)) == voted
+    again = counted(monkeypatch)
+    assert cold_start.votes(StageRun.open(stage.dir)) == voted and not again
 
 
 def test_a_student_that_is_never_right_votes_for_no_corpus(tmp_path):
