@@ -35,10 +35,8 @@ def interval(one: Estimate | None, signed: bool = False) -> str:
 
 
 def valued(row: Row) -> str:
-    """The value of a row; of what RL adds, with signs and * where zero is left out."""
-    if row.value is None or row.group != ADDED:
-        return interval(row.value)
-    return f"{interval(row.value, signed=True)}{'*' * row.value.apart}"
+    """The value of a row; what RL adds has signs, since it is a difference."""
+    return interval(row.value, signed=row.group == ADDED)
 
 
 def marked(row: Row) -> str:
