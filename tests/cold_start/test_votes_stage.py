@@ -1,10 +1,12 @@
 """Stage 04 by either votes at tiny size: real teachers and training, a student that is told."""
 
+import pandas as pd
 import pytest
 from trainers import finished
 
 from katlab import UserError, template
 from katlab.cold_start import stage as cold_start
+from katlab.cold_start import verdict
 from katlab.generation import local
 from katlab.lab import StageRun, read_jsonl, records, write_jsonl
 from katlab.tasks import queries
@@ -51,6 +53,24 @@ def voting(monkeypatch, stage: StageRun, easy: int) -> None:
     monkeypatch.setattr(local, "generate", known)
 
 
+def follows(stage: StageRun, result: dict) -> None:
+    """The verdict and the metrics of a stage tell what its folder holds."""
+    evaluated = pd.DataFrame(read_jsonl(stage.dir / "evaluation.jsonl"))
+    pattern = stage.config.prompts.rationale_pattern
+    told = {row.claim: row for row in verdict.rows(result, 6, evaluated, pattern)}
+    corpus = read_jsonl(stage.dir / "corpus.jsonl")
+    on = sum(row["mode"] == "on" for row in corpus)
+    mix = told["Votes reach think-on : think-off"]
+    assert mix.measured == f"{on / (len(corpus) - on):.2f} : 1"
+    assert mix.held == (1.8 <= on / (len(corpus) - on) <= 2.2)
+    untrained = told["The cold start's judge names the mode it takes"]
+    assert untrained.held is None, "nothing is said of a student that gives no answer"
+    left = [row for row in stage.metrics() if row.get("phase") == "responses"]
+    assert [row["explained"] for row in left] == [len(corpus)]
+    steps = [left[0][key] for key in ("voted", "usable", "chosen", "answered", "explained")]
+    assert steps == sorted(steps, reverse=True) and steps[0] == 60
+
+
 def test_the_students_own_votes_make_the_corpus(tmp_path, monkeypatch):
     stage = prepared(tmp_path)
     voting(monkeypatch, stage, easy=2)
@@ -71,6 +91,7 @@ def test_the_students_own_votes_make_the_corpus(tmp_path, monkeypatch):
     others = [row for row in corpus if row["teacher"] != "student"]
     assert all(row["mode"] == "off" and row["difficulty"] > 2 for row in others)
     assert not {"shortest", "passed", "forced", "replies", "verdicts"} & set(corpus[0])
+    follows(stage, result)
     assert (stage.checkpoints / "student" / "model.safetensors").is_file()
 
 
@@ -95,6 +116,7 @@ def test_the_majority_of_three_models_makes_the_corpus(tmp_path, monkeypatch):
     assert free and all(row["mode"] == voted[row["id"]]["mode"] for row in free)
     assert not {"passed", "forced", "replies", "verdicts", "voter", "votes"} & set(corpus[0])
     assert records.read(stage.dir)["headline"].get("votes_unanswered") is None
+    follows(stage, result)
 
 
 def counted(monkeypatch, until: int | None = None) -> list[int]:
