@@ -6,7 +6,7 @@ from katlab.lab import StageRun
 from katlab.step_srpo import stage, trainer
 
 
-def parity(_tokenizer, _mode, reasons: list) -> list:
+def parity(_tokenizer, _settings, _names_mode, reasons: list) -> list:
     """Reward functions of tokens' parity: the first token earns, the last says think-on."""
 
     def column(name: str, value):
@@ -22,6 +22,7 @@ def parity(_tokenizer, _mode, reasons: list) -> list:
         column("accuracy", lambda ids: ids[0] % 2),
         column("well_formed", lambda ids: 1),
         column("think_on", lambda ids: ids[-1] % 2),
+        column("judge_agrees", lambda ids: ids[1] % 2),
         column("ended", lambda ids: 1),
     ]
 

@@ -1,6 +1,6 @@
 """An alarm while Step-SRPO trains: the judge says one mode and the model takes the other.
 
-Only decisions are rewarded, so nothing else keeps the judge's words and the decision together.
+What holds the two together is `step_srpo.judge_consistency`; this tells where it does not.
 """
 
 from collections.abc import Sequence

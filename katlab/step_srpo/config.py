@@ -6,14 +6,16 @@ from trl import GRPOConfig
 
 from katlab import UserError
 from katlab.step_srpo.advantages import estimator
-from katlab.step_srpo.reward import FORMAT_MODES, WEIGHTS
+from katlab.step_srpo.reward import CONSISTENCIES, FORMAT_MODES, WEIGHTS
+
+BASELINES = ("mode", "group")
 
 
 @dataclass
 class StepSRPOConfig(GRPOConfig):
     """TRL's `GRPOConfig` and what the advantages take; the profile's [step_srpo] has the sources.
 
-    Raises UserError for an unknown estimator or format mode.
+    Raises UserError for an unknown estimator, format mode, consistency or baseline.
     """
 
     advantages: str = field(
@@ -35,9 +37,25 @@ class StepSRPOConfig(GRPOConfig):
         default=0.25,
         metadata={"help": "hipo: least standard deviation that the judge's part is divided by."},
     )
+    answer_baseline: str = field(
+        default="mode",
+        metadata={"help": "hipo: an answer is held against its 'mode' or its whole 'group'."},
+    )
     judge_weight: float = field(
         default=80.0,
         metadata={"help": "Tokens of an answer that a decision weighs as much as (`spread`)."},
+    )
+    judge_consistency: str = field(
+        default="format",
+        metadata={
+            "help": "What holds the judge's words and the decision together: 'none', 'format' (a "
+            "judge that names another mode than it takes, or none, is ill-formed in the reward) or "
+            "'reward' (it loses `judge_penalty` on its own tokens)."
+        },
+    )
+    judge_penalty: float = field(
+        default=0.5,
+        metadata={"help": "With judge_consistency 'reward': taken from the judge's advantage."},
     )
     format_mode: str = field(
         default="gate",
@@ -51,10 +69,14 @@ class StepSRPOConfig(GRPOConfig):
     def __post_init__(self):
         super().__post_init__()
         estimator(self.advantages)
-        if self.format_mode not in FORMAT_MODES:
-            raise UserError(
-                f"step_srpo.format_mode is '{self.format_mode}'; use {', '.join(FORMAT_MODES)}."
-            )
+        choices = {
+            "format_mode": FORMAT_MODES,
+            "judge_consistency": CONSISTENCIES,
+            "answer_baseline": BASELINES,
+        }
+        for name, known in choices.items():
+            if (value := getattr(self, name)) not in known:
+                raise UserError(f"step_srpo.{name} is '{value}'; use {', '.join(known)}.")
 
 
 OWN = {one.name for one in fields(StepSRPOConfig)} - {one.name for one in fields(GRPOConfig)}

@@ -52,13 +52,16 @@ def lay_out(
 ) -> list[dict]:
     """`steps * size` queries in order; every step has the same share of missed ones.
 
+    Section 4.2.3: "a deliberate concentration in the high-difficulty region while retaining a
+    non-negligible proportion of easier examples for stabilization". So a step keeps one query that
+    the model knows, whatever the share, where there is one and it has two places.
     A step of hard queries alone pushes every decision to think-on, one of easy ones to think-off:
     with few queries per step that swing is larger than what is learned. No query comes again before
     all of its kind have. Candidates that could not be graded are left out.
     """
     by_kind = [[row for row in candidates if row["correct"] is ok] for ok in (False, True)]
     rng = random.Random(seed)
-    hard = round(hard_share * size)
+    hard = min(round(hard_share * size), max(1, size - 1))
     if not all(by_kind):  # one kind fills the places of both
         hard = size if by_kind[0] else 0
     missed, known = (batching.passes(rows, rng) for rows in by_kind)

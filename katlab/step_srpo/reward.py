@@ -2,19 +2,24 @@
 
 Deviation: accuracy is gated by the format (`format_mode = "gate"`), HiPO (arXiv 2509.23967) adds
 0.2 x format ("additive"): under group normalisation the bonus rewards well-formed wrong answers.
+With `judge_consistency = "format"`, which is ours, a judge that names another mode than it takes
+counts as a fault of the format here, and nowhere else.
 """
 
 import json
 
+import pandas as pd
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from katlab import arms, template
+from katlab.samples import judge_agrees
 
 FORMAT_MODES = ("gate", "additive", "off")
-PARTS = ("accuracy", "well_formed", "think_on", "ended")
-WEIGHTS = (1.0, 0.0, 0.0, 0.0, 0.0)  # of the reward and its PARTS
+CONSISTENCIES = ("none", "format", "reward")
+PARTS = ("accuracy", "well_formed", "think_on", "judge_agrees", "ended")
+WEIGHTS = (1.0, *(0.0 for _ in PARTS))  # of the reward and its PARTS
 
 
 def combine(accuracy: Tensor, form: Tensor, format_mode: str) -> Tensor:
@@ -24,16 +29,22 @@ def combine(accuracy: Tensor, form: Tensor, format_mode: str) -> Tensor:
     return accuracy * form if format_mode == "gate" else accuracy
 
 
+def formed(well_formed: Tensor, agrees: Tensor, judge_consistency: str) -> Tensor:
+    """What counts as the format, (N,): with "format" the judge has to name the mode it takes."""
+    return well_formed * (agrees == 1) if judge_consistency == "format" else well_formed
+
+
 def reward_functions(
-    tokenizer: PreTrainedTokenizerBase, format_mode: str, reasons: list[str]
+    tokenizer: PreTrainedTokenizerBase, settings, names_mode: str, reasons: list[str]
 ) -> list:
     """TRL's reward functions: what is trained (weight 1), then its parts (weight 0).
 
-    The parts are no rewards: as columns they are gathered over ranks and logged beside it. Accuracy
-    is 1, 0 or None (unscorable); an answer that is absent or never closed is wrong, as in
-    evaluation. `think_on` is None where no mode was chosen, `ended` 0 where the end token is
-    missing. TRL calls the functions in order, so the first one makes what the others read, and
-    fills `reasons` with why each verdict of the batch fell.
+    `settings` has format_mode and judge_consistency. The parts are no rewards: as columns they are
+    gathered over ranks and logged beside it. Accuracy is 1, 0 or None (unscorable); an answer that
+    is absent or never closed is wrong, as in evaluation. `think_on` and `judge_agrees`
+    (`samples.judge_agrees`, by the pattern `names_mode`) are None where no mode was chosen, `ended`
+    is 0 where the end token is missing. TRL calls the functions in order, so the first one makes
+    what the others read, and fills `reasons` with why each verdict of the batch fell.
     """
     tags = template.Tags.of(tokenizer)
     parts: dict[str, list] = {}
@@ -46,17 +57,25 @@ def reward_functions(
         ]
         verdicts = arms.verdicts(rows, arms.answers(tokenizer, completion_ids))
         reasons[:] = [one.reason for one in verdicts]
+        texts = tokenizer.batch_decode(completion_ids)
+        said = pd.DataFrame({"mode": [one.mode for one in parsed], "completion": texts})
+        agrees = [None if x is None else float(x) for x in judge_agrees(said, names_mode)]
         parts.update(
             accuracy=[None if one.correct is None else float(one.correct) for one in verdicts],
             well_formed=[float(one.problem is None) for one in parsed],
             think_on=[None if one.mode is None else float(one.mode == "on") for one in parsed],
+            judge_agrees=agrees,
             ended=[float(not tags.eos.isdisjoint(ids)) for ids in completion_ids],
         )
         for level in dict.fromkeys(difficulty):
             here = [one for one, d in zip(parsed, difficulty, strict=True) if d == level]
             log_metric(f"think_on/level_{level}", sum(p.mode == "on" for p in here) / len(here))
-        accuracy = torch.tensor([torch.nan if x is None else x for x in parts["accuracy"]])
-        return combine(accuracy, torch.tensor(parts["well_formed"]), format_mode).tolist()
+        accuracy, well_formed, agrees = (
+            torch.tensor([torch.nan if x is None else x for x in parts[name]])
+            for name in ("accuracy", "well_formed", "judge_agrees")
+        )
+        form = formed(well_formed, agrees, settings.judge_consistency)
+        return combine(accuracy, form, settings.format_mode).tolist()
 
     def part(name: str):
         def read(**_):

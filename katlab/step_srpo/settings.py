@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from katlab.lab.settings import Count, Section, did_you_mean
 
@@ -35,17 +35,31 @@ class Settings(Section):
 
     candidates: Count
     prompts_per_step: int = Field(gt=0)
-    hard_share: float = Field(ge=0, le=1)
+    hard_share: float = Field(ge=0, lt=1)
     steps: int = Field(gt=0)
-    """Queries tried, queries per step, the share of them that the model misses, steps."""
+    """Queries tried, queries per step, the share of them that the model misses (one at least is
+    one that it knows), steps."""
 
     advantages: str
     omega: float = Field(ge=0)
     gamma: float = Field(ge=0)
     std_floor: float = Field(ge=0)
+    answer_baseline: Literal["mode", "group"]
     judge_weight: float = Field(ge=0)
+    judge_consistency: Literal["none", "format", "reward"]
+    judge_penalty: float = Field(ge=0)
     format_mode: Literal["gate", "additive", "off"]
-    """The estimator, HiPO's numbers, a decision's weight, the reward: see `StepSRPOConfig`."""
+    """The estimator, HiPO's numbers, a decision's weight, what holds it to the judge's words, the
+    reward: see `StepSRPOConfig`."""
+
+    @model_validator(mode="after")
+    def _format_counts(self) -> "Settings":
+        if self.judge_consistency == "format" and self.format_mode == "off":
+            raise ValueError(
+                "step_srpo.judge_consistency 'format' does nothing while format_mode is 'off'; "
+                "set it to 'reward' or 'none'."
+            )
+        return self
 
     @field_validator("advantages")
     @classmethod

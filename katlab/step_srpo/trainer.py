@@ -7,13 +7,11 @@
 import json
 from pathlib import Path
 
-import pandas as pd
 import torch
 from trl import GRPOTrainer
 
 from katlab import samples, template
-from katlab.samples import judge_agrees
-from katlab.step_srpo.advantages import Rollouts, estimate, spread
+from katlab.step_srpo.advantages import Rollouts, estimate, fine, spread
 from katlab.step_srpo.config import StepSRPOConfig
 from katlab.step_srpo.reward import reward_functions
 
@@ -22,8 +20,8 @@ class StepSRPOTrainer(GRPOTrainer):
     """GRPO with the advantages that `args.advantages` names; every rollout joins a JSONL file.
 
     Its dataset has the columns prompt, id, category, difficulty, verifier, reference (JSON). Beside
-    TRL's figures it logs `judge_agreement`, the share of this rank's decided rollouts whose judge
-    names the mode taken (`samples.judge_agrees`, by the pattern `names_mode`).
+    TRL's figures it logs `judge_agreement`, the share of the decided rollouts, of all ranks, whose
+    judge names the mode taken (`samples.judge_agrees`, by the pattern `names_mode`).
     """
 
     args: StepSRPOConfig
@@ -42,30 +40,35 @@ class StepSRPOTrainer(GRPOTrainer):
         # TRL reads the end tokens here; a base model may still say its own.
         model.generation_config.eos_token_id = sorted(self.tags.eos)
         self.reasons: list[str] = []  # of the verdicts on this rank's last completions
-        rewards = reward_functions(processing_class, args.format_mode, self.reasons)
+        rewards = reward_functions(processing_class, args, names_mode, self.reasons)
         super().__init__(model, rewards, args, processing_class=processing_class, **kwargs)
-        self.rollouts, self.names_mode = rollouts, names_mode
+        self.rollouts = rollouts
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         columns = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        self._scored = columns, completion_ids_list  # (world x B, 5), gathered, in group order
+        self._scored = columns, completion_ids_list  # (world x B, 6), gathered, in group order
         # TRL leaves out as unscorable only what is NaN in every column.
         return columns.masked_fill(columns[:, :1].isnan(), torch.nan)
 
     def _generate_and_score_completions(self, inputs):
         out = super()._generate_and_score_completions(inputs)
         columns, ids = self._scored
-        reward, accuracy, _, think_on, ended = columns.unbind(1)
+        reward, accuracy, _, think_on, agrees, ended = columns.unbind(1)
         group_size = self.num_generations if self.model.training else self.num_generations_eval
-        found = estimate(Rollouts(reward, think_on, ended == 0, group_size), self.args)
+        group = Rollouts(reward, think_on, agrees, ended == 0, group_size)
+        found, lost = estimate(group, self.args), fine(group, self.args)
         rank, size = self.accelerator.process_index, len(inputs)
         mine = slice(rank * size, (rank + 1) * size)
         parsed = [template.parse(one, self.tags) for one in ids]
         length = out["completion_ids"].shape[1]
-        tokens = spread(found[mine], parsed, length, self.args.judge_weight)  # (B, T)
+        weight = self.args.judge_weight
+        tokens = spread(found[mine], lost[mine], parsed, length, weight)  # (B, T)
         out["advantages"] = tokens.to(out["advantages"].dtype)
+        if not agrees.isnan().all():
+            kind = "train" if self.model.training else "eval"
+            self._metrics[kind]["judge_agreement"].append(agrees.nanmean().item())
         judge, answer = found.unbind(1) if found.dim() == 2 else (found, found)
-        figures = torch.stack([accuracy, reward, judge, answer], dim=1)[mine].tolist()
+        figures = torch.stack([accuracy, reward, judge - lost, answer], dim=1)[mine].tolist()
         self._write_rollouts(inputs, ids, parsed, figures)
         return out
 
@@ -73,11 +76,6 @@ class StepSRPOTrainer(GRPOTrainer):
         """Append this rank's rollouts: query, mode, verdict and why, advantages, parts, text."""
         tok = self.processing_class
         texts = tok.batch_decode(ids)
-        said = pd.DataFrame({"mode": [one.mode for one in parsed], "completion": texts})
-        agrees = judge_agrees(said, self.names_mode).dropna()
-        if len(agrees):
-            kind = "train" if self.model.training else "eval"
-            self._metrics[kind]["judge_agreement"].append(float(agrees.mean()))
         lines = ""
         for row, text, tokens, one, reason, (right, reward, judge, answer) in zip(
             inputs, texts, ids, parsed, self.reasons, figures, strict=True

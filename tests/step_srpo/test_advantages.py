@@ -10,18 +10,23 @@ from hypothesis import strategies as st
 
 from katlab import UserError, template
 from katlab.step_srpo import advantages
-from katlab.step_srpo.advantages import Rollouts, estimate, spread
+from katlab.step_srpo.advantages import Rollouts, estimate, fine, spread
 
 NAN = float("nan")
 
 
-def rollouts(rewards, modes, size=4, truncated=None) -> Rollouts:
+def rollouts(rewards, modes, size=4, truncated=None, agrees=None) -> Rollouts:
     cut = torch.tensor(truncated or [False] * len(rewards))
-    return Rollouts(torch.tensor(rewards), torch.tensor(modes), cut, size)
+    named = torch.tensor(agrees or [1.0] * len(rewards))
+    return Rollouts(torch.tensor(rewards), torch.tensor(modes), named, cut, size)
 
 
-def compute(rewards, modes, size=4, omega=0.1, gamma=0.5, floor=0.1, truncated=None):
-    settings = SimpleNamespace(advantages="hipo", omega=omega, gamma=gamma, std_floor=floor)
+def compute(
+    rewards, modes, size=4, omega=0.1, gamma=0.5, floor=0.1, truncated=None, baseline="mode"
+):
+    settings = SimpleNamespace(
+        advantages="hipo", omega=omega, gamma=gamma, std_floor=floor, answer_baseline=baseline
+    )
     return estimate(rollouts(rewards, modes, size, truncated), settings).T.tolist()
 
 
@@ -94,6 +99,39 @@ def test_undecided_is_worse_than_the_dearer_mode():
     assert judge[15] < judge[0] < 0 < judge[7]
 
 
+def test_a_right_direct_answer_is_reinforced_next_to_a_thought_that_went_wrong():
+    # on: 0, 1; off: 1, 1. By mode the direct ones agree; in the group the mean is .75, std .4330
+    rewards, modes = [0.0, 1.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0]
+    judge, answer = compute(rewards, modes)
+    assert answer == pytest.approx([-1.0, 1.0, 0.0, 0.0])
+    same, grouped = compute(rewards, modes, baseline="group")
+    assert same == judge  # the decision is told the same
+    assert grouped == pytest.approx([-1.73205, 0.57735, 0.57735, 0.57735], abs=1e-4)
+
+
+def test_an_answer_held_against_its_group_learns_nothing_where_all_agree():
+    _, answer = compute([1.0] * 4, [1.0, 1.0, 0.0, 0.0], baseline="group")
+    assert answer == [0.0] * 4
+    # unscorable and undecided get nothing; the mean is that of the scorable (1, 1, 0), 2/3
+    _, answer = compute([1.0, NAN, 1.0, 0.0], [1.0, 1.0, 0.0, NAN], baseline="group")
+    assert answer == pytest.approx([0.70711, 0.0, 0.70711, 0.0], abs=1e-4)
+
+
+def test_a_judge_that_names_another_mode_loses_a_fixed_amount():
+    """Agrees, another mode, none taken, another but cut off, another but unscorable."""
+    given = rollouts(
+        [1.0, 1.0, 0.0, 0.0, NAN],
+        [1.0, 0.0, NAN, 0.0, 0.0],
+        size=5,
+        truncated=[False, False, False, True, False],
+        agrees=[1.0, 0.0, NAN, 0.0, 0.0],
+    )
+    for option, lost in {"reward": [0.0, 0.5, 0.5, 0.0, 0.0], "format": [0.0] * 5}.items():
+        settings = SimpleNamespace(judge_consistency=option, judge_penalty=0.5)
+        assert fine(given, settings).tolist() == lost
+    assert fine(given, SimpleNamespace(judge_consistency="none", judge_penalty=0.5)).sum() == 0
+
+
 @pytest.mark.parametrize("cut_mode", [1.0, 0.0, NAN])
 def test_a_truncated_rollout_gets_nothing_and_stays_in_the_means(cut_mode):
     """SRPO zeroes the advantage alone: the reward of 0 stays in the mean of the group."""
@@ -138,11 +176,21 @@ def test_spread_puts_each_advantage_on_its_tokens():
         template.Parsed("on", None, (0, 2), 1, (3, 4), (5, 6), 6),
         template.Parsed(None, "missing decision", (0, 4), None, None, None, 4),
     ]
-    tokens = spread(torch.tensor([[1.0, 5.0], [-1.0, 7.0]]), parsed, 6, 8.0)
+    free = torch.zeros(2)
+    tokens = spread(torch.tensor([[1.0, 5.0], [-1.0, 7.0]]), free, parsed, 6, 8.0)
     assert tokens[0].tolist() == [4.0, 4.0, 5.0, 5.0, 5.0, 5.0]  # 8 tokens' worth over 2
     assert tokens[1].tolist() == [-2.0, -2.0, -2.0, -2.0, 7.0, 7.0]  # the tail is padding
-    flat = spread(torch.tensor([2.0, -1.0]), parsed, 6, 8.0)  # one advantage: the same for all
+    flat = spread(torch.tensor([2.0, -1.0]), free, parsed, 6, 8.0)  # one: the same for all
     assert flat.tolist() == [[2.0] * 6, [-1.0] * 6]
+
+
+def test_the_judges_tokens_alone_pay_for_it():
+    parsed = [template.Parsed("on", None, (0, 2), 1, (3, 4), (5, 6), 6)] * 2
+    lost = torch.tensor([0.0, 0.5])
+    tokens = spread(torch.tensor([[1.0, 5.0], [1.0, 5.0]]), lost, parsed, 6, 8.0)
+    assert tokens.tolist() == [[4.0, 4.0, *[5.0] * 4], [2.0, 2.0, *[5.0] * 4]]
+    flat = spread(torch.tensor([2.0, 2.0]), lost, parsed, 6, 8.0)  # also of one for the whole
+    assert flat.tolist() == [[2.0] * 6, [1.5, 1.5, *[2.0] * 4]]
 
 
 groups = st.lists(

@@ -1,6 +1,7 @@
 """What Step-SRPO learns from and what it pays: the order of queries, unscorable ones, rewards."""
 
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -27,6 +28,13 @@ def test_every_step_has_the_same_share_of_missed_queries():
     assert [sum(name[0] == "m" for name in step) for step in steps] == [3, 3, 3, 3]
     assert len(set(steps[0][:3] + steps[1][:3])) == 6  # no missed one again before all have come
     assert rows == queries.lay_out(candidates(6, 6), 0.375, 4, 8, seed=0)
+
+
+@pytest.mark.parametrize(("share", "size", "hard"), [(0.6, 8, 5), (0.99, 8, 7), (0.9, 2, 1)])
+def test_an_easy_query_stays_in_every_step(share, size, hard):
+    rows = queries.lay_out(candidates(9, 9), share, steps=3, size=size, seed=0)
+    steps = [rows[i : i + size] for i in range(0, 3 * size, size)]
+    assert [sum(row["correct"] is False for row in step) for step in steps] == [hard] * 3
 
 
 @pytest.mark.parametrize(("missed", "known"), [(0, 3), (3, 0)])
@@ -62,9 +70,33 @@ def test_format_modes():
     assert reward.combine(accuracy, form, "gate")[3].isnan()
 
 
+def test_a_judge_that_names_another_mode_is_ill_formed_in_the_reward_alone():
+    well_formed, agrees = torch.tensor([1.0, 1.0, 0.0, 1.0]), torch.tensor([1.0, 0.0, 1.0, NAN])
+    formed = {how: reward.formed(well_formed, agrees, how) for how in reward.CONSISTENCIES}
+    assert formed["format"].tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert formed["none"].tolist() == formed["reward"].tolist() == [1.0, 1.0, 0.0, 1.0]
+    # right answers, the last one unscorable: the gate closes for the second, the last stays open
+    accuracy = torch.tensor([1.0, 1.0, 1.0, NAN])
+    gated = reward.combine(accuracy, formed["format"], "gate")
+    assert gated[:3].tolist() == [1.0, 0.0, 0.0] and gated[3].isnan()
+
+
+def test_a_format_that_does_not_count_cannot_hold_the_judge(tmp_path):
+    off = {"step_srpo.format_mode": "off"}
+    with pytest.raises(UserError, match="does nothing while format_mode is 'off'; set it to"):
+        StageRun.create(tmp_path, "r", "05_step_srpo", profile="tiny", overrides=off)
+    free = off | {"step_srpo.judge_consistency": "reward"}
+    assert StageRun.create(tmp_path, "s", "05_step_srpo", profile="tiny", overrides=free)
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
-    [({"format_mode": "bonus"}, "use gate, additive, off"), ({"advantages": "hip"}, "mean 'hipo'")],
+    [
+        ({"format_mode": "bonus"}, "use gate, additive, off"),
+        ({"advantages": "hip"}, "mean 'hipo'"),
+        ({"judge_consistency": "yes"}, "use none, format, reward"),
+        ({"answer_baseline": "all"}, "use mode, group"),
+    ],
 )
 def test_a_wrong_choice_is_one_sentence(setting, words, tmp_path):
     with pytest.raises(UserError, match=words):
@@ -75,7 +107,10 @@ def math_row() -> dict:
     return next(row for row in world.queries(30, 1, "rl") if row["category"] == "math")
 
 
-def columns_of(tokenizer, row: dict, completions: list[list[int]], format_mode="gate") -> dict:
+NAMES_MODE = "think (on|off)"
+
+
+def columns_of(tokenizer, row: dict, completions: list[list[int]], consistency="format") -> dict:
     """What TRL gets from the reward functions, by name, for completions of one query."""
     given = {
         "verifier": [row["verifier"]] * len(completions),
@@ -83,7 +118,8 @@ def columns_of(tokenizer, row: dict, completions: list[list[int]], format_mode="
         "difficulty": [row["difficulty"]] * len(completions),
     }
     logged, reasons = {}, []
-    functions = reward.reward_functions(tokenizer, format_mode, reasons)
+    settings = SimpleNamespace(format_mode="gate", judge_consistency=consistency)
+    functions = reward.reward_functions(tokenizer, settings, NAMES_MODE, reasons)
     columns = {
         f.__name__: f(completion_ids=completions, log_metric=logged.__setitem__, **given)
         for f in functions
@@ -93,8 +129,8 @@ def columns_of(tokenizer, row: dict, completions: list[list[int]], format_mode="
 
 def completions(tokenizer, row: dict) -> list[list[int]]:
     """Right, wrong, empty, never closed, stray text, cut off, and ended as a base model ends."""
-    right = template.judged("off", "x") + template.body("off", row["direct"])
-    wrong = template.judged("on", "x") + template.body("on", "77777", "hm")
+    right = template.judged("off", "think off") + template.body("off", row["direct"])
+    wrong = template.judged("on", "think on") + template.body("on", "77777", "hm")
     unclosed = right.removesuffix("</answer>")
     texts = [t + "<|im_end|>" for t in (right, wrong, "nothing", unclosed, right + " and more")]
     return [tokenizer(text)["input_ids"] for text in [*texts, unclosed, right + "<|endoftext|>"]]
@@ -112,8 +148,24 @@ def test_rewards_read_modes_answers_and_ends_from_token_ids(tokenizer):
         "accuracy": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0],
         "well_formed": [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0],
         "think_on": [0.0, 1.0, None, 0.0, 0.0, 0.0, 0.0],
+        "judge_agrees": [1.0, 1.0, None, 1.0, 1.0, 1.0, 1.0],
         "ended": [1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0],
     }
+
+
+@pytest.mark.parametrize("consistency", reward.CONSISTENCIES)
+def test_a_judge_that_contradicts_its_decision_keeps_its_format_and_its_accuracy(
+    consistency, tokenizer
+):
+    """Names the other mode, both, none, its own: all right and well formed."""
+    row = math_row()
+    words = ("think on.", "think on? no, think off.", "hm.", "think off.")
+    texts = [template.judged("off", said) + template.body("off", row["direct"]) for said in words]
+    ids = [tokenizer(text + "<|im_end|>")["input_ids"] for text in texts]
+    columns = columns_of(tokenizer, row, ids, consistency)
+    assert columns["well_formed"] == columns["accuracy"] == [1.0] * 4
+    assert columns["judge_agrees"] == [0.0, 0.0, 0.0, 1.0]
+    assert columns["reward"] == ([0.0, 0.0, 0.0, 1.0] if consistency == "format" else [1.0] * 4)
 
 
 def test_correct_in_training_is_correct_in_evaluation(tmp_path, tokenizer, model, monkeypatch):

@@ -138,7 +138,10 @@ def test_a_resumed_step_srpo_equals_an_uninterrupted_one(tmp_path, parity):
 
 def test_two_gloo_ranks_equal_one_process(tmp_path, monkeypatch):
     """The same completions, whoever samples them: the same prompts per step, the same weights."""
-    full_rate = {"step_srpo.trainer.warmup_steps": 0}
+    full_rate = {
+        "step_srpo.trainer.warmup_steps": 0,
+        "step_srpo.judge_consistency": "reward",  # needs every rank's judges
+    }
     one = prepared(tmp_path / "one", **full_rate)
     monkeypatch.setattr(sys, "argv", ["stubs", str(one.dir)])
     runpy.run_path(stubs.__file__, run_name="__main__")
@@ -246,8 +249,8 @@ def test_grpo_is_what_trl_computes_itself(gaps, tmp_path, seen, monkeypatch):
 
 def outputs(trainer: StepSRPOTrainer, row: dict) -> list[list[int]]:
     """Right; right in a wrong layout; wrong; right and cut off before its end token."""
-    right = template.judged("off", "x") + template.body("off", row["direct"])
-    wrong = template.judged("off", "x") + template.body("off", "77777")
+    right = template.judged("off", "think off.") + template.body("off", row["direct"])
+    wrong = template.judged("off", "think off.") + template.body("off", "77777")
     texts = [right + "<|im_end|>", right + " more<|im_end|>", wrong + "<|im_end|>", right]
     return [trainer.processing_class(text)["input_ids"] for text in texts]
 
@@ -312,6 +315,60 @@ def test_the_judges_tokens_carry_the_judges_advantage(tmp_path, four):
     assert tokens == pytest.approx([weight / end * 0.3] * end + [1.0] * (len(ids) - end))
 
 
+@pytest.mark.parametrize(
+    ("consistency", "reward", "judge", "answer"),
+    [
+        ("none", 1.0, 0.3, 1.0),
+        ("format", 0.0, -0.1732, -0.5774),  # of 0, 0, 0, 1: mean .25, std .4330
+        ("reward", 1.0, -0.2, 1.0),
+    ],
+)
+def test_a_judge_that_names_the_other_mode_pays(
+    consistency, reward, judge, answer, tmp_path, four, monkeypatch
+):
+    """A right direct answer after "think on.", the others as in `outputs`."""
+
+    def completions(self, prompt_ids, *_):
+        rows = [outputs(self, row) for row in four]
+        text = self.processing_class.decode(rows[0][0]).replace("think off.", "think on.")
+        rows[0][0] = self.processing_class(text)["input_ids"]
+        return [ids for row in rows for ids in row], None
+
+    monkeypatch.setattr(StepSRPOTrainer, "_generate_single_turn", completions)
+    trainer = made(tmp_path, four, judge_consistency=consistency, judge_penalty=0.5)
+    trainer.model.train()
+    out = batch_of(trainer)
+    first = read_jsonl(trainer.rollouts)[0]
+    assert first["problem"] is None and first["correct"] is True  # its format is as it was
+    assert first["reward"] == reward
+    assert first["advantage_judge"] == pytest.approx(judge, abs=1e-4)
+    assert first["advantage_answer"] == pytest.approx(answer, abs=1e-4)
+    assert trainer._metrics["train"]["judge_agreement"] == [pytest.approx(7 / 8)]
+    end = template.parse(outputs(trainer, four[0])[0], trainer.tags).judge[1]
+    assert out["advantages"][0, 0].item() == pytest.approx(
+        trainer.args.judge_weight / end * judge, abs=1e-2
+    )
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_beta_holds_the_student_near_the_cold_start(lora, tmp_path, parity):
+    """TRL's own KL term works beside an advantage per token: it is logged and changes the loss."""
+    logs, moved = [], []
+    for beta in (0.0, 1.0):
+        settings = {"beta": beta, "warmup_steps": 0, "learning_rate": 1e-3}
+        overrides = {f"step_srpo.trainer.{name}": value for name, value in settings.items()}
+        stage = prepared(tmp_path / str(beta), **overrides, **{"lora.enabled": lora})
+        begun = tmp_path / str(beta) / "r" / "04_cold_start"
+        step_srpo.train(stage, begun / "checkpoints" / "student")
+        logs.append([row for row in stage.metrics() if "loss" in row])
+        moved.append((flat(stage.dir) - flat(begun)).norm())
+    free, held = logs
+    assert "kl" not in free[0]
+    assert held[0]["kl"] == pytest.approx(0, abs=1e-6) and held[-1]["kl"] > 1e-5
+    assert free[-1]["loss"] != held[-1]["loss"]
+    assert moved[0] != moved[1]
+
+
 def test_both_end_tokens_end_a_rollout(tmp_path):
     trainer = made(tmp_path)
     vocab = trainer.processing_class.get_vocab()
@@ -325,7 +382,7 @@ def test_the_profile_reaches_the_trainer(tmp_path):
     made = step_srpo.arguments(stage)
     assert (made.advantages, made.omega, made.temperature) == ("grpo", 0.5, 0.7)
     assert (made.max_steps, made.generation_batch_size) == (stage.settings.steps, 16)
-    assert made.reward_weights == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert made.reward_weights == [1.0, *[0.0] * 5]
 
 
 def test_a_batch_that_does_not_divide_is_one_sentence(tmp_path):
