@@ -53,7 +53,14 @@ def stage_04(mode="on", says="on", formed=1.0, accuracy=0.9, rate=0.8, ratio=2.0
 
 
 def stage_07(
-    plain="gate", told_on="on", told_off="off", formed=True, right=True, steps="switch", unseen=None
+    plain="gate",
+    told_on="on",
+    told_off="off",
+    formed=True,
+    right=True,
+    steps="switch",
+    unseen=None,
+    named=True,
 ):
     def thinks(mode: str, level: int) -> bool:
         return level == 5 if mode == "gate" else mode == "on"
@@ -63,7 +70,8 @@ def stage_07(
     rows = [
         {"id": f"{level}-{i}", "difficulty": level, "case": case, "thinks": thinks(mode, level),
          "mode": "on" if thinks(mode, level) else "off", "correct": right, "well_formed": formed,
-         "tokens": 90 if thinks(mode, level) else 30, "wording": wording}
+         "tokens": 90 if thinks(mode, level) else 30, "wording": wording,
+         "completion": f"think {'on' if thinks(mode, level) == named else 'off'}.</judge>"}
         for case, known in cases.items()
         for wording, mode in (("seen", known), ("unseen", unseen or known))
         if wording == "seen" or case.startswith("told")
@@ -76,7 +84,7 @@ def stage_07(
         for agent in range(10)
         for step in (1, 2)
     ]  # fmt: skip
-    return case_studies.rows(pd.DataFrame(rows), pd.DataFrame(walked))
+    return case_studies.rows(pd.DataFrame(rows), pd.DataFrame(walked), "think (on|off)")
 
 
 def stage_08(**counted):
@@ -120,6 +128,7 @@ CASES = [
       "wish to think": False}),
     (stage_07, {"steps": "stuck"}, {"switches modes": False}),
     (stage_07, {"steps": "lost"}, {"tool calls": False}),
+    (stage_07, {"named": False}, {"names the mode": False}),
     (stage_07, {"formed": False}, {"forced by program": False}),
     (stage_07, {"right": False}, {}),
     (stage_08, {"layers": 64}, {"Layers": False}),

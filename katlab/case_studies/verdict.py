@@ -1,22 +1,24 @@
 """The claims of stage 07: what the report's section 6 shows once, measured over many queries.
 
-stage.verdict(verdict.rows(cases, steps))
+stage.verdict(verdict.rows(cases, steps, stage.config.prompts.rationale_pattern))
 """
 
 import pandas as pd
 
 from katlab.intervals import bootstrap, paired_difference, percent, wilson
 from katlab.lab import Claim
+from katlab.samples import judge_agrees
 
 FORMED, ACCURACY = 0.9, 0.2  # below either, nothing is said about behaviour
 
 
-def rows(cases: pd.DataFrame, steps: pd.DataFrame) -> list[Claim]:
+def rows(cases: pd.DataFrame, steps: pd.DataFrame, names_mode: str) -> list[Claim]:
     """The rows of stage 07's verdict; what the report shows once is measured over n queries.
 
     With fewer than `FORMED` of the plain replies well formed, or fewer than `ACCURACY` right, every
     claim but the one about the format is not applicable; so are the claims about agents where none
-    was run (`steps` has no row). What an average hides stands among the facts.
+    was run (`steps` has no row). What an average hides stands among the facts. `names_mode` is as
+    in `samples.judge_agrees`.
     """
     case = dict(list(cases.groupby("case")))
     plain, forced = case["plain"], pd.concat([case["forced on"], case["forced off"]])
@@ -29,6 +31,9 @@ def rows(cases: pd.DataFrame, steps: pd.DataFrame) -> list[Claim]:
     }
     formed = bootstrap(forced, "well_formed")
     less = paired_difference(simple, case["teacher"], "tokens", relative=True)
+    agrees = plain.assign(agrees=judge_agrees(plain, names_mode))
+    decided = agrees["agrees"].notna().any()
+    named = bootstrap(agrees, "agrees") if decided else (0.0, 0.0, 0.0)
     once, n = "one example", f"n = {plain['id'].nunique()}"
     behaviour = [
         Claim(
@@ -64,6 +69,13 @@ def rows(cases: pd.DataFrame, steps: pd.DataFrame) -> list[Claim]:
             for mode, wish in (("off", "no thought"), ("on", "a deeper thought"))
         ),
         *(_unseen(case[f"told {mode}"], mode) for mode in ("off", "on")),
+        Claim(
+            "The judge of a plain reply names the mode it takes",
+            "≥ 95 % (ours)",
+            f"{percent(named)}, {n}",
+            named[0] >= 0.95,
+            "target",
+        ),
     ]
     right = plain["correct"].astype(float).mean()
     if not (plain["well_formed"].mean() >= FORMED and right >= ACCURACY):

@@ -78,26 +78,31 @@ def _counts(tok: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:
     return [len(ids) for ids in tok(texts, add_special_tokens=False)["input_ids"]]
 
 
-@torch.inference_mode()
 def p_on(
-    model: PreTrainedModel,
-    tok: PreTrainedTokenizerBase,
-    rows: list[dict],
-    frame: pd.DataFrame,
-    batch_size: int = 64,
+    model: PreTrainedModel, tok: PreTrainedTokenizerBase, rows: list[dict], frame: pd.DataFrame
 ) -> list[float | None]:
     """P(think_on) against P(think_off) at each decision, after the judge that was sampled.
 
-    `frame` has one sample per row, in the rows' order. None where no decision was taken.
+    `frame` has samples of these rows, by id. None where no decision was taken.
     """
-    ids = template.Tags.of(tok).ids
-    both = torch.tensor([ids["<think_on>"], ids["<think_off>"]])
-    asked = zip(rows, frame["mode"], frame["completion"], strict=True)
+    by_id = {row["id"]: row for row in rows}
     heads = [
-        template.prompt(tok, row["messages"], row["tools"]) + text.partition(f"<think_{mode}>")[0]
-        for row, mode, text in asked
+        template.prompt(tok, by_id[key]["messages"], by_id[key]["tools"])
+        + text.partition(f"<think_{mode}>")[0]
+        for key, mode, text in zip(frame["id"], frame["mode"], frame["completion"], strict=True)
         if mode is not None
     ]
+    decided = iter(p_after(model, tok, heads))
+    return [None if mode is None else next(decided) for mode in frame["mode"]]
+
+
+@torch.inference_mode()
+def p_after(
+    model: PreTrainedModel, tok: PreTrainedTokenizerBase, heads: list[str], batch_size: int = 64
+) -> list[float]:
+    """P(think_on) against P(think_off) as the next token after each text."""
+    ids = template.Tags.of(tok).ids
+    both = torch.tensor([ids["<think_on>"], ids["<think_off>"]])
     found: list[float] = []
     for start in range(0, len(heads), batch_size):
         batch = tok(
@@ -115,5 +120,4 @@ def p_on(
             logits_to_keep=1,
         ).logits[:, -1]  # (batch, vocabulary)
         found += logits[:, both.to(logits.device)].float().softmax(-1)[:, 0].tolist()
-    decided = iter(found)
-    return [None if mode is None else next(decided) for mode in frame["mode"]]
+    return found

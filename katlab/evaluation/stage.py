@@ -19,7 +19,7 @@ import pandas as pd
 
 from katlab import models, template
 from katlab.arms import ARMS, run_arm, teacher_arm, with_flags
-from katlab.evaluation import controls
+from katlab.evaluation import controls, judges
 from katlab.evaluation.probes import base_arm, p_on
 from katlab.evaluation.routing import summarize
 from katlab.lab import StageRun, read_jsonl, work, write_jsonl
@@ -46,8 +46,8 @@ HEADLINE = (  # what it comes down to stands last, where the console and the ind
 
 @work
 def run(stage: StageRun) -> dict[str, float]:
-    """Sample every system in its arms on the held-out queries; write arms.jsonl, queries.jsonl
-    and summary.json.
+    """Sample every system in its arms on the held-out queries; write arms.jsonl, queries.jsonl,
+    judges.jsonl (`judges.probe` of the final system) and summary.json.
 
     Settings [evaluation]: prompts, samples, forced_samples (of the judging students), temperature,
     max_new_tokens, delta. Returns figures of the final system and of the cold start.
@@ -78,6 +78,8 @@ def run(stage: StageRun) -> dict[str, float]:
                 title=f"{system}, {arm if arm == 'auto' else f'forced {arm}'}",
             )
             frame["p_on"] = p_on(model, tok, rows, frame) if arm == "auto" else None
+            if (system, arm) == ("final", "auto"):
+                exchanged = judges.probe(model, tok, rows, frame, config.prompts, stage.seed)
             frames.append(with_flags(frame.assign(system=system)))
             means = frames[-1][["correct", "tokens", "thinks"]].astype(float).mean()
             figures = dict(zip(("accuracy", "tokens", "think_on"), means, strict=True))
@@ -91,7 +93,7 @@ def run(stage: StageRun) -> dict[str, float]:
         arms.drop(columns=["thinks", "well_formed"]).to_json(
             stage.dir / "arms.jsonl", orient="records", lines=True
         )
-    if stage.writes:
+        exchanged.to_json(stage.dir / "judges.jsonl", orient="records", lines=True)
         asked = [{key: row[key] for key in QUERY} for row in rows]  # without anyone's solution
         write_jsonl(stage.dir / "queries.jsonl", asked)
     names_mode = config.prompts.rationale_pattern

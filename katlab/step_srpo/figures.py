@@ -29,6 +29,40 @@ def windows(rollouts: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
     return rollouts.assign(window=middle, think_on=thinks), axis
 
 
+def queries(candidates: pd.DataFrame, rollouts: pd.DataFrame) -> tuple[Figure, str]:
+    """How hard the candidates are and the queries that were trained on (report section 4.2.3).
+
+    By difficulty and by whether the cold start misses them without a thought; a candidate that no
+    verifier could grade is in neither.
+    """
+    scored = candidates[candidates["correct"].notna()].set_index("id", drop=False)
+    chosen = scored.loc[rollouts["id"], ["difficulty", "correct"]]
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained", sharey=True)
+    labels = {True: "right without a thought", False: "missed without a thought"}
+    titles = (f"all candidates ({len(scored)})", f"trained on ({rollouts['id'].nunique()})")
+    levels, shares = sorted(scored["difficulty"].unique()), []
+    for axis, rows, title in zip(axes, (scored, chosen), titles, strict=True):
+        share = pd.crosstab(rows["difficulty"], rows["correct"].astype(bool), normalize="all")
+        share = share.reindex(index=levels, columns=list(labels), fill_value=0.0)
+        bottom = share[True]
+        axis.bar(levels, bottom, color=MODES["off"], label=labels[True])
+        axis.bar(levels, share[False], bottom=bottom, color=MODES["on"], label=labels[False])
+        axis.set(title=title, xlabel="difficulty", xticks=levels)
+        shares.append(share)
+    axes[0].set_ylabel("share of queries")
+    legend(axes[1])
+    figure.suptitle("How hard the queries are, before and after they are chosen")
+    before, after = (share.sum(axis=1) for share in shares)
+    missed = [share[False].sum() for share in shares]
+    means = [float((share * share.index).sum()) for share in (before, after)]
+    return figure, (
+        f"The mean difficulty goes from {means[0]:.1f} among the candidates to {means[1]:.1f} "
+        f"among the queries trained on, the share missed without a thought from {missed[0]:.0%} to "
+        f"{missed[1]:.0%}; {after.iloc[0]:.0%} are of the easiest difficulty ({before.iloc[0]:.0%} "
+        "before)."
+    )
+
+
 def modes(rollouts: pd.DataFrame) -> tuple[Figure, str]:
     """Which mode is chosen, over all rollouts and by difficulty (after the report's Figure 5)."""
     rows, steps = windows(rollouts)

@@ -16,6 +16,7 @@ from katlab.tasks.nano.house import House
 
 ROWS = world.queries(30, seed=0, split="eval")
 WORDS = lab.load_profile("nano").prompts
+NAMES_MODE = WORDS.rationale_pattern
 ASKED = [{"role": "user", "content": "Compute 3+4."}]
 HEAT = '<tool_call>\n{{"name": "set_heat", "arguments": {{"level": {}}}}}\n</tool_call>'
 
@@ -247,6 +248,7 @@ def cases_of(model_of: dict[str, str], unseen: str = "") -> pd.DataFrame:
                     "problem": None,
                     "well_formed": True,
                     "tokens": 90 if own == "on" else 30,
+                    "completion": f"think {own}.</judge>",
                 }
             )
     return pd.DataFrame(rows)
@@ -279,8 +281,8 @@ def claims(rows) -> list:
 
 
 def test_a_model_that_obeys_holds_every_claim():
-    rows = verdict.rows(cases_of(CASES), STEPS)
-    assert [row.held for row in claims(rows)] == [True] * 10
+    rows = verdict.rows(cases_of(CASES), STEPS, NAMES_MODE)
+    assert [row.held for row in claims(rows)] == [True] * 11
     assert rows[1].measured == "-67% [-67%, -67%], n = 6"
 
 
@@ -294,7 +296,7 @@ def test_a_model_that_obeys_holds_every_claim():
     ],
 )
 def test_a_model_that_does_not_fails_just_there(change, failing):
-    rows = verdict.rows(cases_of(CASES | change), STEPS)
+    rows = verdict.rows(cases_of(CASES | change), STEPS, NAMES_MODE)
     failed = [row.claim for row in claims(rows) if not row.held]
     assert len(failed) == len(failing)
     assert all(word in claim for word, claim in zip(failing, failed, strict=True))
@@ -302,19 +304,21 @@ def test_a_model_that_does_not_fails_just_there(change, failing):
 
 def test_agents_that_never_switch_or_miss_their_goal_fail():
     idle = STEPS.assign(thinks=False, reached=[True, False, False, False])
-    failed = [row.claim for row in claims(verdict.rows(cases_of(CASES), idle)) if not row.held]
+    failed = [
+        row.claim for row in claims(verdict.rows(cases_of(CASES), idle, NAMES_MODE)) if not row.held
+    ]
     assert len(failed) == 2 and "switches" in failed[0] and "tool calls" in failed[1]
 
 
 def test_a_model_that_writes_no_format_holds_nothing():
     broken = cases_of(dict.fromkeys(CASES, None)).assign(correct=False, well_formed=False)
-    rows = verdict.rows(broken, STEPS.assign(thinks=False, reached=False))
-    assert [row.held for row in claims(rows)] == [None] * 9 + [False]
+    rows = verdict.rows(broken, STEPS.assign(thinks=False, reached=False), NAMES_MODE)
+    assert [row.held for row in claims(rows)] == [None] * 10 + [False]
 
 
 def test_without_agents_their_claims_are_not_applicable():
-    rows = verdict.rows(cases_of(CASES), case_studies.step_frame([]))
-    assert [row.held for row in claims(rows)] == [True] * 3 + [None] * 2 + [True] * 5
+    rows = verdict.rows(cases_of(CASES), case_studies.step_frame([]), NAMES_MODE)
+    assert [row.held for row in claims(rows)] == [True] * 3 + [None] * 2 + [True] * 6
     figures.control_figure(cases_of(CASES), case_studies.step_frame([]))
     assert figures.takeaway({"obeys_on": 1.0, "obeys_off": 0.5}, STEPS) == (
         "Words set the mode in 100% (on) and 50% (off) of the queries."
@@ -338,7 +342,7 @@ def test_run_writes_what_results_reads(tmp_path, model, tokenizer):
     cases, steps = case_studies.results(stage.dir)
     assert len(cases) == 8 * 12 and len(steps) == 2 * len(agents.CHANGES)
     assert steps["reached"].mean() == headline["agent_steps_reached"]
-    assert len(claims(verdict.rows(cases, steps))) == 10
+    assert len(claims(verdict.rows(cases, steps, NAMES_MODE))) == 11
     assert isinstance(case_studies.teacher_reply(stage, ROWS[0]), str)
     assert case_studies.one_agent(stage, chat.load(stage)).count("<b>User</b>") == 4
     assert case_studies.run(stage) == headline
@@ -366,7 +370,7 @@ def test_another_tasks_model_is_asked_to_turn_no_dials(tmp_path, model, tokenize
     assert list(headline) == ["obeys_on", "obeys_unseen_on", "obeys_off", "obeys_unseen_off"]
     assert len(cases) == 8 * 12 and steps.empty
     assert "own.jsonl" in case_studies.one_agent(stage, None)
-    assert len(claims(verdict.rows(cases, steps))) == 10
+    assert len(claims(verdict.rows(cases, steps, NAMES_MODE))) == 11
 
 
 # ---- wishes in seen and unseen words
@@ -408,7 +412,9 @@ def test_too_few_wishes_are_tested_as_they_were_trained_and_so_it_is_said(
     assert not any("unseen" in name for name in headline)
     cases, steps = case_studies.results(stage.dir)
     assert set(cases["wish"].dropna()) == {"Reason.", "Quick!", "At once."}
-    never = [row for row in verdict.rows(cases, steps) if "never trained on" in row.claim]
+    never = [
+        row for row in verdict.rows(cases, steps, NAMES_MODE) if "never trained on" in row.claim
+    ]
     assert [(row.measured, row.held) for row in never] == [("all words were trained on", None)] * 2
     assert figures.wording_takeaway(headline) == (
         "Too short to hold a sentence out: prompts.directive_on and prompts.directive_off; what is "

@@ -63,6 +63,21 @@ def test_figures_of_rollouts_also_of_a_model_that_decides_nothing(draw, modes, c
     plt.close(figure)
 
 
+def test_the_queries_before_and_after_they_are_chosen_by_hand():
+    """Three known ones of difficulty 1, one missed of 5; of the rollouts three in four are hers."""
+    rows = [("a", 1, True), ("b", 1, True), ("c", 1, True), ("d", 5, False), ("e", 5, None)]
+    asked = pd.DataFrame(rows, columns=["id", "difficulty", "correct"])
+    figure, takeaway = figures.queries(asked, pd.DataFrame({"id": list("addadddd")}))
+    assert takeaway == (
+        "The mean difficulty goes from 2.0 among the candidates to 4.0 among the queries trained "
+        "on, the share missed without a thought from 25% to 75%; 25% are of the easiest difficulty "
+        "(75% before)."
+    )
+    before, after = ([bar.get_height() for bar in axis.patches] for axis in figure.axes)
+    assert before == [0.75, 0, 0, 0.25] and after == [0.25, 0, 0, 0.75]  # right: 1, 5; missed: 1, 5
+    plt.close(figure)
+
+
 def test_a_window_is_named_and_has_its_middle():
     rows, axis = figures.windows(rollouts())
     assert axis == {"xlabel": "step (means over 2)", "xlim": (0, 11)}
