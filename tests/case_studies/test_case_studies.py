@@ -89,7 +89,7 @@ def test_house_executes_calls_and_says_what_is_wrong():
     house = House({"heat": 7, "fan": 2})
     assert house.execute(HEAT.format(9)) == {"heat": 9}
     assert house.levels == {"heat": 9, "fan": 2}
-    assert "whole number" in house.execute(HEAT.format(31))["error"]
+    assert "whole number" in house.execute(HEAT.format(100))["error"]
     assert "whole number" in house.execute(HEAT.format("true"))["error"]
     assert "whole number" in house.execute(HEAT.format('"9"'))["error"]
     assert "no tool" in house.execute(HEAT.format(9).replace("heat", "door"))["error"]
