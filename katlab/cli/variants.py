@@ -1,7 +1,12 @@
-"""`katlab fork` and `katlab sweep`: variants of a run, and many of them."""
+"""`katlab fork`, `katlab sweep` and `katlab ablate`: a variant of a run, and many of them."""
+
+from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from katlab import UserError
 from katlab.cli import given
@@ -9,6 +14,9 @@ from katlab.cli.parser import Commands, command
 from katlab.lab import identity, parameters, profiles, records, stages
 from katlab.lab.console import table
 from katlab.lab.progress import number
+
+if TYPE_CHECKING:
+    from katlab.lab.variants import Fork
 
 # What a sweep's table shows of the last of these stages that was run; else its last figures.
 FIGURES = {
@@ -27,7 +35,7 @@ MOST = 3  # figures of any other stage
 
 
 def register(commands: Commands) -> None:
-    """Add `fork` and `sweep`."""
+    """Add `fork`, `sweep` and `ablate`."""
     fork = command(
         commands, "fork", "a variant of a run that takes over what stays the same", _fork,
         "katlab fork demo idea -o step_srpo.omega=0.3", "katlab fork demo demo-seed1 --seed 1",
@@ -46,6 +54,19 @@ def register(commands: Commands) -> None:
     _override(sweep, "SECTION.KEY=A,B,C", "values of the profile, as step_srpo.omega=0.2,0.35,0.5")
     sweep.add_argument("--seeds", default="", metavar="0,1,2", help="seeds of every combination")
     sweep.add_argument("--to", dest="end", default="", metavar="STAGE", help="run up to this one")
+
+    ablate = command(
+        commands, "ablate", "what each choice of the method is worth: a list of forks", _ablate,
+        "katlab ablate demo", "katlab ablate seed-0 seed-1 --row 'plain GRPO'",
+        more="Forks finished runs by the rows of katlab/review/ablations.toml up to stage 06. "
+        "Several runs differ in their seed alone and are pooled. The same command goes on where "
+        "it stopped.",
+    )  # fmt: skip
+    ablate.add_argument("runs", nargs="+", metavar="RUN", help="finished runs, a seed each")
+    ablate.add_argument(
+        "--row", dest="rows", action="append", default=[], metavar="NAME", help="this row alone"
+    )
+    ablate.add_argument("--list", type=Path, metavar="FILE", help="another list of rows")
 
 
 def _override(one: argparse.ArgumentParser, what: str, text: str) -> None:
@@ -74,7 +95,7 @@ def _fork(options: argparse.Namespace) -> None:
 
 def _sweep(options: argparse.Namespace) -> int:
     from katlab import preflight
-    from katlab.lab import engine, pipeline, variants
+    from katlab.lab import pipeline, variants
 
     plain = _table(options.source)
     pairs = [parameters.split(text) for text in options.overrides]
@@ -87,19 +108,57 @@ def _sweep(options: argparse.Namespace) -> int:
     for fork in forks:
         named = {"run": fork.run, **fork.identity.values()}
         preflight.before(chosen, pipeline.arguments(chosen, named))
+    failed = _run([(options.source, fork) for fork in forks], chosen)
+    if failed is None:
+        return 130
+    print(_results(forks, list(swept), [stage.name for stage in chosen]))
+    return _end(failed)
+
+
+def _ablate(options: argparse.Namespace) -> int:
+    from katlab import preflight
+    from katlab.compare_runs.variants import SAMPLED
+    from katlab.lab import pipeline
+    from katlab.review import ablations
+
+    begun = time.monotonic()
+    runs = ablations.check([given.run_folder(run).name for run in options.runs])
+    rows = ablations.plan(runs, options.rows, options.list or ablations.LIST)
+    forks = [pair for row in rows for pair in zip(runs, row.forks, strict=True) if pair[1].told]
+    chosen = pipeline.select(end=SAMPLED[:2])
+    for _, fork in forks:
+        named = {"run": fork.run, **fork.identity.values()}
+        preflight.before(chosen, pipeline.arguments(chosen, named))
+    failed = _run(forks, chosen)
+    if failed is None:
+        return 130
+    print(f"{table(ablations.HEAD, ablations.table(runs, rows))}\n{ablations.TOLD}")
+    now, whole = (time.monotonic() - begun) / 60, ablations.minutes(rows)
+    made = f"{len(forks)} fork{'s' * (len(forks) != 1)}"
+    print(f"{made}, {whole:.1f} minutes of work; this call took {now:.1f} minutes.")
+    return _end(failed)
+
+
+def _run(forks: Sequence[tuple[str, Fork]], chosen: Sequence[stages.Stage]) -> list[str] | None:
+    """Make and run each fork of its source; those that failed, or None where it was stopped."""
+    from katlab.lab import engine, pipeline, variants
+
     failed = []
-    for place, fork in enumerate(forks, start=1):
+    for place, (source, fork) in enumerate(forks, start=1):
         print(f"{place} of {len(forks)}: {fork.told or 'as it is'}")
-        variants.fork(options.source, fork.run, fork.identity.overrides, fork.identity.seed)
+        variants.fork(source, fork.run, fork.identity.overrides, fork.identity.seed)
         try:
             pipeline.run(chosen, {"run": fork.run})
         except engine.Failed:
             failed.append(fork.run)
         except engine.Interrupted:
             print(f"stopped at {fork.run}; the same command goes on there")
-            return 130
+            return None
         print()
-    print(_results(forks, list(swept), [stage.name for stage in chosen]))
+    return failed
+
+
+def _end(failed: Sequence[str]) -> int:
     if failed:
         print(f"failed: {', '.join(failed)}; the same command tries them again")
     return 1 if failed else 0

@@ -44,26 +44,43 @@ def runs(
     """
     for name in (*names, *controls):
         _finished(outputs / name)
-    found = [variants.read(outputs / name) for name in names]
     beside = [variants.read(outputs / name) for name in controls]
-    _of_one_commit([*found, *beside])
-    for run in found[1:]:
-        if not variants.repeats(found[0], run):
-            told = _apart(found[0], run)
-            raise UserError(
-                f"Runs '{found[0].name}' and '{run.name}' differ in {told}; a review pools runs "
-                "that differ in their seed alone (others may be given as --control)."
-            )
-    _one_seed_each(found)
+    _of_one_commit([*(variants.read(outputs / name) for name in names), *beside])
+    found = repeats(outputs, names)
     own = record(found[0])["parameters"]["profile"]
     chosen = Chosen(
-        sorted(found, key=lambda run: run.seed),
+        found,
         _controls(found, beside),
         own,
         profiles.load(own).seeds,  # not as overrides of a run would have it
     )
     _seeds_apart(chosen, tuned)
     return chosen
+
+
+def repeats(outputs: Path, names: Sequence[str]) -> list[Run]:
+    """Finished runs of one commit that differ in their seed alone, by seed; UserError otherwise."""
+    for name in names:
+        _finished(outputs / name)
+    found = [variants.read(outputs / name) for name in names]
+    _of_one_commit(found)
+    for run in found[1:]:
+        if told := differing(found[0], run):
+            raise UserError(
+                f"Runs '{found[0].name}' and '{run.name}' differ in {', '.join(told)}; only runs "
+                "that differ in their seed alone are pooled (a review takes others as --control)."
+            )
+    _one_seed_each(found)
+    return sorted(found, key=lambda run: run.seed)
+
+
+def differing(one: Run, other: Run) -> dict[str, str]:
+    """The settings in which `other` differs from `one`, of stages that both have, with its values.
+
+    A control may end at 06 where the runs beside it went on; seeds and commits are held elsewhere.
+    """
+    keys = [key for key in one.settings if key in other.settings and key not in ("seed", "commit")]
+    return {k: other.settings[k] for k in keys if one.settings[k] != other.settings[k]}
 
 
 def record(run: Run) -> dict:
@@ -119,11 +136,11 @@ def _controls(found: Sequence[Run], beside: Sequence[Run]) -> list[list[Run]]:
     """Controls by their settings; each has a run for every reported seed."""
     groups: list[list[Run]] = []
     for run in beside:
-        if variants.repeats(found[0], run):
+        if not differing(found[0], run):
             raise UserError(
                 f"Run '{run.name}' has the settings of the reported runs; a control differs in one."
             )
-        group = next((g for g in groups if variants.repeats(g[0], run)), None)
+        group = next((g for g in groups if not differing(g[0], run)), None)
         groups.append([run]) if group is None else group.append(run)
     seeds = sorted(run.seed for run in found)
     for group in groups:
@@ -149,11 +166,6 @@ def _seeds_apart(chosen: Chosen, tuned: bool) -> None:
             f"Profile '{chosen.profile}' reports the seeds {_said(stated.reported)}, and these "
             f"runs have {_said(seeds)}; give one run of each."
         )
-
-
-def _apart(one: Run, other: Run) -> str:
-    table = variants.apart([one, other])
-    return ", ".join(k for k, row in table.iterrows() if k != "seed" and row.nunique() > 1)
 
 
 def _said(seeds: Sequence[int]) -> str:

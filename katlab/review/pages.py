@@ -1,4 +1,4 @@
-"""A review's folder: summary.json, and the pages and figures of its runs as far as there is room.
+"""A review's folder: summary.json, a page of it, and its runs' pages as far as there is room.
 
 It is made to be committed, so it stays under `LIMIT`: 05 and 06 of every run come first, then the
 whole of the first run, then the rest. A link to what found no room is plain text. No weights, no
@@ -18,29 +18,36 @@ from katlab import UserError
 from katlab.compare_runs.variants import Run
 from katlab.export import bundle
 from katlab.lab import records
-from katlab.review import summary
+from katlab.lab.provenance import now
+from katlab.review import summary, tables
 from katlab.review.accepted import Chosen
 
 LIMIT = 67 * 10**5  # bytes of all files; in whole blocks of a disk it stays under 8 MB
-ROOM = 10**5  # of it, for summary.json and README.md
+ROOM = 2 * 10**5  # of it, for summary.json, index.html and README.md
 FIRST = ("05_step_srpo", "06_evaluation")  # the stages that every run shows
+TUNED = "Settings were chosen while looking at these seeds."
 SMALL = ("run.json", "verdict.json", "summary.json")
 LINK = re.compile(r'(<a\b[^>]*?)\shref="(?![a-z]+:|#)([^"#?]+)[^"]*"')
 README = """\
 # Review of {runs}
 
-summary.json is written by `katlab review` from the files of these runs; nothing in it is typed.
+index.html is this as a page. Both come from summary.json, which `katlab review` writes from the
+files of these runs; nothing in it is typed.
 {tuned}
+{table}
+
 | run | seed | prompts | pages |
 |---|---|---|---|
 {rows}
 
-In it {rule}.
-Shares are 0 to 1; accuracy and tokens are a mean and its 95 % interval over seeds and problems.
-`twins` counts evaluated queries that stand, names aside, in what the stages trained on; what the
-base and the teachers were trained on is no file of a run. Leakage is by how many tokens answers are
-longer where the model was told not to think.
+{notes}
 {left_out}"""
+NOTES = """\
+In summary.json {rule}. n is {n_is}. Shares are 0 to 1; accuracy and tokens are a mean and its \
+95 % interval over seeds and problems; null is a score that a system cannot have. "distilled" \
+has no gate: it was told to think and told not to, half each. Leakage is by how many tokens \
+answers are longer where the model was told not to think. Of the evaluated queries {twins} are \
+twins of {twins_of}."""
 
 
 def write(chosen: Chosen, out: Path) -> Path:
@@ -51,11 +58,14 @@ def write(chosen: Chosen, out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         top = Path(folder) / out.name
-        text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
-        places = bundle.places(chosen.reported[0].folder)
-        bundle.put(top / "summary.json", text.encode(), places)
         left = _copy(chosen.reported, top)
-        (top / "README.md").write_text(_readme(chosen, made, top, left), encoding="utf-8")
+        texts = {
+            "summary.json": json.dumps(made, indent=1, ensure_ascii=False) + "\n",
+            "README.md": _readme(chosen, made, top, left),
+            "index.html": _index(chosen, made, top),
+        }
+        for name, text in texts.items():
+            bundle.put(top / name, text.encode(), bundle.places(chosen.reported[0].folder))
         os.replace(top, out)
     return out
 
@@ -116,22 +126,49 @@ def _linked(text: str, folder: Path, chosen: Collection[Path]) -> str:
 def _readme(chosen: Chosen, made: dict, top: Path, left: list[Path]) -> str:
     rows = []
     for run in chosen.reported:
-        pages = [
-            top / run.name / "index.html",
-            *(top / run.name / s / "report.html" for s in FIRST),
-        ]
-        links = [
-            f"[{'all' if page.name == 'index.html' else page.parent.name[:2]}]"
-            f"({page.relative_to(top)})"
-            for page in pages
-            if page.is_file()
-        ]
-        n = made["n_by_seed"][str(run.seed)]
-        rows.append(f"| {run.name} | {run.seed} | {n} | {', '.join(links)} |")
-    tuned = "\n**Settings were chosen while looking at these seeds.**\n" * made["tuned_on_these"]
+        links = ", ".join(f"[{name}]({path})" for name, path in _pages(run, top))
+        rows.append(f"| {run.name} | {run.seed} | {made['n_by_seed'][str(run.seed)]} | {links} |")
     kinds = sorted({path.suffix for path in left})
     more = f"\nLeft out for room: {len(left)} files ({', '.join(kinds)}).\n" * bool(left)
     return README.format(
-        runs=", ".join(made["runs"]), tuned=tuned, rows="\n".join(rows), rule=made["claims_rule"],
+        runs=", ".join(made["runs"]),
+        tuned=f"\n**{TUNED}**\n" * made["tuned_on_these"],
+        table=tables.text(made),
+        rows="\n".join(rows),
+        notes=_notes(made),
         left_out=more,
-    )  # fmt: skip
+    )
+
+
+def _index(chosen: Chosen, made: dict, top: Path) -> str:
+    """The same as a page, with every system and every claim; nothing is loaded from a network."""
+    from katlab.lab.display import html
+
+    return html(
+        "review",
+        when=now()[:16].replace("T", " "),
+        title=f"Review of {', '.join(made['runs'])}",
+        tuned=TUNED if made["tuned_on_these"] else "",
+        against=tables.against(made),
+        head=tables.HEAD,
+        systems=tables.systems(made),
+        claims=tables.claims(made),
+        runs=[(run.name, run.seed, _pages(run, top)) for run in chosen.reported],
+        notes=_notes(made),
+    )
+
+
+def _pages(run: Run, top: Path) -> list[tuple[str, Path]]:
+    """The pages of a run that were copied, by a short name, as the folder's own links."""
+    own = top / run.name
+    there = {"all": own / "index.html", **{s[:2]: own / s / "report.html" for s in FIRST}}
+    return [(name, path.relative_to(top)) for name, path in there.items() if path.is_file()]
+
+
+def _notes(made: dict) -> str:
+    return NOTES.format(
+        rule=made["claims_rule"],
+        n_is=made["n_is"],
+        twins=made["twins"],
+        twins_of=made["twins_of"],
+    )

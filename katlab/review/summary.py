@@ -3,30 +3,32 @@
 Means with 95 % intervals over seeds and problems (`compare_runs.pooling`; prompts that differ in
 names alone are one problem). A claim is held if the verdict of every seed holds it, which is the
 strictest way to count; `measured` gives each seed's own words. Systems that the runs did not
-sample, and scores that a system cannot have, are left out.
+sample are left out, a score that a system cannot have is null.
 
     summary.of(chosen)["systems"]["final"]["accuracy"]  # [mean, low, high]
 """
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import NormalDist, fmean
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from katlab import intervals
-from katlab.compare_runs import pooling, variants
+from katlab.compare_runs import pooling
 from katlab.compare_runs.variants import SAMPLED, Run
 from katlab.evaluation import scores, systems
 from katlab.evaluation.stage import load
 from katlab.evaluation.systems import AFTER, BEFORE
+from katlab.evaluation.verdict import MARGIN
 from katlab.export.student import claims as verdict_rows
-from katlab.lab import profiles, read_jsonl, records
-from katlab.review.accepted import Chosen, commit, record, summarized
-from katlab.tasks import queries
+from katlab.lab import records
+from katlab.review import twins
+from katlab.review.accepted import Chosen, commit, differing, record, summarized
 
+N_IS = "prompts of stage 06, summed over the seeds; a problem may stand under two seeds"
 RULE = "a claim is held if the verdict of every seed holds it, null if no verdict could judge it"
 NAMES = {  # of `systems.ways`, shorter; any other way keeps its name
     systems.ALWAYS_ON: "always-on",
@@ -40,15 +42,11 @@ NAMES = {  # of `systems.ways`, shorter; any other way keeps its name
 PAIRS = {("base", "free"): "base", (BEFORE, "auto"): BEFORE, (AFTER, "auto"): AFTER}
 NAMES |= {way: PAIRS[pair] for way, pair in systems.SAMPLED.items() if pair in PAIRS}
 VOTES = {"own": "own votes", "teachers": "teachers' votes"}
+DISTILLED = "distilled"  # it has no gate: told to think and told not to, half each
 OWN = {  # of a system that judges: figure, its place in stage 06's summary.json
     "judge_agreement": "judge_agreement",
     "leakage": "answer_tokens_off_minus_on",  # forced off, in tokens: thinking in the answer
     "hacking": "hacking",  # share of think-off outputs that think in the open
-}
-TRAINED_ON = {  # what the stages train a student on
-    "02_dual_regime_data": "corpus.jsonl",
-    "04_cold_start": "corpus.jsonl",
-    "05_step_srpo": "candidates.jsonl",
 }
 
 
@@ -68,8 +66,10 @@ def of(chosen: Chosen) -> dict:
         "tuning_seeds": chosen.seeds.tuning,
         "tuned_on_these": chosen.tuned,
         "n": sum(sizes.values()),
+        "n_is": N_IS,
         "n_by_seed": sizes,
-        "twins": sum(map(twins, runs)),
+        "twins": sum(map(twins.count, runs)),
+        "twins_of": twins.compared_with(runs[0]),
         "t_max": record(runs[0])["settings"]["max_new_tokens"],
         "systems": told,
         "against_always_on": against_always_on(frames),
@@ -83,6 +83,9 @@ def ways(run: Run) -> dict[str, pd.DataFrame]:
     arms, judged = load(run.folder / SAMPLED)
     delta = record(run)["settings"]["delta"]
     found = systems.ways(arms, judged[AFTER]["rule"], delta)
+    commanded = [found[name] for name, key in systems.SAMPLED.items() if key[0] == DISTILLED]
+    if len(commanded) == 2:
+        found[DISTILLED] = pd.concat(commanded, ignore_index=True)
     return {
         NAMES.get(name, name): frame
         for name, frame in found.items()
@@ -90,35 +93,25 @@ def ways(run: Run) -> dict[str, pd.DataFrame]:
     }
 
 
-def twins(run: Run) -> int:
-    """How many evaluated queries stand, names aside, in what the run's stages trained on."""
-    config = _config(run)
-    known = {
-        queries.kin(config, row | {"messages": row.get("plain", row["messages"])})
-        for stage, name in TRAINED_ON.items()
-        if (run.folder / stage / name).is_file()
-        for row in read_jsonl(run.folder / stage / name)
-    }
-    category = run.samples.drop_duplicates("id").set_index("id")["category"]
-    asked = read_jsonl(run.folder / SAMPLED / "queries.jsonl")
-    return sum(queries.kin(config, r | {"category": category[r["id"]]}) in known for r in asked)
-
-
 def against_always_on(frames: Sequence[dict[str, pd.DataFrame]]) -> dict:
     """The final model deciding against always thinking: accuracy, and the share of tokens saved.
 
-    Paired by problem within each seed. Accuracy has its mean and its one-sided 95 % bound.
+    Paired by problem within each seed. Accuracy has its mean and its one-sided 95 % bound, and the
+    power: how often that bound is within the margin if the true difference is 0.
     """
     pairs = [(found[AFTER], found["always-on"]) for found in frames]
     gained = pooling.changes(pairs, "correct")
-    low = float(np.quantile(gained[1:], 0.05))
+    low, error = float(np.quantile(gained[1:], 0.05)), float(gained[1:].std())
+    power = NormalDist().cdf(MARGIN / error - NormalDist().inv_cdf(0.95)) if error else 1.0
     if gained.min() == gained.max():  # the draws know no doubt where no problem differs
         sides = [pooling.joined(side) for side in zip(*pairs, strict=True)]
-        low = intervals.no_worse(sides[0], sides[1], "correct", 0).low
+        _, low, power, *_ = intervals.no_worse(sides[0], sides[1], "correct", MARGIN)
     saved = -pooling.changes(pairs, "tokens", relative=True)
     ends = np.quantile(saved[1:], [0.025, 0.975])
     return {
         "accuracy_difference": _rounded(float(gained[0]), low),
+        "margin": MARGIN,
+        "power": round(power, 4),
         "tokens_saved": _rounded(float(saved[0]), *ends.tolist()),
     }
 
@@ -136,6 +129,7 @@ def claims(runs: Sequence[Run]) -> list[dict]:
             "measured": _measured(rows, len(runs)),
             "held": _held(rows, len(runs)),
             "held_in": [seed for seed, row in rows.items() if row["held"]],
+            "by_seed": {str(seed): str(row["measured"]) for seed, row in rows.items()},
         }
         for (stage, claim), rows in found.items()
     ]
@@ -176,12 +170,12 @@ def _systems(
             for key, column in (("accuracy", "correct"), ("tokens", "tokens"))
         }
         row["think_on"] = _think_on(sides)
-        if all("thought_tokens" in side for side in sides):
-            row["auc_oaa"] = round(fmean(scores.auc_oaa(side, t_max) for side in sides), 4)
-        for key, place in OWN.items() if name in judged[0] else ():
-            values = [_first(one[name].get(place)) for one in judged]
-            if None not in values:
-                row[key] = round(fmean(values), 4)
+        counted = all("thought_tokens" in side for side in sides)
+        values = [scores.auc_oaa(side, t_max) for side in sides] if counted else []
+        row["auc_oaa"] = round(fmean(values), 4) if values else None
+        for key, place in OWN.items():
+            values = [_first(one.get(name, {}).get(place)) for one in judged]
+            row[key] = None if None in values else round(fmean(values), 4)
     return table
 
 
@@ -198,32 +192,25 @@ def _think_on(sides: Sequence[pd.DataFrame]) -> dict[str, float]:
 
 
 def _votes(run: Run) -> dict[str, str]:
-    """Names that say how the cold start's votes were taken, where the profile has a choice."""
-    settings = records.read(run.folder / "04_cold_start")["settings"]
-    if "votes" not in settings:
+    """Names that say how the cold start's votes were taken, where a run is not too old to know."""
+    votes = records.read(run.folder / "04_cold_start")["settings"].get("votes")
+    if votes is None:
         return {}
-    how = VOTES.get(settings["votes"], settings["votes"])
+    how = VOTES.get(votes, f"{votes} votes")
     return {name: f"{name} ({how})" for name in (BEFORE, AFTER)}
 
 
 def _control(first: Run, run: Run) -> tuple[dict[str, str], Collection[str]]:
     """How the systems of a control are named, and which of them are told."""
-    table = variants.apart([first, run])
-    differ = table[table.nunique(axis=1) > 1].drop(index=["seed", "commit"], errors="ignore")
-    told = {str(key): value for key, value in differ[run.name].items()}
+    told = differing(first, run)
     if set(told) == {"cold_start.votes"}:
         return _votes(run), (BEFORE, AFTER)
     if told == {"step_srpo.advantages": "grpo"}:
         return {AFTER: "GRPO"}, (AFTER,)
     early = any(not key.startswith("step_srpo.") for key in told)
-    said = ", ".join(f"{key} {value}" for key, value in told.items())
+    said = ", ".join(f"{key.removeprefix('step_srpo.')} {told[key]}" for key in told)
     shown = (BEFORE, AFTER) if early else (AFTER,)
     return {name: f"{name} ({said})" for name in shown}, shown
-
-
-def _config(run: Run) -> Any:
-    parameters = record(run)["parameters"]
-    return profiles.load(parameters["profile"], parameters["overrides"])
 
 
 def _first(value: Any) -> Any:

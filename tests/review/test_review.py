@@ -3,58 +3,28 @@
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import gates
 import pytest
+from conftest import CHECKOUT
+from reviewed import COLD, FALLS, FINAL, STAGES, asked, make
 
 from katlab import UserError, cli
-from katlab.evaluation.routing import summarize
 from katlab.lab import fingerprint, profiles, records, write_jsonl
-from katlab.lab.runs import StageRun
-from katlab.review import accepted, pages, summary
+from katlab.review import accepted, pages, summary, tables, twins
+from katlab.tasks.nano import world
 
-COLD, FINAL = (f"{name} (own votes)" for name in ("cold start", "final"))
-STAGES = ("03_mtp_distillation", "04_cold_start", "05_step_srpo", "06_evaluation")
 READ = {"05_step_srpo": "another attempt"}
-FALLS = {"claim": "Tokens fall", "reported": "-19 %", "kind": "report"}
 REPORTED = 'extends = "nano"\n[seeds]\ntuning = [100]\nreported = [7, 8]\n'
-ASIDE = ("notebook.ipynb", "kernel.log")  # never copied
-
-
-def asked(i: int, names: str = "") -> dict:
-    text = f"{names}Compute {i}+1."
-    return {"id": f"q{i}", "messages": [{"role": "user", "content": text}], "tools": None}
-
-
-def make(outputs: Path, name: str, seed: int, held: bool | None = True, **given) -> Path:
-    """A finished run of the good gate of `gates`, without models and notebooks."""
-    for stage in STAGES:
-        one = StageRun.create(outputs, name, stage, seed=seed, **given)
-        one.write("verdict.json", [])
-        one.close("done")
-    arms = gates.gated()
-    arms.drop(columns=["thinks", "well_formed"]).to_json(
-        one.dir / "arms.jsonl", orient="records", lines=True
-    )
-    how = {"names_mode": gates.NAMES_MODE, "t_max": 128}
-    judged = {
-        name: summarize(arms, name, **how) | {"rule": "length"} for name in ("cold start", "final")
-    }
-    one.write("summary.json", judged)
-    write_jsonl(one.dir / "queries.jsonl", [asked(i) for i in range(gates.PROMPTS)])
-    fact = {"claim": "Prompts", "measured": "300", "held": None, "kind": "fact"}
-    one.write("verdict.json", [FALLS | {"measured": f"-2{seed} %", "held": held}, fact])
-    (one.dir / "report.html").write_text(
-        '<a class="x" href="../index.html#a">all</a> <a href="figures/gone.svg">SVG</a>'
-        '<a href="#top">up</a> <a href="https://x.org/a">out</a>'
-    )
-    (one.figures / "a.csv").write_text("x\n1\n")
-    for aside in ASIDE:
-        (one.dir / aside).write_text("{}")
-    (one.checkpoints / "model.safetensors").write_text("weights")
-    (outputs / name / "index.html").write_text('<a href="06_evaluation/report.html">06</a>')
-    return outputs / name
+SYSTEM = ("accuracy", "tokens", "think_on", "judge_agreement", "auc_oaa", "leakage")
+AGAINST = {"accuracy_difference": 2, "tokens_saved": 3}
+NAMED = (  # the systems that a review of runs with both votes and GRPO has at least
+    *("base", "distilled", COLD, FINAL, "GRPO"),
+    *(f"{name} (teachers' votes)" for name in ("cold start", "final")),
+    *("always-on", "always-off", "coin", "threshold", "one-feature rule", "oracle"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +58,7 @@ def in_all(run: Path, change) -> None:
 REFUSED = {
     "other settings": (
         lambda run: edit(run / STAGES[2] / "run.json", lambda r: r["settings"].update(omega=0.9)),
-        "differ in step_srpo.omega; a review pools runs",
+        "differ in step_srpo.omega; only runs that differ in their seed",
     ),
     "other profile": (
         lambda run: in_all(run, lambda r: r["parameters"].update(profile="tiny")),
@@ -187,14 +157,57 @@ def test_figures_are_those_of_the_samples(finished):
     assert final["think_on"] == {"1": 0, "2": 0, "3": 0, "4": 1, "5": 1}
     assert final["judge_agreement"] == 1 and final["leakage"] == 0
     assert final["auc_oaa"] == round(0.6 + 0.4 * 88 / 128, 4)
-    assert on["tokens"] == [60, 60, 60] and "judge_agreement" not in on
+    assert on["tokens"] == [60, 60, 60] and on["judge_agreement"] is on["leakage"] is None
     assert off["accuracy"][0] == 0.6
     assert made["systems"]["coin"]["accuracy"][0] == round(0.6 + 0.4 * 0.4, 4)
-    assert {"base", COLD, "threshold", "one-feature rule", "oracle"} <= {*made["systems"]}
-    assert not [name for name in made["systems"] if "distilled" in name]  # nobody sampled it
+    distilled = made["systems"]["distilled"]  # told to think and told not to
+    assert distilled["accuracy"][0] == 0.8 and distilled["tokens"][0] == 40
+    assert distilled["think_on"] == dict.fromkeys("12345", 0.5)
     against = made["against_always_on"]
     assert against["tokens_saved"][0] == 0.4 and against["tokens_saved"][1] < 0.4
     assert against["accuracy_difference"][0] == 0 and -0.01 < against["accuracy_difference"][1] < 0
+    assert against["margin"] == 0.02 and against["power"] > 0.99  # n = 600, and nothing differs
+
+
+def control(outputs: Path, run: str, name: str, stage: str, **settings) -> Path:
+    """The same run under other settings of a stage."""
+    made = shutil.copytree(outputs / run, outputs / name)
+    edit(made / stage / "run.json", lambda record: record["settings"].update(settings))
+    if "votes" in settings:
+        in_all(made, lambda record: record["parameters"].update(overrides={}))
+    return made
+
+
+def test_every_key_is_written_for_every_system(outputs):
+    names = []
+    for seed in (7, 8):
+        control(outputs, f"s{seed}", f"grpo{seed}", STAGES[2], advantages="grpo")
+        control(outputs, f"s{seed}", f"votes{seed}", STAGES[1], votes="teachers")
+        names += [f"grpo{seed}", f"votes{seed}"]
+    shutil.rmtree(outputs / "s7" / "07_case_studies", ignore_errors=True)
+    made = json.loads(json.dumps(summary.of(accepted.runs(outputs, ["s7", "s8"], names))))
+    assert {"profile", "commit", "seeds", "tuning_seeds", "n", "twins", "systems"} <= {*made}
+    assert {"n_is", "twins_of", "claims_rule"} <= {*made} and made["twins"] == 0
+    assert {*NAMED} <= {*made["systems"]}
+    for name, row in made["systems"].items():
+        assert {*SYSTEM} <= {*row}, name
+        assert len(row["accuracy"]) == len(row["tokens"]) == 3, name
+        assert [*row["think_on"]] == ["1", "2", "3", "4", "5"], name
+    for name in (COLD, FINAL, "GRPO"):
+        assert None not in made["systems"][name].values(), name
+    assert {name: len(made["against_always_on"][name]) for name in AGAINST} == AGAINST
+    assert made["claims"] and all(one["held"] in (True, False, None) for one in made["claims"])
+    assert {"claim", "measured", "held"} <= {*made["claims"][0]}
+
+
+def test_a_broken_gate_is_worse_than_always_thinking():
+    """Never thinking loses 40 points, and saves two thirds of the tokens."""
+    arms = gates.gated(gates.never)
+    final, on = (gates.arms.with_flags(arms[arms["system"].eq("final")]), None)
+    auto, on = (final[final["arm"].eq(arm)] for arm in ("auto", "on"))
+    found = summary.against_always_on([{"final": auto, "always-on": on}])
+    assert found["accuracy_difference"][0] == -0.4 and found["accuracy_difference"][1] < -0.4
+    assert found["tokens_saved"][0] == round(2 / 3, 4) and found["power"] < 0.5
 
 
 @pytest.mark.parametrize(
@@ -219,16 +232,35 @@ def test_a_claim_is_held_if_every_seed_holds_it(outputs, verdicts, held, count):
 
 def test_twins_are_counted_whatever_the_names_and_wishes(outputs):
     run = outputs / "s7"
-    wish = [{"role": "user", "content": "Compute 6+1. Think for 3 minutes."}]
+    first, second = asked()[:2]
+    *history, last = first["messages"]
+    renamed = [*history, last | {"content": f"Bob: {last['content']}"}]
+    *history, last = second["messages"]
+    wished = [*history, last | {"content": f"{last['content']} Think for 3 minutes."}]
     rows = [
-        asked(0, "Bob: "),
-        asked(1),  # of another category there: no twin
-        asked(6) | {"messages": wish, "plain": asked(6)["messages"]},
+        first | {"messages": renamed},
+        second | {"messages": wished, "plain": second["messages"]},
+        *(row for row in world.queries(20, seed=1, split="stage_1") if not twice(row)),
     ]
-    first = {"category": gates.world.CATEGORIES[0]}
-    write_jsonl(run / STAGES[1] / "corpus.jsonl", [row | first for row in rows])
-    found = {one.name: summary.twins(one) for one in accepted.runs(outputs, ["s7", "s8"]).reported}
-    assert found == {"s7": 2, "s8": 0}
+    write_jsonl(run / STAGES[1] / "corpus.jsonl", rows)
+    found = {one.name: twins.count(one) for one in accepted.runs(outputs, ["s7", "s8"]).reported}
+    assert found == {"s7": twice(first) + twice(second), "s8": 0}
+
+
+def twice(row: dict) -> int:
+    """How many prompts have the problem of this one."""
+    return sum(world.kin(other) == world.kin(row) for other in asked())
+
+
+def test_a_problem_that_base_and_teachers_may_have_read_is_a_twin(outputs):
+    """Of stage 06's prompts three are replaced by problems of the training splits."""
+    run = outputs / "s8"
+    rows = [row | {"id": f"q{i}"} for i, row in enumerate(world.queries(3, 0, "train"))]
+    kept = [row for row in asked() if row["id"] not in ("q0", "q1", "q2")]
+    write_jsonl(run / STAGES[3] / "queries.jsonl", [*rows, *kept])
+    found = accepted.runs(outputs, ["s7", "s8"]).reported
+    assert [twins.count(one) for one in found] == [0, 3]
+    assert "base and the teachers never read" in twins.compared_with(found[0])
 
 
 def test_the_other_votes_are_rows_of_their_own_before_and_after_rl(outputs):
@@ -242,8 +274,7 @@ def test_the_other_votes_are_rows_of_their_own_before_and_after_rl(outputs):
 
 def test_a_control_is_a_row_of_its_own(outputs):
     for seed in (7, 8):
-        run = shutil.copytree(outputs / f"s{seed}", outputs / f"grpo{seed}")
-        edit(run / STAGES[2] / "run.json", lambda r: r["settings"].update(advantages="grpo"))
+        run = control(outputs, f"s{seed}", f"grpo{seed}", STAGES[2], advantages="grpo")
         lines = (run / STAGES[3] / "arms.jsonl").read_text().replace('"tokens":60', '"tokens":70')
         (run / STAGES[3] / "arms.jsonl").write_text(lines)
     with pytest.raises(UserError, match="A control needs the seeds 7, 8; grpo7 has others"):
@@ -262,13 +293,18 @@ def test_pages_are_copied_as_far_as_there_is_room_and_links_lead_somewhere(outpu
     chosen = accepted.runs(outputs, ["s7", "s8"])
     out = pages.write(chosen, outputs / "reviews" / "mine")
     there = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert {"summary.json", "README.md", "s8/06_evaluation/report.html", "s7/index.html"} <= there
+    named = {"summary.json", "README.md", "index.html"}
+    assert named | {"s8/06_evaluation/report.html", "s7/index.html"} <= there
     assert "s7/06_evaluation/figures/a.csv" in there
     assert not [n for n in there if re.search(r"svg|safetensors|arms|\.log|ipynb", n)]
     page = (out / "s7/06_evaluation/report.html").read_text()
     assert '<a class="x" href="../index.html#a">' in page and "<a>SVG</a>" in page
     assert 'href="#top"' in page and 'href="https://x.org/a"' in page
     assert "2 files (.svg)" in (out / "README.md").read_text()
+    index = (out / "index.html").read_text()
+    links = re.findall(r'(?:href|src)="([^"#]+)"', index)
+    assert "s7/index.html" in links and all((out / link).is_file() for link in links)
+    assert FINAL in index and "@import" not in index and "url(http" not in index
     record = json.loads((out / "s7/06_evaluation/run.json").read_text())
     assert "host" not in record and str(outputs) not in (out / "summary.json").read_text()
     assert [path.name for path in out.parent.iterdir()] == ["mine"]  # nothing half made is left
@@ -283,8 +319,19 @@ def test_the_command_says_what_it_wrote(project, capsys):
     assert "Profile 'nano' was tuned on seed 0; report runs" in capsys.readouterr().err
     assert cli.main(["review", "demo", "--tuned"]) == 0
     out = project / "outputs" / "reviews" / "nano"
-    assert capsys.readouterr().out.strip() == str(out)
     made = json.loads((out / "summary.json").read_text())
+    told = capsys.readouterr().out
+    assert told == f"{tables.text(made)}\n\n{out / 'index.html'}\n"
     assert made["tuned_on_these"] is True and made["claims"][0]["measured"] == "-20 %"
     assert "chosen while looking at these seeds" in (out / "README.md").read_text()
     assert records.stage_folders(out) == []  # a review is no run
+
+
+def test_reviews_are_committed_and_runs_are_not():
+    def ignored(path: str) -> bool:
+        command = ["git", "-C", str(CHECKOUT), "check-ignore", "--quiet", "--no-index", path]
+        return subprocess.run(command, check=False).returncode == 0
+
+    for path in ("summary.json", "index.html", "demo/06_evaluation/figures/a.png"):
+        assert not ignored(f"outputs/reviews/nano/{path}"), path
+    assert ignored("outputs/demo/06_evaluation/report.html") and ignored("outputs/demo.zip")
