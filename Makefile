@@ -1,5 +1,6 @@
 PYTHON ?= python3
 SEED ?= 0
+RUN ?= demo
 BIN := .venv/bin
 DEMO := demo$(if $(filter-out 0,$(SEED)),-seed$(SEED))
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -14,6 +15,9 @@ demo-seeds: env  ## the demo for seeds 0, 1 and 2, and their claims side by side
 	@for seed in 0 1 2; do $(MAKE) --no-print-directory demo SEED=$$seed || exit 1; done
 	@$(BIN)/katlab stage 09 --run demo -p 'runs=["demo", "demo-seed1", "demo-seed2"]'
 	@$(BIN)/katlab compare demo demo-seed1 demo-seed2
+
+ablations: env  ## GRPO, omega, votes and judge as forks of finished runs (RUN="demo"), one table
+	@$(BIN)/katlab ablate $(RUN)
 
 test: env lint  ## lint, all tests, and all notebooks once on a tiny profile
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -62,5 +66,5 @@ clean:  ## remove caches; .venv and the runs under outputs/ stay
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help demo demo-seeds test test-fast env lab lint bench-rewards bench-saturation bench-upscale nano-weights clean
+.PHONY: help demo demo-seeds ablations test test-fast env lab lint bench-rewards bench-saturation bench-upscale nano-weights clean
 .DEFAULT_GOAL := help
