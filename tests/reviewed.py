@@ -8,11 +8,10 @@ import pandas as pd
 
 from katlab.evaluation.routing import summarize
 from katlab.evaluation.stage import QUERY
-from katlab.lab import write_jsonl
+from katlab.lab import records, write_jsonl
 from katlab.lab.runs import StageRun
 from katlab.tasks.nano import world
 
-OWN = {"cold_start.votes": "own"}
 COLD, FINAL = (f"{name} (own votes)" for name in ("cold start", "final"))
 STAGES = ("03_mtp_distillation", "04_cold_start", "05_step_srpo", "06_evaluation")
 FALLS = {"claim": "Tokens fall", "reported": "-19 %", "kind": "report"}
@@ -41,9 +40,11 @@ def samples() -> pd.DataFrame:
 
 def make(outputs: Path, name: str, seed: int, held: bool | None = True, **given) -> Path:
     """A finished run of the good gate of `gates`."""
-    given = {"overrides": OWN} | given
     for stage in STAGES:
         one = StageRun.create(outputs, name, stage, seed=seed, **given)
+        if stage == "04_cold_start":
+            record = records.read(one.dir)
+            one.write("run.json", record | {"settings": record["settings"] | {"votes": "own"}})
         one.write("verdict.json", [])
         one.close("done")
     arms = samples()

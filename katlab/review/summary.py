@@ -30,6 +30,7 @@ from katlab.review.accepted import Chosen, commit, differing, record, summarized
 
 N_IS = "prompts of stage 06, summed over the seeds; a problem may stand under two seeds"
 RULE = "a claim is held if the verdict of every seed holds it, null if no verdict could judge it"
+DISTILLED = "distilled"  # it has no gate: told to think and told not to, half each
 NAMES = {  # of `systems.ways`, shorter; any other way keeps its name
     systems.ALWAYS_ON: "always-on",
     systems.ALWAYS_OFF: "always-off",
@@ -42,7 +43,6 @@ NAMES = {  # of `systems.ways`, shorter; any other way keeps its name
 PAIRS = {("base", "free"): "base", (BEFORE, "auto"): BEFORE, (AFTER, "auto"): AFTER}
 NAMES |= {way: PAIRS[pair] for way, pair in systems.SAMPLED.items() if pair in PAIRS}
 VOTES = {"own": "own votes", "teachers": "teachers' votes"}
-DISTILLED = "distilled"  # it has no gate: told to think and told not to, half each
 OWN = {  # of a system that judges: figure, its place in stage 06's summary.json
     "judge_agreement": "judge_agreement",
     "leakage": "answer_tokens_off_minus_on",  # forced off, in tokens: thinking in the answer

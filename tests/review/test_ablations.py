@@ -44,7 +44,7 @@ def path(tmp_path):
 def outputs(project):
     """Run demo of made-up systems."""
     (project / "outputs").mkdir()
-    make(project / "outputs", "demo", 0, overrides={})
+    make(project / "outputs", "demo", 0)
     identity.keep(project / "outputs/demo", identity.Identity())
     return project / "outputs"
 

@@ -173,8 +173,6 @@ def control(outputs: Path, run: str, name: str, stage: str, **settings) -> Path:
     """The same run under other settings of a stage."""
     made = shutil.copytree(outputs / run, outputs / name)
     edit(made / stage / "run.json", lambda record: record["settings"].update(settings))
-    if "votes" in settings:
-        in_all(made, lambda record: record["parameters"].update(overrides={}))
     return made
 
 
