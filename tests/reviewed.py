@@ -8,8 +8,9 @@ import pandas as pd
 
 from katlab.evaluation.routing import summarize
 from katlab.evaluation.stage import QUERY
-from katlab.lab import records, write_jsonl
+from katlab.lab import profiles, records, write_jsonl
 from katlab.lab.runs import StageRun
+from katlab.tasks import queries
 from katlab.tasks.nano import world
 
 COLD, FINAL = (f"{name} (own votes)" for name in ("cold start", "final"))
@@ -35,7 +36,14 @@ def samples() -> pd.DataFrame:
     ]
     frame = pd.concat([gates.gated(), gates.arms.with_flags(pd.DataFrame(told))])
     category = {row["id"]: row["category"] for row in asked()}
-    return frame.assign(category=frame["id"].map(category)).reset_index(drop=True)
+    problem = {row["id"]: kin(row) for row in asked()}
+    frame = frame.assign(category=frame["id"].map(category), cluster=frame["id"].map(problem))
+    return frame.reset_index(drop=True)
+
+
+def kin(row: dict) -> str:
+    """What a query shares with its twins."""
+    return queries.kin(profiles.load("nano"), row)
 
 
 def make(outputs: Path, name: str, seed: int, held: bool | None = True, **given) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import gates
 import pytest
 from conftest import CHECKOUT
-from reviewed import COLD, FALLS, FINAL, STAGES, asked, make
+from reviewed import COLD, FALLS, FINAL, STAGES, asked, kin, make
 
 from katlab import UserError, cli
 from katlab.lab import fingerprint, profiles, records, write_jsonl
@@ -247,15 +247,17 @@ def test_twins_are_counted_whatever_the_names_and_wishes(outputs):
 
 def twice(row: dict) -> int:
     """How many prompts have the problem of this one."""
-    return sum(world.kin(other) == world.kin(row) for other in asked())
+    return sum(kin(other) == kin(row) for other in asked())
 
 
 def test_a_problem_that_base_and_teachers_may_have_read_is_a_twin(outputs):
     """Of stage 06's prompts three are replaced by problems of the training splits."""
-    run = outputs / "s8"
-    rows = [row | {"id": f"q{i}"} for i, row in enumerate(world.queries(3, 0, "train"))]
-    kept = [row for row in asked() if row["id"] not in ("q0", "q1", "q2")]
-    write_jsonl(run / STAGES[3] / "queries.jsonl", [*rows, *kept])
+    sampled = outputs / "s8" / STAGES[3]
+    rows = {f"q{i}": row | {"id": f"q{i}"} for i, row in enumerate(world.queries(3, 0, "train"))}
+    write_jsonl(sampled / "queries.jsonl", [rows.get(row["id"], row) for row in asked()])
+    arms = [json.loads(line) for line in (sampled / "arms.jsonl").read_text().splitlines()]
+    own = {name: {"cluster": kin(row), "category": row["category"]} for name, row in rows.items()}
+    write_jsonl(sampled / "arms.jsonl", [one | own.get(one["id"], {}) for one in arms])
     found = accepted.runs(outputs, ["s7", "s8"]).reported
     assert [twins.count(one) for one in found] == [0, 3]
     assert "base and the teachers never read" in twins.compared_with(found[0])
