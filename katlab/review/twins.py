@@ -32,8 +32,8 @@ def count(run: Run) -> int:
         if (run.folder / stage / name).is_file()
         for row in read_jsonl(run.folder / stage / name)
     }
-    told = run.samples.drop_duplicates("id").set_index("id")
-    labels = told.rename(columns={"cluster": "problem"})[["category", "problem"]].T.to_dict()
+    told = run.samples.drop_duplicates("id").set_index("id")[["category", "cluster"]]
+    labels = {key: {"category": one, "problem": kin} for key, one, kin in told.itertuples()}
     asked = read_jsonl(run.folder / SAMPLED / "queries.jsonl")
     asked = [row | labels[row["id"]] for row in asked]
     return sum(queries.kin(config, row) in known or not _held_out(config, row) for row in asked)
