@@ -105,7 +105,8 @@ def against_always_on(frames: Sequence[dict[str, pd.DataFrame]]) -> dict:
     power = NormalDist().cdf(MARGIN / error - NormalDist().inv_cdf(0.95)) if error else 1.0
     if gained.min() == gained.max():  # the draws know no doubt where no problem differs
         sides = [pooling.joined(side) for side in zip(*pairs, strict=True)]
-        _, low, power, *_ = intervals.no_worse(sides[0], sides[1], "correct", MARGIN)
+        kept = intervals.no_worse(sides[0], sides[1], "correct", MARGIN)
+        low, power = kept.low, kept.power
     saved = -pooling.changes(pairs, "tokens", relative=True)
     ends = np.quantile(saved[1:], [0.025, 0.975])
     return {
