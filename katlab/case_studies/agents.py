@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from katlab.conversation.chat import Chat, Reply
 from katlab.tasks.nano.house import DIALS, House
 
-CHANGES = (1, 6, 1, 4)  # asked for at each step of a trajectory: easy, hard, easy, hard
+CHANGES = (1, 3, 1, 2)  # asked for at each step of a trajectory: easy, hard, easy, hard
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def _held_out(config: Any, row: dict) -> bool:
         return True
     from katlab.tasks.nano import world
 
-    return "eval" in world.splits_of(row)
+    return "eval" in world.splits_of(row["problem"])
 
 
 def _config(run: Run) -> Any:
