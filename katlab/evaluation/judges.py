@@ -46,7 +46,7 @@ def probe(
     own = [words or "" for words in decided["judge"]]
     order = random.Random(seed).sample(range(len(own)), len(own))
     after = dict(zip(order, order[1:] + order[:1], strict=True))  # one cycle: no query keeps its
-    shown = []
+    shown: list[tuple] = []
     for i, (key, mode) in enumerate(zip(decided["id"], decided["mode"], strict=True)):
         other = OTHERS[_names(own[i], prompts) or mode]
         theirs = vars(prompts)[f"forced_{other}"]

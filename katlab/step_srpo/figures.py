@@ -40,7 +40,8 @@ def queries(candidates: pd.DataFrame, rollouts: pd.DataFrame) -> tuple[Figure, s
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained", sharey=True)
     labels = {True: "right without a thought", False: "missed without a thought"}
     titles = (f"all candidates ({len(scored)})", f"trained on ({rollouts['id'].nunique()})")
-    levels, shares = sorted(scored["difficulty"].unique()), []
+    levels = sorted(scored["difficulty"].unique())
+    shares: list[pd.DataFrame] = []
     for axis, rows, title in zip(axes, (scored, chosen), titles, strict=True):
         share = pd.crosstab(rows["difficulty"], rows["correct"].astype(bool), normalize="all")
         share = share.reindex(index=levels, columns=list(labels), fill_value=0.0)

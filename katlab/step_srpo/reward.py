@@ -59,12 +59,12 @@ def reward_functions(
         reasons[:] = [one.reason for one in verdicts]
         texts = tokenizer.batch_decode(completion_ids)
         said = pd.DataFrame({"mode": [one.mode for one in parsed], "completion": texts})
-        agrees = [None if x is None else float(x) for x in judge_agrees(said, names_mode)]
+        named = [None if x is None else float(x) for x in judge_agrees(said, names_mode)]
         parts.update(
             accuracy=[None if one.correct is None else float(one.correct) for one in verdicts],
             well_formed=[float(one.problem is None) for one in parsed],
             think_on=[None if one.mode is None else float(one.mode == "on") for one in parsed],
-            judge_agrees=agrees,
+            judge_agrees=named,
             ended=[float(not tags.eos.isdisjoint(ids)) for ids in completion_ids],
         )
         for level in dict.fromkeys(difficulty):

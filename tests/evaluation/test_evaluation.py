@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from katlab import UserError, arms, intervals, lab, template
-from katlab.evaluation import controls, figures, systems, tables, verdict
+from katlab.evaluation import controls, figures, judges, systems, tables, verdict
 from katlab.evaluation import routing as metrics
 from katlab.evaluation import stage as evaluation
 from katlab.lab import StageRun
@@ -300,6 +300,9 @@ def test_run_writes_what_load_reads(tmp_path, model, tokenizer, monkeypatch):
     assert len(arms) == 30 * (1 + 1 + 1 + 5 + 5 + 2)
     decided = arms[arms["arm"].eq("auto") & arms["mode"].notna()]
     assert decided["p_on"].between(0, 1).all() and arms["cluster"].notna().all()
+    exchanged = judges.load(stage.dir)
+    assert set(exchanged["id"]) == set(decided.loc[decided["system"].eq("final"), "id"])
+    assert len(exchanged) == 4 * exchanged["id"].nunique() == len(exchanged.dropna(subset="p_on"))
     assert summary["final"]["rule"] in controls.FEATURES
     assert arms[f"by {summary['final']['rule']}"].between(0, 1).all()
     assert summary["final"]["think_on"][0] == headline["final_think_on"]
