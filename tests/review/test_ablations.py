@@ -189,7 +189,7 @@ def test_a_run_of_other_code_is_refused(whole):
     record = json.loads(sampled.read_text())
     record["upstream"]["05_step_srpo"] = "older"
     sampled.write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"was made \(05, 06\); bring it up to date with: katlab"):
+    with pytest.raises(UserError, match=r"was made \(05\); bring it up to date with: katlab"):
         ablations.check(["demo"])
 
 
