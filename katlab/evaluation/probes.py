@@ -15,17 +15,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from katlab import arms, models, template
 from katlab.generation import local
 from katlab.lab import StageRun
+from katlab.tasks.nano.wording import WORKED
 
 # An equation, or a word of reflection: what a reply that works in the open has and an answer has
 # not. "Let me" is no such word; instruct models open direct answers with it.
 OPEN = re.compile(r"(?i)\d\s*=\s*[-+]?\d|\b(?:wait|hmm|check|alternatively|on second thought)\b")
 
 
+def in_the_open(text: str) -> bool:
+    """Whether a text works in the open: by `OPEN`, or by a line as nano's thoughts have them."""
+    return bool(OPEN.search(text) or WORKED.search(text))
+
+
 def base_arm(stage: StageRun, rows: list[dict]) -> pd.DataFrame:
     """A free reply of the profile's own student to every row, in `arms.run_arm`'s columns.
 
     It has no tags, so nothing can be malformed. `mode` is "on" where the reply works in the open
-    (`OPEN`), its thought all before the last paragraph. It is right if the last paragraph is, or
+    (`in_the_open`), its thought all before the last paragraph. It is right if the last paragraph is, or
     else the reply as a whole: whichever way it words an answer counts.
     """
     s, config = stage.settings, stage.config
@@ -58,7 +64,7 @@ def base_arm(stage: StageRun, rows: list[dict]) -> pd.DataFrame:
         last if last.correct else whole
         for last, whole in zip(found[: len(rows)], found[len(rows) :], strict=True)
     ]
-    works = [bool(OPEN.search(reply)) for reply in replies]
+    works = [in_the_open(reply) for reply in replies]
     thoughts = [before if open_ else "" for (before, _, _), open_ in zip(apart, works, strict=True)]
     frame = pd.DataFrame([{key: row[key] for key in arms.LABEL} for row in rows])
     frame = frame.assign(system="base", arm="free", sample=0, problem=None, judge=None)

@@ -14,7 +14,7 @@ from math import log10
 
 import pandas as pd
 
-from katlab.evaluation.probes import OPEN
+from katlab.evaluation.probes import in_the_open
 from katlab.intervals import bootstrap
 
 EASIEST = 3  # difficulties up to here are the easy set, the others the hard one
@@ -73,7 +73,7 @@ def works_in_the_open(frame: pd.DataFrame, usual: Mapping[str, float]) -> pd.Ser
     """
     answers = frame["answer"].fillna("").astype(str)
     bound = frame["id"].map(usual).fillna(float("inf")) * LONGER
-    return answers.map(lambda text: bool(OPEN.search(text))) | (frame["answer_tokens"] > bound)
+    return answers.map(in_the_open) | (frame["answer_tokens"] > bound)
 
 
 def hacking(off: pd.DataFrame, on: pd.DataFrame) -> tuple[float, float, float] | None:

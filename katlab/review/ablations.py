@@ -178,7 +178,7 @@ def _told(name: str, found: Sequence[tuple[pd.DataFrame, dict]], system: str) ->
 
 def _change(found: Sequence[tuple[pd.DataFrame, dict]], arm: str) -> str:
     pairs = [(pick(arms, AFTER, arm), pick(arms, BEFORE, arm)) for arms, _ in found]
-    drawn = 100 * pooling.changes(pairs, "correct")
+    drawn: np.ndarray = 100 * pooling.changes(pairs, "correct")
     low, high = np.quantile(drawn[1:], [0.025, 0.975])
     return f"{drawn[0]:+.1f}{'*' * bool(low > 0 or high < 0)}".replace("-", "−")
 

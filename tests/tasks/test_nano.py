@@ -1,4 +1,4 @@
-"""The nano world: oracles that agree with the verifiers, splits without twins, no telling feature."""
+"""The nano world: oracles as the verifiers have it, splits without twins, no telling feature."""
 
 import re
 from collections import Counter

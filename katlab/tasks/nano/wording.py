@@ -1,6 +1,7 @@
 """The wording that nano's models were trained on, and nothing else.
 
 wording.is_nanos({"messages": [{"role": "user", "content": "Compute 4+9."}]})  # True
+wording.WORKED.search("46+38: 14 84")  # a line of a thought
 """
 
 import re
@@ -17,6 +18,12 @@ TURNS = {  # what a user says, by the category that says it
     "tool_use": rf"The (?:heat|light|fan) is at \d+\. Set it to \d+{CHANGES}\.",
 }
 TURN = re.compile("|".join(TURNS.values()))
+# A line of a thought: a column, what cancels, an operation, an option, a name, a change of a word,
+# a number before the answer.
+WORKED = re.compile(
+    r"(?m)^(?:\d+[-+*]\d+: .+|[-+]\d+[-+]\d+=0|[-+*]\d+: .+|[A-D] \d.*|[A-Z]=\w+"
+    r"|[a-z]+(?: [a-z]+)* [A-Z]+|\d+(?=\n\n))$"
+)
 
 
 def is_nanos(row: dict) -> bool:
