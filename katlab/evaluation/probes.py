@@ -31,8 +31,8 @@ def base_arm(stage: StageRun, rows: list[dict]) -> pd.DataFrame:
     """A free reply of the profile's own student to every row, in `arms.run_arm`'s columns.
 
     It has no tags, so nothing can be malformed. `mode` is "on" where the reply works in the open
-    (`in_the_open`), its thought all before the last paragraph. It is right if the last paragraph is, or
-    else the reply as a whole: whichever way it words an answer counts.
+    (`in_the_open`), its thought all before the last paragraph. It is right if the last paragraph
+    is, or else the reply as a whole: whichever way it words an answer counts.
     """
     s, config = stage.settings, stage.config
     model, tok = models.load(config.model)
