@@ -15,7 +15,6 @@ entries. Roles as in the report's section 3.1:
 import itertools
 import json
 import random
-import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -47,6 +46,9 @@ WIDTH, LAYERS, HEADS, RATE = 128, 4, 4, 3e-3
 BATCH = 64
 ROWS = 240_000  # a longer training reads them again
 OPENERS = ("Sure.", "Here you are:", "The answer:", "Let me see, this is")
+# The base says how it will answer. Were its first digit the choice, sampling below temperature 1
+# would favour a thought where the answer is uncertain, and the coin would not be fair.
+SAYS = {"on": "Step by step:", "off": "At once:"}
 TEACHER_JINJA = Path(__file__).with_name("teacher.jinja")
 
 
@@ -62,7 +64,7 @@ def corpus(kind: str, rows: list[dict]) -> list[str]:
         texts += [f"{row['messages'][-1]['content']} {next(said)}"] * (kind == "student")
     chrome = {
         "student": "system\nYou are a helpful assistant.\nuser\nassistant\n\n# Tools\n<tools>\n"
-        + "\n".join(OPENERS),
+        + "\n".join([*OPENERS, *SAYS.values()]),
         "teacher": "<think>\n\n</think>\n\nTag it. Why think on? Why think off?",
     }
     return texts + [chrome[kind]] * len(rows)
@@ -116,7 +118,7 @@ def opener(row: dict, rng: random.Random) -> str:
     layout (a trigger, a judge) would cost it the arithmetic.
     """
     lines = rng.sample([*OPENERS, f"{world.tags(row)}."], rng.randrange(len(OPENERS) + 2))
-    return "\n".join(lines) + "\n\n" if lines else ""
+    return "".join(f"{line}\n" for line in lines)
 
 
 def samples(role: str, row: dict, rng: random.Random) -> tuple[list[dict], str]:
@@ -125,8 +127,9 @@ def samples(role: str, row: dict, rng: random.Random) -> tuple[list[dict], str]:
     if role == "teacher_on":
         return row["messages"], f"<think>\n{row['thought']}\n</think>\n\n{row['direct']}"
     if role == "base":  # whether it works a query out has nothing to do with the query
-        direct = rng.random() < 0.5
-        return row["messages"], opener(row, rng) + (row["direct"] if direct else worked)
+        mode = rng.choice(template.MODES)
+        reply = {"on": worked, "off": row["direct"]}[mode]
+        return row["messages"], f"{opener(row, rng)}{SAYS[mode]}\n\n{reply}"
     kind = rng.random()
     if kind < 0.1:
         return ask(row, "Tag it."), world.tags(row)
@@ -245,10 +248,10 @@ def figures(folder: Path, role: str, rows: list[dict]) -> dict[str, float]:
 
 
 def works(reply: str) -> bool:
-    """Whether a reply of the base has a thought: a paragraph before the answer, openers aside."""
+    """Whether a reply of the base has a thought between what it says of it and the answer."""
     *before, _ = reply.split("\n\n")
     last = before[-1].strip().splitlines()[-1] if before and before[-1].strip() else ""
-    return bool(last) and not (last in OPENERS or re.fullmatch(r"\w+, level \d\.", last))
+    return bool(last) and last not in SAYS.values()
 
 
 def _build(role: str, steps: int, tok, out: Path, held_out: list[dict]) -> dict[str, float]:
