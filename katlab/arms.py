@@ -10,7 +10,7 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from katlab import UserError, rewards, teachers, template
-from katlab.generation import local
+from katlab.generation import engines
 from katlab.lab import StageRun
 from katlab.rewards import Verdict
 from katlab.samples import PARTS, parts
@@ -58,14 +58,14 @@ def run_arm(
     prefill = forced(stage.config.prompts, arm) if style == "judge" else ""
     prompts = [template.prompt(tok, row["messages"], row["tools"], mode=trigger) for row in rows]
     bar = stage.bar(len(rows) * samples, title or f"{style} arm {arm}")
-    generated = local.sample(
+    generated = engines.sample(
+        stage.config.model,
         model,
         tok,
         [prompt + prefill for prompt in prompts for _ in range(samples)],
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
-        batch_size=stage.config.model.sample_batch,
         seed=stage.seed,
         journal=stage.journal("replies.jsonl"),
         on_batch=lambda done, _: bar.to(done),

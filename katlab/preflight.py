@@ -23,6 +23,8 @@ GIB = 2**30
 WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 # Bytes a weight has while it only answers; what training holds beside it is the planner's affair.
 BYTES = {"none": 0, "8bit": 1, "4bit": 0.6, "float32": 4, "bfloat16": 2, "float16": 2}
+SILENT = {"layer_saturation", "scaling_plan", "compare_runs"}  # sections that draw no replies
+INSTALL = {"vllm": "'.[vllm]'"}  # with pip; other packages by their name
 WORTH_A_LOOK = 1.0  # GiB; what takes less fits everywhere
 
 
@@ -175,12 +177,20 @@ def _engines(config: Any, sections: Sequence[str], teachers: bool) -> list[str]:
     if teachers and config.model.teacher_quantize != "none":
         quantize = config.model.teacher_quantize
         asked.append(("model.teacher_quantize", quantize, "bitsandbytes", "none"))
+    told = []
+    if config.model.engine == "vllm" and not SILENT.issuperset(sections):
+        if asked:
+            told.append(
+                "model.engine = vllm takes no quantised weights; without: -o "
+                "model.engine=transformers"
+            )
+        asked.append(("model.engine", "vllm", "vllm", "transformers"))
     if "step_srpo" in sections and config.step_srpo.trainer.use_vllm:
         asked.append(("step_srpo.trainer.use_vllm", "true", "vllm", "false"))
-    told = []
     for key, value, package, without in asked:
         if util.find_spec(package) is None:
-            lack = f"the package {package}, which is not installed (pip install {package})"
+            pip = f"pip install {INSTALL.get(package, package)}"
+            lack = f"the package {package}, which is not installed ({pip})"
         elif not _gpus():
             lack = "a GPU, and torch finds none here (katlab doctor)"
         else:

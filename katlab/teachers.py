@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Protocol
 
 from katlab import models
-from katlab.generation import local
+from katlab.generation import engines
 from katlab.lab import StageRun
 from katlab.rewards import grade
 from katlab.tasks.equations import false_equations
@@ -67,14 +67,14 @@ class LocalResponder:
             for _ in range(n)
         ]
         bar = self.stage.bar(len(prompts), f"{self.name} replies")
-        replies = local.sample(
+        replies = engines.sample(
+            self.stage.config.model,
             model,
             tokenizer,
             prompts,
             max_new_tokens=self.stage.settings.max_new_tokens,
             temperature=temperature,
             seed=seed,
-            batch_size=self.stage.config.model.sample_batch,
             journal=self.stage.journal("replies.jsonl"),
             on_batch=lambda done, _: bar.to(done),
         )

@@ -91,6 +91,29 @@ def test_quantisation_needs_its_package_and_a_gpu(monkeypatch):
     assert faults("05_step_srpo", **ask) == []
 
 
+def test_an_engine_that_is_not_there_is_told_before_any_work(monkeypatch):
+    found = util.find_spec
+    lacking = {"vllm"}
+    monkeypatch.setattr(util, "find_spec", lambda name: None if name in lacking else found("json"))
+    monkeypatch.setattr(preflight, "_gpus", lambda: [])
+    for stage in ("02_dual_regime_data", "03_mtp_distillation", "06_evaluation"):
+        [told] = faults(stage, model__engine="vllm")
+        assert told == (
+            "model.engine = vllm needs the package vllm, which is not installed (pip install "
+            "'.[vllm]'); without: -o model.engine=transformers"
+        )
+    assert faults("01_layer_saturation", "08_scaling_plan", model__engine="vllm") == []
+    lacking.clear()
+    [told] = faults("04_cold_start", model__engine="vllm")
+    assert told.startswith("model.engine = vllm needs a GPU, and torch finds none here")
+    monkeypatch.setattr(preflight, "_gpus", lambda: [70.0])
+    assert faults("04_cold_start", model__engine="vllm") == []
+    [told] = faults("02_dual_regime_data", model__engine="vllm", model__teacher_quantize="8bit")
+    assert told == (
+        "model.engine = vllm takes no quantised weights; without: -o model.engine=transformers"
+    )
+
+
 SHAPE = {  # of 32 layers with 202,383,360 weights each, and 262,144,000 of embedding and head
     "model_type": "llama",
     "hidden_size": 4096,

@@ -169,8 +169,9 @@ def reply_of(tokenizer, monkeypatch, prompt: str, reply: str) -> str:
     ids = tokenizer(reply, add_special_tokens=False)["input_ids"]
     monkeypatch.setattr(models, "load_teacher", lambda config, mode: (None, tokenizer))
     monkeypatch.setattr(local, "sample", lambda model, tok, prompts, **how: [ids] * len(prompts))
+    section = SimpleNamespace(teacher_on="a/r1", sample_batch=4, engine="transformers")
     stage = SimpleNamespace(
-        config=SimpleNamespace(model=SimpleNamespace(teacher_on="a/r1", sample_batch=4)),
+        config=SimpleNamespace(model=section),
         settings=SimpleNamespace(max_new_tokens=8),
         bar=lambda *_: SimpleNamespace(to=None, close=lambda: None),
         journal=lambda name: None,

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from katlab import arms, models, template
-from katlab.generation import local
+from katlab.generation import engines
 from katlab.lab import StageRun
 from katlab.tasks.nano.wording import WORKED
 
@@ -44,14 +44,14 @@ def base_arm(stage: StageRun, rows: list[dict]) -> pd.DataFrame:
         )
         for row in rows
     ]  # fmt: skip
-    generated = local.sample(
+    generated = engines.sample(
+        config.model,
         model,
         tok,
         prompts,
         max_new_tokens=s.max_new_tokens,
         temperature=s.temperature,
         top_p=0.95,
-        batch_size=config.model.sample_batch,
         seed=stage.seed,
         journal=stage.journal("replies.jsonl"),
         on_batch=lambda done, _: bar.to(done),

@@ -28,6 +28,10 @@ class Model(Section):
     sample_batch: int = Field(gt=0)
     """Weights as loaded and where ("": one device); bfloat16 training; prompts answered at once."""
 
+    engine: Literal["transformers", "vllm"]
+    engine_memory: float = Field(gt=0, lt=1)
+    """Who draws replies; the share of a GPU's memory that vLLM takes while it does."""
+
     architecture: dict[str, Any]
     """Keys of a config.json, for planning without weights; empty: read the student's own."""
 

@@ -11,6 +11,7 @@ import pandas as pd
 from datasets import Dataset
 
 from katlab import arms, models, template
+from katlab.generation import vllm_engine
 from katlab.intervals import paired_difference
 from katlab.lab import StageRun, latest_checkpoint, read_jsonl, training, work, write_jsonl
 from katlab.rewards import backends
@@ -64,8 +65,11 @@ def train(stage: StageRun, source: Path) -> dict[str, float]:
         }
         for row in chosen
     ]
+    trained = models.attach_lora(model, stage.config.lora)
+    if settings.use_vllm:  # TRL starts its vLLM from here, and finds what vLLM compiled before
+        model.name_or_path = vllm_engine.steady(model)
     trainer = StepSRPOTrainer(
-        models.attach_lora(model, stage.config.lora),
+        trained,
         settings,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
