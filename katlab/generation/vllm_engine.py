@@ -15,7 +15,8 @@ import gc
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -73,12 +74,13 @@ def sample(
     if waiting:
         # one seed per prompt, so that a reply does not depend on what is sampled beside it
         asked = [(encoded[i], how | {"seed": seed * 1_000_003 + i}) for i in waiting]
-        for place, ids in _replies(model, config, asked):
-            results[waiting[place]] = ids
-            if journal is not None:
-                journal.put(keys[waiting[place]], ids)
-            if on_batch is not None:
-                on_batch(len(results), len(prompts))
+        with closing(_replies(model, config, asked)) as coming:  # also where `on_batch` raises
+            for place, ids in coming:
+                results[waiting[place]] = ids
+                if journal is not None:
+                    journal.put(keys[waiting[place]], ids)
+                if on_batch is not None:
+                    on_batch(len(results), len(prompts))
     return [results[i] for i in range(len(prompts))]
 
 
@@ -160,7 +162,7 @@ class Engine:
 
 def _replies(
     model: PreTrainedModel, config: SimpleNamespace, asked: Sequence[tuple[list[int], dict]]
-) -> Iterator[tuple[int, list[int]]]:
+) -> Generator[tuple[int, list[int]], None, None]:
     """`Engine.replies` of this process's engine for the model's shape."""
     kind = (_key(_shape(model)), config.dtype, config.engine_memory)
     if kind not in _running:
