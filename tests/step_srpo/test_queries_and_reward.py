@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from katlab import UserError, arms, template
+from katlab.generation import local
 from katlab.lab import StageRun
 from katlab.rewards import Verdict
 from katlab.step_srpo import queries, reward
@@ -173,7 +174,7 @@ def test_correct_in_training_is_correct_in_evaluation(tmp_path, tokenizer, model
     stage = StageRun.create(tmp_path, "r", "06_evaluation", profile="tiny")
     row = math_row()
     made = completions(tokenizer, row)
-    monkeypatch.setattr(arms.local, "sample", lambda *_, **__: made)
+    monkeypatch.setattr(local, "sample", lambda *_, **__: made)
     frame = arms.run_arm(stage, model, tokenizer, [row] * len(made), "auto", max_new_tokens=8)
     accuracy = columns_of(tokenizer, row, made)["accuracy"]
     assert frame["correct"].astype(float).tolist() == accuracy
