@@ -8,6 +8,7 @@ holds them to that. An engine's draws repeat under its own seed, they are not th
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -35,7 +36,7 @@ def sample(
     read, not sampled again; `on_batch(done, total)` is called as replies come. Raises UserError
     where the engine cannot be had, or the tokenizer has no pad token.
     """
-    how = {
+    how: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "top_p": top_p,
