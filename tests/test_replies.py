@@ -12,7 +12,8 @@ from test_template import byte_tokenizer
 
 from katlab import template
 from katlab.dual_regime_data.tagging import tag
-from katlab.teachers import LocalResponder, criticize, direct, local, models, split_thought
+from katlab.generation import local
+from katlab.teachers import LocalResponder, criticize, direct, models, split_thought
 from katlab.teachers import with_thought as rounds
 
 THOUGHT = {  # reply -> (thought, answer)
