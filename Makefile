@@ -59,9 +59,6 @@ bench-saturation: env  ## layer measures: agreement and speed
 bench-upscale: env  ## upscaling on disk: memory and time
 	@$(BIN)/python benchmarks/bench_upscale.py
 
-gpu-check: env  ## this GPU on a profile's shape: rollouts, training, Step-SRPO (PROFILE=proxy-1.5b)
-	@$(BIN)/python benchmarks/gpu_check.py --profile $(or $(PROFILE),proxy-1.5b)
-
 nano-weights: env  ## train the nano models under data_samples/nano again
 	@$(BIN)/katlab nano build
 
@@ -69,5 +66,5 @@ clean:  ## remove caches; .venv and the runs under outputs/ stay
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help demo demo-seeds ablations test test-fast env lab lint bench-rewards bench-saturation bench-upscale gpu-check nano-weights clean
+.PHONY: help demo demo-seeds ablations test test-fast env lab lint bench-rewards bench-saturation bench-upscale nano-weights clean
 .DEFAULT_GOAL := help
