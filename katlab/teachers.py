@@ -97,6 +97,12 @@ def load(stage: StageRun, mode: str) -> Responder:
     return LocalResponder(stage, mode)
 
 
+def pair(stage: StageRun) -> tuple[Responder, Responder]:
+    """The teachers (off, on); one and the same, loaded once, where the profile names one model."""
+    off, model = load(stage, "off"), stage.config.model
+    return off, off if model.teacher_off == model.teacher_on else load(stage, "on")
+
+
 def ask(row: dict, request: str) -> dict:
     """The query with a request about it (its tags, a rationale) appended to the last turn."""
     *history, last = row["messages"]
@@ -109,12 +115,13 @@ def asked(rows: list[dict], request: str) -> list[dict]:
     return [row | ask(row, request) for row in rows] if request else rows
 
 
-def split_thought(reply: str | dict) -> tuple[str | None, str]:
-    """A reasoning model's reply as (thought, answer); thought None where there is none.
+def split_thought(reply: str | dict, pattern: str = "") -> tuple[str | None, str]:
+    """A model's reply as (thought, answer); thought None where there is none.
 
     The thought stands apart in a message (`reasoning_content`, `thinking`, `reasoning`), or before
     the first `</think>` that is not merely spoken of, whether reply or prompt opened it. A thought
-    that never ends leaves no answer.
+    that never ends leaves no answer. `pattern` is the profile's reply_pattern, by which a reply
+    without tags is read.
     """
     if isinstance(reply, dict):
         thought, content = _apart(reply)
@@ -135,7 +142,9 @@ def split_thought(reply: str | dict) -> tuple[str | None, str]:
         if not ends:
             return (None, text) if _spoken_of("", after_tag) else (body or None, "")
     elif not ends or opened in ends[0][0] or not ends[0][1].strip():
-        return None, text
+        found = re.search(pattern, text) if pattern else None
+        both = (found["thought"].strip(), found["answer"].strip()) if found else ("", "")
+        return both if all(both) else (None, text)
     thought, answer = ends[0]
     return thought.strip() or None, answer.strip()
 
@@ -196,11 +205,13 @@ def with_thought(
     seed: int,
     solve: str = "",
     think: str = "",
+    pattern: str = "",
 ) -> list[dict]:
     """Solver drafts, thinker reasons, critic accepts or sends back, up to `rounds` times.
 
-    `solve` and `think` are the profile's requests to either ("": the query alone). Kept rows carry
-    the draft, the number of rounds and whether thinking corrected the draft.
+    `solve` and `think` are the profile's requests to either ("": the query alone), `pattern` its
+    reply_pattern. Kept rows carry the draft, the number of rounds and whether thinking corrected
+    the draft, and the `reply` as it was said where the pattern found the thought in it.
     """
     drafts = [split_thought(reply)[1] for (reply,) in solver.respond(asked(rows, solve))]
     right = [ok for (ok,) in _verify(rows, [[draft] for draft in drafts])]
@@ -211,25 +222,29 @@ def with_thought(
         heat = 0.0 if attempt == 0 else 0.8  # a critic's refusal calls for another thought
         requests = asked(again, think)
         replies = [r for (r,) in thinker.respond(requests, 1, heat, seed + attempt)]
-        reasons = criticize(again, replies)
+        reasons = criticize(again, replies, pattern)
         for i, reply, reason in zip(waiting, replies, reasons, strict=True):
             if reason is None:
-                thought, answer = split_thought(reply)
+                thought, answer = split_thought(reply, pattern)
                 kept[i] = rows[i] | _record("on", thought, answer, thinker.name)
                 kept[i] |= {
                     "draft": drafts[i],
                     "rounds": attempt + 1,
                     "corrected": answer != drafts[i] and not right[i],
                 }
+                if split_thought(reply)[0] is None:
+                    kept[i]["reply"] = reply
         waiting = [i for i in waiting if i not in kept]
         if not waiting:
             break
     return [kept[i] for i in sorted(kept)]
 
 
-def criticize(rows: list[dict], replies: Sequence[str | dict]) -> list[str | None]:
+def criticize(
+    rows: list[dict], replies: Sequence[str | dict], pattern: str = ""
+) -> list[str | None]:
     """The critic: None accepts a reply, a sentence says why it is refused."""
-    parts = [split_thought(reply) for reply in replies]
+    parts = [split_thought(reply, pattern) for reply in replies]
     verdicts = _verify(rows, [[answer] for _, answer in parts])
     reasons: list[str | None] = []
     for (thought, _), (ok,) in zip(parts, verdicts, strict=True):

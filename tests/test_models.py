@@ -26,6 +26,14 @@ LORA = SimpleNamespace(
 NEW = [58, 60]
 
 
+def test_a_teacher_named_parent_is_the_student_with_its_own_file():
+    named = {"teacher_on": "parent", "teacher_off": "other", "teacher_quantize": "4bit"}
+    given = config(student="mine", gguf_file="mine.gguf", **named)
+    on, off = (models.teacher(given, mode) for mode in ("on", "off"))
+    assert (on.student, on.gguf_file, on.quantize) == ("mine", "mine.gguf", "4bit")
+    assert (off.student, off.gguf_file, off.quantize) == ("other", "", "4bit")
+
+
 def config(**changes) -> SimpleNamespace:
     plain = dict(student="", gguf_file="", dtype="float32", quantize="none", device_map="")
     return SimpleNamespace(**(plain | changes))

@@ -8,6 +8,7 @@ from responders import Scripted
 
 from katlab import models, teachers
 from katlab.generation import local
+from katlab.lab import load_profile
 from katlab.tasks.nano import world
 
 ROWS = world.queries(120, seed=7, split="stage_1")
@@ -124,3 +125,43 @@ def test_queries_are_asked_in_the_profiles_words_and_kept_without_them():
     kept = teachers.with_thought(rows, Scripted(say), Scripted(think), 1, 0, "Only.", "Think.")
     assert [text.rpartition("\n")[2] for text in heard] == ["Only."] * 2 + ["Think."] * 2
     assert [row["messages"] for row in kept] == [row["messages"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("reply", "parts"),
+    [
+        ("12+3=15\n\nAnswer: 15", ("12+3=15", "15")),
+        ("So x.\n\n**Answer:** 15", ("So x.", "15")),
+        ("**Final Answer:** \\(15\\)\nFinal answer: 15", ("**Final Answer:** \\(15\\)", "15")),
+        ("First.\nAnswer: 3\nNo.\nAnswer: 4", ("First.\nAnswer: 3\nNo.", "4")),
+        ("Steps.\n#### Answer\n18", ("Steps.", "18")),
+        ("<think>\nTags.\n</think>\n\nAnswer: 2", ("Tags.", "Answer: 2")),  # tags go first
+        ("Answer: 15", (None, "Answer: 15")),
+        ("The answer is 15.", (None, "The answer is 15.")),
+    ],
+)
+def test_a_thought_without_tags_is_found_by_the_profiles_pattern(reply, parts):
+    pattern = load_profile("real-0.5b").prompts.reply_pattern
+    assert teachers.split_thought(reply, pattern) == parts
+
+
+def test_a_thought_that_a_pattern_found_is_kept_as_it_was_said():
+    row = next(row for row in ROWS if row["category"] == "math")
+    said = f"We see.\nAnswer: {row['direct']}"
+    pattern = r"(?s)(?P<thought>.+)\nAnswer: (?P<answer>.+)"
+    direct, thinker = Scripted(lambda row, k: "0"), Scripted(lambda row, k: said)
+    assert teachers.with_thought([row], direct, thinker, 1, 0) == []
+    (kept,) = teachers.with_thought([row], direct, thinker, 1, 0, pattern=pattern)
+    assert (kept["thought"], kept["answer"]) == ("We see.", row["direct"])
+    assert kept["reply"] == said
+    tagged = Scripted(lambda row, k: f"<think>\nWe see.\n</think>\n\n{row['direct']}")
+    (kept,) = teachers.with_thought([row], direct, tagged, 1, 0, pattern=pattern)
+    assert "reply" not in kept
+
+
+def test_one_model_that_is_both_teachers_is_loaded_once(stage):
+    off, on = teachers.pair(stage)
+    assert off is not on
+    stage.config.model.teacher_on = stage.config.model.teacher_off = "parent"
+    off, on = teachers.pair(stage)
+    assert off is on and off.name == "parent"

@@ -88,7 +88,7 @@ def build_corpus(stage: StageRun, voted: list[dict]) -> list[dict]:
     chosen = [{k: v for k, v in row.items() if k not in BALLOT} for row in chosen]
     chosen = randomize(chosen, s.random_share, stage.seed)
     chosen = direct(chosen, s.directive_share, s.think_on_share, words, stage.seed)
-    off, on = (teachers.load(stage, mode) for mode in ("off", "on"))
+    off, on = teachers.pair(stage)
     own, rest = own_votes.respond(chosen)
     answered = own + respond(rest, off, on, words, stage.seed)
     stage.forget_after(-1, "responses")

@@ -30,7 +30,7 @@ def run(stage: StageRun) -> dict[str, float]:
     Started again, it continues. Raises UserError where a step leaves nothing.
     """
     s, words, seed = stage.settings, stage.config.prompts, stage.seed
-    off, on = (teachers.load(stage, mode) for mode in ("off", "on"))
+    off, on = teachers.pair(stage)
 
     def tags() -> list[dict]:
         asked = queries.load(stage.config, s.queries, seed, "stage_1")
@@ -50,11 +50,10 @@ def run(stage: StageRun) -> dict[str, float]:
         "think_off.jsonl",
         lambda: _verified(teachers.direct(easy, off, s.samples, seed, words.solve), "off"),
     )
+    asked = (words.solve, words.think, words.reply_pattern)
     rows_on = stage.kept(
         "think_on.jsonl",
-        lambda: _verified(
-            teachers.with_thought(hard, off, on, s.rounds, seed, words.solve, words.think), "on"
-        ),
+        lambda: _verified(teachers.with_thought(hard, off, on, s.rounds, seed, *asked), "on"),
     )
     corpus = stage.kept("corpus.jsonl", lambda: compose(rows_off, rows_on, s.think_on_share, seed))
     stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})

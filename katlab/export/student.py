@@ -70,7 +70,8 @@ def checkpoint(run: Path) -> Path:
 
 def card(run: Path, record: dict, config: Any) -> ModelCard:
     """The model card: what holds and what does not, where it comes from, how it is used."""
-    models = [config.model.student, config.model.teacher_off, config.model.teacher_on]
+    own, *named = config.model.student, config.model.teacher_off, config.model.teacher_on
+    models = [own, *(own if name == "parent" else name for name in named)]
     base, *teachers = map(origin.base, models)
     data = ModelCardData(
         license=base.license,

@@ -16,8 +16,8 @@ class Model(Section):
     teacher_off: str
     teacher_on: str
     queries: str
-    """Folders, Hub names or package:NAME; a GGUF inside the student's; "nano", a JSONL file
-    or a sum of sources (`katlab.tasks.mixture`)."""
+    """Folders, Hub names or package:NAME; a GGUF inside the student's; a teacher "parent" is the
+    student before any stage. Queries: "nano", a JSONL file or a sum (`katlab.tasks.mixture`)."""
 
     dtype: Literal["float32", "bfloat16", "float16"]
     quantize: Literal["none", "4bit", "8bit"]
@@ -63,7 +63,9 @@ class Prompts(Section):
 
     solve: str
     think: str
-    """Requests for a direct answer and for a thought, put behind a query; "" leaves it alone."""
+    reply_pattern: str
+    """Requests for a direct answer and for a thought, put behind a query; "" leaves it alone. How a
+    thought without tags and its answer are found in a reply; "" for teachers that write tags."""
 
     directive_on: list[str] = Field(min_length=1)
     directive_off: list[str] = Field(min_length=1)
@@ -72,7 +74,7 @@ class Prompts(Section):
     """A user's wishes for a mode, some trained on and others tested (`katlab.tasks.wishes`); the
     judge's words where a mode is forced."""
 
-    @field_validator("tag_pattern", "rationale_pattern")
+    @field_validator("tag_pattern", "rationale_pattern", "reply_pattern")
     @classmethod
     def _compiles(cls, pattern: str) -> str:
         try:
@@ -87,6 +89,11 @@ class Prompts(Section):
             raise ValueError("prompts.tag_pattern needs the groups (?P<domain>…) and (?P<level>…).")
         if re.compile(self.rationale_pattern).groups != 1:
             raise ValueError("prompts.rationale_pattern needs one group, the mode: (on|off).")
+        found = set(re.compile(self.reply_pattern).groupindex)
+        if self.reply_pattern and not {"thought", "answer"} <= found:
+            raise ValueError(
+                "prompts.reply_pattern needs the groups (?P<thought>…) and (?P<answer>…)."
+            )
         if "{mode}" not in self.rationale:
             raise ValueError("prompts.rationale needs {mode} where the mode is named.")
         return self

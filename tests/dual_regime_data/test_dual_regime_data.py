@@ -185,5 +185,5 @@ def test_queries_in_english_are_not_for_nanos_models(tmp_path):
     lab.write_jsonl(tmp_path / "mine.jsonl", asked)
     given = {"model.queries": str(tmp_path / "mine.jsonl"), "dual_regime_data.queries": "all"}
     stage = StageRun.create(tmp_path, "r", "02_dual_regime_data", profile="tiny", overrides=given)
-    with pytest.raises(UserError, match="own wording only .* such as proxy-1.5b or target-40b"):
+    with pytest.raises(UserError, match="own wording only .* such as proxy-1.5b or real-0.5b"):
         dual_regime_data.run(stage)

@@ -80,6 +80,7 @@ def test_overrides_reach_one_value_and_leave_the_profile_as_it_is():
         ({"prompts.tag_pattern": "("}, "no regular expression"),
         ({"prompts.tag_pattern": "math"}, "needs the groups"),
         ({"prompts.rationale_pattern": "think"}, "one group"),
+        ({"prompts.reply_pattern": "Answer: (.*)"}, "reply_pattern needs the groups"),
         ({"prompts.rationale": "Why?"}, "needs {mode}"),
         ({"rewards.mine": 3}, "'rewards.mine' takes text, not 3"),
         ({"step_srpo": 3}, "needs a section"),
@@ -141,7 +142,8 @@ def test_shipped_profiles_validate(name):
 
 
 def test_the_promised_profiles_ship():
-    assert {"nano", "tiny", "smol-135m", "proxy-1.5b", "target-40b"} <= set(profiles.names())
+    promised = {"nano", "tiny", "smol-135m", "real-0.5b", "proxy-1.5b", "target-40b"}
+    assert promised <= set(profiles.names())
 
 
 def test_nanos_prompts_read_what_nano_writes():

@@ -142,7 +142,8 @@ def test_english_is_not_for_nano_and_the_profiles_that_read_it_are_named(tmp_pat
     file = wrote(tmp_path, english)
     assert checks.too_small("nano", file)[0] == (
         "nano's models read the nano world's own wording only ('Compute 13+14.'), not '0 pears?'; "
-        "for queries in English take a profile with real models, such as proxy-1.5b or target-40b."
+        "for queries in English take a profile with real models, such as proxy-1.5b or "
+        "real-0.5b or target-40b."
     )
     assert "wording" not in "".join(checks.too_small("proxy-1.5b", file))
     assert "wording" not in "".join(checks.too_small("nano", wrote(tmp_path, rows_of(60))))
