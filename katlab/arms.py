@@ -18,6 +18,7 @@ from katlab.samples import PARTS, parts
 ARMS = ("auto", "on", "off")
 STYLES = ("judge", "trigger")
 LABEL = ("id", "category", "difficulty")
+SOURCE = ("set", "task")  # rows of a sum of sources say where they come from
 TOKENS = ("tokens", "judge_tokens", "thought_tokens", "answer_tokens")
 
 
@@ -42,12 +43,13 @@ def run_arm(
     prompt. Temperature 0.6 and top-p 0.95 are those of the KAT-V1 and HiPO model cards; the seed is
     the run's. Progress shows in the stage under `title`.
 
-    Columns: id, category, difficulty, arm, sample, mode ("on", "off", None), problem (None when
-    well formed), correct (True, False, None when unscorable; an answer that is absent or never
-    closed is False; of type object, so cast before averaging), reason (of the verdict), tokens,
-    judge_tokens, thought_tokens, answer_tokens, judge, thought, answer (text; None where absent),
-    completion. `tokens` counts generated and prefilled completion tokens, tags and end token
-    included; a Stage-1 trigger belongs to the prompt and is not counted.
+    Columns: id, category, difficulty (of a sum of sources also set and task), arm, sample, mode
+    ("on", "off", None), problem (None when well formed), correct (True, False, None when
+    unscorable; an answer that is absent or never closed is False; of type object, so cast before
+    averaging), reason (of the verdict), tokens, judge_tokens, thought_tokens, answer_tokens, judge,
+    thought, answer (text; None where absent), completion. `tokens` counts generated and prefilled
+    completion tokens, tags and end token included; a Stage-1 trigger belongs to the prompt and is
+    not counted.
     """
     if arm not in ARMS or style not in STYLES or (style == "trigger" and arm == "auto"):
         raise UserError(
@@ -79,7 +81,7 @@ def run_arm(
     completions = [[*head_ids, *ids] for ids in generated]
     tags = template.Tags.of(tok)
     asked = [row for row in rows for _ in range(samples)]
-    frame = pd.DataFrame([{key: row[key] for key in LABEL} for row in asked])
+    frame = labels(asked)
     frame["arm"] = arm
     frame["sample"] = [i % samples for i in range(len(asked))]
     measured = [_measure(tok, tags, ids, uncounted) for ids in completions]
@@ -93,6 +95,12 @@ def run_arm(
     said = f"<think_{arm}>\n" if style == "trigger" else ""
     frame["completion"] = [said + m["completion"] for m in measured]
     return frame
+
+
+def labels(rows: list[dict]) -> pd.DataFrame:
+    """`LABEL` of each query, and `SOURCE` as far as any of them has it (NaN where one has not)."""
+    has = [*LABEL, *(key for key in SOURCE if any(key in row for row in rows))]
+    return pd.DataFrame([{key: row.get(key) for key in has} for row in rows], columns=has)
 
 
 def forced(prompts, arm: str) -> str:
@@ -159,9 +167,10 @@ def teacher_arm(
     words = {"on": stage.config.prompts.think, "off": stage.config.prompts.solve}
     asked = teachers.asked(rows, words[mode])
     replies = [r for (r,) in teacher.respond(asked, 1, stage.settings.temperature, stage.seed)]
-    apart = [teachers.split_thought(reply) for reply in replies]
+    pattern = stage.config.prompts.reply_pattern
+    apart = [teachers.split_thought(reply, pattern) for reply in replies]
     said = [answer or None for _, answer in apart]
-    frame = pd.DataFrame([{key: row[key] for key in LABEL} for row in rows])
+    frame = labels(rows)
     frame = frame.assign(system=f"teacher {mode}", arm=mode, sample=0, mode=mode)
     frame["problem"] = pd.Series([None if a else "missing answer" for a in said], dtype=object)
     frame = frame.assign(**_graded(rows, said))

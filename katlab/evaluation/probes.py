@@ -66,7 +66,7 @@ def base_arm(stage: StageRun, rows: list[dict]) -> pd.DataFrame:
     ]
     works = [in_the_open(reply) for reply in replies]
     thoughts = [before if open_ else "" for (before, _, _), open_ in zip(apart, works, strict=True)]
-    frame = pd.DataFrame([{key: row[key] for key in arms.LABEL} for row in rows])
+    frame = arms.labels(rows)
     frame = frame.assign(system="base", arm="free", sample=0, problem=None, judge=None)
     frame["mode"] = ["on" if open_ else "off" for open_ in works]
     frame["correct"] = pd.Series([verdict.correct for verdict in best], dtype=object)

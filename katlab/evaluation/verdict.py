@@ -9,7 +9,7 @@ since the report gives points at another scale.
 import pandas as pd
 
 from katlab.arms import ARMS
-from katlab.evaluation import systems
+from katlab.evaluation import sets, systems
 from katlab.evaluation.routing import NAMED, pick, regret
 from katlab.evaluation.systems import AFTER, BEFORE
 from katlab.evaluation.tables import difference
@@ -29,6 +29,7 @@ def rows(arms: pd.DataFrame, summary: dict, delta: float = 0.0) -> list[Claim]:
     """
     after = summary[AFTER]
     behaviour = [*_against_the_start(arms, summary, delta), *_against_controls(arms, after, delta)]
+    behaviour += sets.claims(arms) if sets.several(arms) else []
     if after["well_formed"][0] < FORMED or after["auto_accuracy"][0] < ACCURACY:
         behaviour = [claim.withheld() for claim in behaviour]
     formed = min(summary[system]["well_formed"] for system in (BEFORE, AFTER))
