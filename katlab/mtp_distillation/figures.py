@@ -45,14 +45,22 @@ def losses(log: pd.DataFrame) -> Figure:
     colours = dict(zip(log["arm"].unique(), ARMS, strict=False))
     sns.lineplot(log, x="step", y="ce", hue="arm", palette=colours, ax=axes[0], legend=False)
     axes[0].set(title="next token", ylabel="cross-entropy, nats per token", yscale="log")
-    sns.lineplot(log, x="step", y="uld", hue="arm", palette=colours, ax=axes[1], legend=False)
-    axes[1].set(title="distance to the teachers", ylabel="ULD per paired token (0 to 2)")
+    column, label = distance(log)
+    sns.lineplot(log, x="step", y=column, hue="arm", palette=colours, ax=axes[1], legend=False)
+    axes[1].set(title="distance to the teachers", ylabel=label)
     sns.lineplot(log, x="step", y="mtp_ce_1", hue="arm", palette=colours, ax=axes[2])
     axes[2].set(title="MTP, one token further", ylabel="cross-entropy, nats per token")
     axes[2].set_yscale("log")
     legend(axes[2], "student")
     figure.suptitle("Losses of both students while they are distilled")
     return figure
+
+
+def distance(log: pd.DataFrame) -> tuple[str, str]:
+    """The column of the distance to the teachers and its label; KL where a teacher read along."""
+    if "kl" in log:
+        return "kl", "KL per paired token, nats"
+    return "uld", "ULD per paired token (0 to 2)"
 
 
 def forced(answers: pd.DataFrame) -> Figure:

@@ -22,6 +22,9 @@ class Settings(Section):
     batch_size: int = Field(gt=0)
     """Training; batch_size counts rows per optimizer step over all ranks and accumulations."""
 
+    kl_weight: float = Field(ge=0)
+    """KL(teacher, student) on all logits where both share the tokenizer; 0: ULD there as well."""
+
     uld_weight: float = Field(ge=0)
     chunk_weight: float = Field(ge=0)
     uld_top_k: int = Field(gt=0)

@@ -8,6 +8,9 @@ number of steps, and differ by the MTP modules (`mtp`) alone:
     KD       L = CE + a ULD + b chunks
     MTP+KD   L + lambda / D * sum_k (CE_k + a ULD_k)
 
+A teacher with the student's own tokenizer reads along in training instead, and c KL(teacher,
+student) on all logits takes the place of ULD and chunks: nothing is cut off, nothing is stored.
+
 Every sum runs over reply tokens and is divided by their number in the whole batch, so the split
 into micro-batches does not matter.
 
@@ -20,6 +23,7 @@ student that is saved.
 
 import copy
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -33,14 +37,27 @@ from katlab import batching, lab, models, template
 from katlab.arms import run_arm
 from katlab.mtp_distillation import mtp
 from katlab.mtp_distillation.settings import Settings
-from katlab.mtp_distillation.signals import Collator, Tables, examples, split, teacher_signals
+from katlab.mtp_distillation.signals import (
+    Collator,
+    Reader,
+    Tables,
+    examples,
+    readers,
+    split,
+    teacher_signals,
+)
 from katlab.mtp_distillation.trainer import Arm, DistillationTrainer
 from katlab.tasks import queries
 
 KD = Arm("kd", "KD", uld=True, mtp=False)
 MTP_KD = Arm("student", "MTP+KD", uld=True, mtp=True)
 CE = Arm("ce", "CE only", uld=False, mtp=False)
-SHOWN = {"ce": "cross-entropy", "uld": "ULD", "token_accuracy": "tokens right"}  # while it trains
+SHOWN = {  # while it trains
+    "ce": "cross-entropy",
+    "kl": "KL",
+    "uld": "ULD",
+    "token_accuracy": "tokens right",
+}
 
 
 def arms(settings: Settings) -> list[Arm]:
@@ -60,15 +77,16 @@ def run(stage: lab.StageRun) -> dict[str, float]:
     settings = stage.settings
     arguments(stage)  # its mistakes show before the teachers read
     rows, held = split(stage)
-    signals = teacher_signals(stage, rows)
     tokenizer = AutoTokenizer.from_pretrained(start(stage))
     template.add_tags(tokenizer)
-    columns, tables, left_out = examples(rows, tokenizer, signals, settings.max_length)
+    along = readers(stage, tokenizer)
+    signals = teacher_signals(stage, rows, along)
+    columns, tables, left_out = examples(rows, tokenizer, signals, settings.max_length, along)
     counts = {"rows_trained": len(columns), "rows_too_long": 0, "rows_respelled": 0} | left_out
     stage.forget_after(-1, "rows")
     stage.log(step=0, phase="rows", **counts)
     for arm in arms(settings):
-        train_arm(stage, arm, columns, tables)
+        train_arm(stage, arm, columns, tables, along)
     if not stage.writes:
         return {}
     return counts | compare(stage) | draft_acceptance(stage, held)
@@ -119,7 +137,13 @@ def arguments(stage: lab.StageRun, arm: Arm = KD) -> SFTConfig:
     )
 
 
-def train_arm(stage: lab.StageRun, arm: Arm, columns: list[dict], tables: Tables) -> None:
+def train_arm(
+    stage: lab.StageRun,
+    arm: Arm,
+    columns: list[dict],
+    tables: Tables,
+    along: Mapping[str, Reader],
+) -> None:
     """Train one arm and write its folder; nothing to do if the folder is there already."""
     if (stage.checkpoints / arm.name).is_dir():
         return
@@ -133,12 +157,13 @@ def train_arm(stage: lab.StageRun, arm: Arm, columns: list[dict], tables: Tables
     trainer = DistillationTrainer(
         model,
         made,
-        data_collator=Collator(tables),
+        data_collator=Collator(tables, stage.settings.mtp_depth if arm.mtp else 0),
         train_dataset=Dataset.from_list(laid),
         processing_class=tokenizer,
         callbacks=[stage.callback(arm.title, SHOWN, phase=arm.name)],
         arm=arm,
         settings=stage.settings,
+        readers=[*{reader.place: reader.model for reader in along.values()}.values()],
     )
     lab.training.train(trainer)
     if stage.writes:

@@ -17,7 +17,7 @@ arXiv 2503.20083); (3) beyond rank K all mass is one bucket: the error is at mos
 
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -58,6 +58,15 @@ class TokenLosses(NamedTuple):
     uld: Tensor  # (N,) sorted L1 distance, tail bucket included
     gap: Tensor  # (N,) teacher's largest probability minus the student's
     best: Tensor  # (N,) the student's own choice
+    kl: Tensor  # (N,) KL(teacher, student) in nats where a teacher reads along, else 0
+
+
+class Told(NamedTuple):
+    """What a teacher with the student's own tokenizer says of N target tokens."""
+
+    states: Tensor  # (N, d of the teacher) that predict them
+    head: nn.Module
+    paired: Tensor  # (N,) bool: where it says anything
 
 
 def byte_ends(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int] | None:
@@ -244,18 +253,29 @@ def token_losses(
     *,
     temperature: float = 1.0,
     chunk: int = 4096,
+    told: Sequence[Told] = (),
 ) -> TokenLosses:
-    """Log-likelihood and ULD of N target tokens from the states that predict them.
+    """Log-likelihood, ULD and KL of N target tokens from the states that predict them.
 
     hidden (N, d), labels (N,), signal (N,) rows of `top` (M, K) and `tail` (M,), -1 where the
     teacher says nothing. Only `chunk` rows of (N, V) float32 logits are alive at once; more than
     one chunk is computed again in the backward pass. `temperature` divides the student's logits in
-    the ULD term, as `capture` divided the teacher's.
+    the ULD term, as `capture` divided the teacher's, and both sides' in the KL (without a factor
+    T^2, as in TRL). Teachers `told` give their logits in full: over the rows that both matrices
+    have, since a student may have further tokens and either may be padded.
     """
 
-    def part(hidden, labels, signal):  # (n, d), (n,), (n,)
+    def part(hidden, labels, signal, *states):  # (n, d), (n,), (n,); (n, d'), (n,) per teacher
         logits = head(hidden).float().to(hidden.device)  # (n, V)
-        logp = logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]
+        all_logp = logits.log_softmax(-1)
+        logp = all_logp.gather(-1, labels[:, None])[:, 0]
+        kl = torch.zeros_like(logp)
+        for teacher, said, by in zip(told, states[::2], states[1::2], strict=True):
+            q = all_logp if temperature == 1.0 else (logits / temperature).log_softmax(-1)
+            kl = kl + torch.where(by, divergence(teacher.head(said), q, temperature), 0.0)
+        if not len(top):  # nobody says anything sorted, and a GPU need not wait to learn it
+            nothing = torch.zeros_like(logp)
+            return logp, nothing, nothing, logits.argmax(-1), kl
         paired = signal >= 0
         p = top[signal[paired]].to(logits.dtype)  # (m, K)
         q, q_tail = sorted_top((logits[paired] / temperature).softmax(-1), top.shape[-1])
@@ -263,13 +283,24 @@ def token_losses(
             paired, sorted_l1(q, q_tail, p, tail[signal[paired]].to(logits.dtype))
         )
         gap = logp.new_zeros(len(logp)).masked_scatter(paired, (p[:, 0] - q[:, 0]).detach())
-        return logp, uld, gap, logits.argmax(-1)
+        return logp, uld, gap, logits.argmax(-1), kl
 
-    rows = list(zip(hidden.split(chunk), labels.split(chunk), signal.split(chunk), strict=True))
+    flat = [hidden, labels, signal, *(t for one in told for t in (one.states, one.paired))]
+    rows = list(zip(*(tensor.split(chunk) for tensor in flat), strict=True))
     if len(rows) == 1:
         return TokenLosses(*part(*rows[0]))
     parts = [checkpoint(part, *row, use_reentrant=False, preserve_rng_state=False) for row in rows]
     return TokenLosses(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def divergence(logits: Tensor, student_logp: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(teacher, student) in nats: logits (N, V) of the teacher, student_logp (N, V') -> (N,).
+
+    The teacher's distribution is over the rows that both have; it has no gradient.
+    """
+    width = min(logits.shape[-1], student_logp.shape[-1])
+    logp = (logits.detach()[:, :width].float() / temperature).log_softmax(-1)
+    return (logp.exp() * (logp - student_logp[:, :width])).sum(-1)
 
 
 def chunk_losses(logp: Tensor, group: Tensor, teacher_logp: Tensor) -> Tensor:
@@ -277,6 +308,8 @@ def chunk_losses(logp: Tensor, group: Tensor, teacher_logp: Tensor) -> Tensor:
 
     logp (N,), group (N,) chunk per token or -1, teacher_logp (G,) -> (G,).
     """
+    if not len(teacher_logp):
+        return teacher_logp
     inside = group >= 0
     ours = torch.zeros_like(teacher_logp).index_add(0, group[inside], logp[inside])
     return 2.0 * (ours.exp() - teacher_logp.exp()).abs()

@@ -297,6 +297,24 @@ def test_stage_writes_students_that_load_by_themselves(make):
 
 
 @pytest.mark.slow
+def test_a_teacher_with_the_students_tokenizer_reads_along(make, root):
+    own = {"student": str(root / "student"), "teacher_on": "parent", "teacher_off": "parent"}
+    short = dict(steps=2, voter_steps=[2], mtp_depth=1)
+    stage, by_uld = make(model=own, **short), make("uld", model=own, kl_weight=0.0, **short)
+    for one in (stage, by_uld):
+        assert distillation.run(one)["rows_trained"] == 24
+    assert not (stage.dir / "teacher_signal.safetensors").exists()
+    assert (by_uld.dir / "teacher_signal.safetensors").exists()
+    for arm in ("kd", "student"):
+        assert all(0 < kl < 10 for kl in logged(stage, arm, "kl")) and not logged(stage, arm, "uld")
+        assert logged(by_uld, arm, "uld") and not logged(by_uld, arm, "kl")
+    assert logged(stage, "student", "mtp_kl_1")
+    row, word = data.shortest_thought(stage)  # for the notebook: read when it is asked for
+    assert row["thought"] and len(word.ends) > 0
+    assert data.shortest_thought(by_uld)[0] == row
+
+
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_in_the_same_weights(make, monkeypatch):
     whole = make("whole")
     figures = distillation.run(whole)
