@@ -96,6 +96,8 @@ class StandIn:
         thought, direct = "We go step by step.", right if easy else "-7"
         if "Think step by step first" in prompt:
             return f"{thought}\n\n**Answer:** {right}"
+        if "Reply with the final answer only" in prompt:
+            return direct
         if prompt.endswith("<judge>\n"):
             mode = "off" if easy else "on"
             return template.judged(mode, f"Requires think-{mode} mode.") + self.rest(
@@ -103,7 +105,7 @@ class StandIn:
             )
         if found := re.search(r"<think_(on|off)>\n$", prompt):
             return self.rest(found[1], thought, right, direct)
-        return direct  # "Reply with the final answer only", or the query alone
+        return direct  # the query alone
 
     def rest(self, mode: str, thought: str, right: str, direct: str) -> str:
         answer = right if mode == "on" else direct
@@ -194,6 +196,8 @@ def test_each_set_is_reported_apart(run):
     told = {claim.claim: claim for claim in verdict.rows(arms, summary)}
     assert told["Think-on on GSM8K is at least 90%"].held
     assert told["Think-on on one-digit sums is at most 30%"].held
+    right = arms.groupby(["system", "arm"])["correct"].mean()
+    assert right["teacher off", "off"] == right["distilled", "off"] < right["teacher on", "on"] == 1
     assert pd.read_json(folder / "07_case_studies" / "cases.jsonl", lines=True)["set"].notna().all()
 
 
