@@ -45,7 +45,6 @@ SMALL = {
     "dual_regime_data.queries": 80,
     "dual_regime_data.samples": 1,
     "mtp_distillation.steps": 2,
-    "mtp_distillation.voter_steps": [2],
     "mtp_distillation.batch_size": 8,
     "mtp_distillation.held_out": 4,
     "mtp_distillation.max_length": 2000,

@@ -30,8 +30,10 @@ from katlab.generation import local
 from katlab.lab import Journal
 
 # Keys of a config.json that change no graph: students of one run differ in them.
-LOOSE = ("_name_or_path", "transformers_version", "dtype", "use_cache")
-LOOSE += ("bos_token_id", "eos_token_id", "pad_token_id")
+LOOSE = (
+    *("_name_or_path", "transformers_version", "dtype", "use_cache"),
+    *("bos_token_id", "eos_token_id", "pad_token_id"),
+)
 _running: dict[tuple, "Engine"] = {}
 
 
