@@ -74,13 +74,16 @@ def test_every_line_of_a_worked_sum_holds():
     assert seen > 300
 
 
+def length(row: dict) -> int:
+    return sum(len(m["content"]) for m in row["messages"] if m["role"] == "user")
+
+
 def test_work_grows_with_difficulty_and_length_alone_does_not_tell_it():
     work = {d: [] for d in world.DIFFICULTIES}
     lengths = []
     for row in ROWS:
         work[row["difficulty"]].append(len(row["thought"]))
-        asked = sum(len(m["content"]) for m in row["messages"] if m["role"] == "user")
-        lengths.append((asked, row["category"], row["difficulty"] >= 4))
+        lengths.append((length(row), row["category"], row["difficulty"] >= 4))
     means = [sum(work[d]) / len(work[d]) for d in world.DIFFICULTIES]
     assert means == sorted(means) and means[-1] > 3 * means[0]
     split = [
@@ -97,7 +100,7 @@ def test_each_skill_has_long_easy_and_short_hard_queries():
     for category in world.CATEGORIES:
         of = [row for row in ROWS if row["category"] == category]
         asked = {
-            hard: [len(r["messages"][0]["content"]) for r in of if (r["difficulty"] >= 4) is hard]
+            hard: [length(r) for r in of if (r["difficulty"] >= 4) is hard]
             for hard in (False, True)
         }
         assert max(asked[False]) > sorted(asked[True])[len(asked[True]) // 4]

@@ -30,8 +30,8 @@ def running_sum(rng: random.Random, difficulty: int) -> tuple[int, list[int], in
         changes.append(change(rng, value, sizes, carry))
         value += changes[-1]
     count = max(decoys(rng, difficulty), difficulty == 1)
-    shown = _with_decoys(rng, changes, count)
-    lines = steps(start, shown) if changes else [*steps(start, shown), str(start)]
+    shown = with_decoys(rng, changes, count)
+    lines = steps(start, shown) + ([] if changes else [f"{start}+0: {start}"])
     return start, shown, value, lines, ["sum", start, *(changes or shown)]
 
 
@@ -48,7 +48,7 @@ def carries(value: int, change: int) -> bool:
     return not 0 <= ones <= 9
 
 
-def _with_decoys(rng: random.Random, changes: list[int], count: int) -> list[int]:
+def with_decoys(rng: random.Random, changes: list[int], count: int) -> list[int]:
     """The changes, with so many zeros and pairs that cancel between them."""
     blocks = [[change] for change in changes]
     for _ in range(count):

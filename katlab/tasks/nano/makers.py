@@ -1,8 +1,8 @@
 """The six categories of the nano world: a query, its reference, its direct answer, its thought.
 
 Skills: composed expressions (code), sums and products (math), comparisons (science), words of
-letters (general), names for values (multi_turn), turned dials (tool_use). Each maker takes a random
-generator and a difficulty; what makes its queries hard is said in it.
+letters (general), ten marks in a circle (multi_turn), running sums (tool_use). Each maker takes a
+random generator and a difficulty; what makes its queries hard is said in it.
 
     row = makers.MAKERS["math"](random.Random(0), 4)
 """
@@ -10,7 +10,14 @@ generator and a difficulty; what makes its queries hard is said in it.
 import json
 import random
 
-from katlab.tasks.nano.arithmetic import HIGHEST, column, decoys, product, running_sum
+from katlab.tasks.nano.arithmetic import (
+    HIGHEST,
+    column,
+    decoys,
+    product,
+    running_sum,
+    with_decoys,
+)
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 OPS = {  # on a word of letters
@@ -161,46 +168,28 @@ def _general(rng: random.Random, difficulty: int) -> dict:
 
 
 def _multi_turn(rng: random.Random, difficulty: int) -> dict:
-    """Names for values, told over turns; the last turn asks for one, or for a sum of two.
+    """A dial of ten marks, turned over turns; graded as a number.
 
-    The value told last; any value; one behind another name; behind two; and the sum with another.
-    Names that nobody asks for, and names for those, are decoys.
+    Not turned; turned once; twice; three or four times; five or six. Of how far it is turned only
+    the ones matter, and turns that cancel are decoys.
     """
-    hops = {3: 1, 4: 2, 5: 1}.get(difficulty, 0)
-    names = rng.sample(LETTERS, hops + 4 + decoys(rng, difficulty))
-    chain, others = names[: hops + 1], names[hops + 1 :]
-    value = {name: rng.randint(10, 49) for name in [chain[0], *others[1:]]}
-    told = [f"{chain[0]}={value[chain[0]]}"]
-    for before, name in zip(chain, chain[1:], strict=False):
-        told.append(f"{name}={before}")
-        value[name] = value[before]
-    extra = [f"{name}={value[name]}" for name in others[1:]]
-    if hops:
-        extra.append(f"{others[0]}={others[1]}")
-        value[others[0]] = value[others[1]]
-    place = 0
-    for line in extra:  # both chains keep their order
-        place = rng.randint(place, len(told) - (difficulty == 1))
-        told.insert(place, line)
-        place += 1
-    lines = [f"{name}={before}" for before, name in zip(chain, chain[1:], strict=False)][::-1]
-    lines.append(f"{chain[0]}={value[chain[0]]}")
-    asked, total = chain[-1], value[chain[-1]]
-    if difficulty == 5:
-        asked, total = f"{chain[-1]}+{others[2]}", total + value[others[2]]
-        lines += [f"{others[2]}={value[others[2]]}", column(value[chain[-1]], value[others[2]])]
-    cut = len(told) if rng.random() < 0.5 else (len(told) + 1) // 2
+    mark = rng.randint(0, 9)
+    count = {1: 0, 2: 1, 3: 2, 4: rng.choice((3, 4)), 5: rng.choice((5, 6))}[difficulty]
+    changes = [rng.choice((-1, 1)) * rng.randint(1, 49) for _ in range(count)]
+    shown = with_decoys(rng, changes, max(decoys(rng, difficulty), difficulty == 1))
+    lines, at = [], mark
+    for change in changes:
+        lines.append(f"{at}{change:+d}: {(at + change) % 10}")
+        at = (at + change) % 10
+    cut = rng.randint(0, len(shown) - 1)
+    said = [f"Dial at {mark}.", *([f"Turn {_signed(shown[:cut])}."] if cut else [])]
     messages = []
-    for part in (told[:cut], told[cut:]):
-        if part:
-            messages += [
-                {"role": "user", "content": " ".join(part) + "."},
-                {"role": "assistant", "content": "OK"},
-            ]
-    messages.append({"role": "user", "content": f"{asked}?"})
-    order = {name: chr(ord("a") + i) for i, name in enumerate(value)}
-    plain = ["".join(order.get(c, c) for c in line) for line in [*told, asked]]
-    return _query(messages, "math", str(total), str(total), lines, ["names", *plain])
+    for one in said:
+        messages += [{"role": "user", "content": one}, {"role": "assistant", "content": "OK"}]
+    messages.append({"role": "user", "content": f"Turn {_signed(shown[cut:])}. Where?"})
+    thought = lines or [f"{mark}+0: {mark}"]
+    problem = ["dial", mark, *(changes or shown)]
+    return _query(messages, "math", str(at), str(at), thought, problem)
 
 
 def _tool_use(rng: random.Random, difficulty: int) -> dict:

@@ -14,15 +14,14 @@ TURNS = {  # what a user says, by the category that says it
     "math": rf"(?:Compute|Find|Work out) (?:-?\d+{CHANGES}|{FACTORS}(?:{CHANGES})?)\.",
     "science": rf"Largest (?:mass in g|length in m|time in s|charge in C)\?{AMOUNTS}",
     "general": r"[A-Z]+: [a-z]+(?: [a-z]+)*(?:, [a-z]+(?: [a-z]+)*)*\.",
-    "multi_turn": r"[A-Z]=(?:\d+|[A-Z])(?: [A-Z]=(?:\d+|[A-Z]))*\.|[A-Z](?:\+[A-Z])?\?",
+    "multi_turn": rf"Dial at \d\.|Turn {CHANGES}\.(?: Where\?)?",
     "tool_use": rf"The (?:heat|light|fan) is at \d+\. Set it to \d+{CHANGES}\.",
 }
 TURN = re.compile("|".join(TURNS.values()))
-# A line of a thought: a column, what cancels, an operation, an option, a name, a change of a word,
-# a number before the answer.
+# A line of a thought: a column, what cancels, an operation, an option, a change of a word.
 WORKED = re.compile(
-    r"(?m)^(?:\d+[-+*]\d+: .+|[-+]\d+[-+]\d+=0|[-+*]\d+: .+|[A-D] \d.*|[A-Z]=\w+"
-    r"|[a-z]+(?: [a-z]+)* [A-Z]+|\d+(?=\n\n))$"
+    r"(?m)^(?:\d+[-+*]\d+: .+|[-+]\d+[-+]\d+=0|[-+*]\d+: .+|[A-D] \d.*"
+    r"|[a-z]+(?: [a-z]+)* [A-Z]+)$"
 )
 
 
