@@ -125,7 +125,7 @@ def test_no_problem_that_is_evaluated_was_read_by_base_or_teachers():
 
 def test_names_wording_and_decoys_are_no_part_of_a_problem():
     forms = {}
-    for row in world.queries(12000, 1, "train", difficulties=(1,)):
+    for row in world.queries(12000, 1, "train", difficulties=(2,)):
         if row["category"] in ("tool_use", "multi_turn"):
             forms.setdefault(row["problem"], set()).add(str(row["messages"]))
     assert max(map(len, forms.values())) > 3
