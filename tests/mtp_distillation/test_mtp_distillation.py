@@ -299,7 +299,7 @@ def test_stage_writes_students_that_load_by_themselves(make):
 @pytest.mark.slow
 def test_a_teacher_with_the_students_tokenizer_reads_along(make, root):
     own = {"student": str(root / "student"), "teacher_on": "parent", "teacher_off": "parent"}
-    short = dict(steps=2, voter_steps=[2], mtp_depth=1)
+    short = dict(steps=2, mtp_depth=1)
     stage, by_uld = make(model=own, **short), make("uld", model=own, kl_weight=0.0, **short)
     for one in (stage, by_uld):
         assert distillation.run(one)["rows_trained"] == 24
