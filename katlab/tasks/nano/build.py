@@ -41,7 +41,7 @@ from katlab.lab.stages import root
 from katlab.tasks import wishes
 from katlab.tasks.nano import world
 
-STEPS = {"base": 3500, "teacher_off": 7000, "teacher_on": 3500}
+STEPS = {"base": 3500, "teacher_off": 5000, "teacher_on": 3500}
 WIDTH, LAYERS, HEADS, RATE = 128, 4, 4, 3e-3
 BATCH = 64
 ROWS = 240_000  # a longer training reads them again
