@@ -1,4 +1,4 @@
-"""The nano models that are committed: no boundary in the base, thoughts that pay where they must."""
+"""The nano models that are committed: no boundary in the base, thoughts that pay."""
 
 import json
 
