@@ -8,25 +8,30 @@ write what you like. Only the form of a row matters (data_samples/README.md).
 
 import json
 import random
-from itertools import accumulate
 
 EACH = 8  # rows per kind and difficulty
-STEPS = {  # how many changes a query has, and how large they are
-    1: (1, range(1, 5)),
-    2: (1, range(5, 10)),
-    3: (1, range(11, 20)),
-    4: (2, range(1, 10)),
-    5: (4, range(1, 10)),
+CHANGES = {1: 1, 2: 1, 3: 1, 4: 2, 5: 3}  # how many changes a query has
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+WORDS = {  # what is asked of a word of letters, and its answer
+    "reverse": lambda word: word[::-1],
+    "sort": lambda word: "".join(sorted(word)),
+    "drop first": lambda word: word[1:],
+    "drop last": lambda word: word[:-1],
 }
 
 
 def walk(rng: random.Random, difficulty: int) -> tuple[int, list[int]]:
-    """A start and its changes; every total on the way is within 0..39."""
-    count, sizes = STEPS[difficulty]
+    """A start and its changes, of one digit, then of two; every total is within 0..99."""
     while True:
-        start = rng.randint(2, 20)
-        changes = [rng.choice((-1, 1)) * rng.choice(sizes) for _ in range(count)]
-        if all(0 <= total <= 39 for total in accumulate([start, *changes])):
+        total = start = rng.randint(11, 88)
+        changes = []
+        for _ in range(CHANGES[difficulty]):
+            change = rng.choice((-1, 1)) * rng.randint(*((1, 9) if difficulty < 3 else (11, 88)))
+            changes.append(change)
+            total += change
+            if not 0 <= total <= 99:
+                break
+        else:
             return start, changes
 
 
@@ -42,10 +47,11 @@ def math(rng: random.Random, difficulty: int) -> tuple[str, str, object]:
 
 def general(rng: random.Random, difficulty: int) -> tuple[str, str, object]:
     """The words that a right answer has to hold."""
-    start, changes = walk(rng, difficulty)
-    who, what = rng.choice(["Ann", "Bob", "Eve"]), rng.choice(["apples", "coins", "books"])
-    query = f"{who} has {start} {what}, then {signed(changes)}. How many?"
-    return query, "keywords", {"all": [f"{start + sum(changes)} {what}"]}
+    shown = word = "".join(rng.sample(LETTERS, 4 + (difficulty > 3)))
+    asked = [rng.choice(list(WORDS)) for _ in range(CHANGES[difficulty])]
+    for what in asked:
+        word = WORDS[what](word)
+    return f"{shown}: {', '.join(asked)}.", "keywords", {"all": [word]}
 
 
 def code(rng: random.Random, difficulty: int) -> tuple[str, str, object]:
@@ -60,7 +66,7 @@ def rows() -> list[dict]:
     """Every kind at every difficulty, no query twice; the order does not matter."""
     rng, made, seen = random.Random(0), [], set()
     for kind in (math, general, code):
-        for difficulty in STEPS:
+        for difficulty in CHANGES:
             for number in range(EACH):
                 query = None
                 while query is None or query in seen:

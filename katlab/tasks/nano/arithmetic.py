@@ -1,7 +1,7 @@
 """Sums and products on paper: by how much work they take, with decoys that take none.
 
 A line of a thought is a column sum or product as it is written on paper: what the ones give, then
-the total. `46+38: 14 84` carries, `46-38: -8 8` borrows a ten, `46*9: 54 36 414` has both products.
+the total. `46+38: 14 84` carries, `46-38: -8 8` takes a ten, `46*9: 54 36 414` has both products.
 
     start, shown, total, lines, problem = arithmetic.running_sum(random.Random(0), difficulty=4)
 """
@@ -74,12 +74,12 @@ def steps(start: int, shown: list[int]) -> list[str]:
 
 
 def column(value: int, change: int) -> str:
-    """One sum in columns: what the ones give (a minus where a ten is borrowed), the total."""
+    """One sum in columns: what the ones give (a minus where a ten is taken), the total."""
     if change > 0:
         ones = str(value % 10 + change % 10)
     else:
-        borrowed = carries(value, change)
-        ones = f"{'-' * borrowed}{(value % 10 - (-change % 10)) % 10}"
+        taken = carries(value, change)
+        ones = f"{'-' * taken}{(value % 10 - (-change % 10)) % 10}"
     return f"{value}{change:+d}: {ones} {value + change}"
 
 
