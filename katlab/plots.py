@@ -77,5 +77,6 @@ def curve(axis: Axes, frame: pd.DataFrame, column: str, x: str, color: object, l
 
 
 def legend(axis: Axes, title: str = "") -> None:
-    """The legend beside the axes, where it lies on nothing."""
-    axis.legend(title=title or None, loc="upper left", bbox_to_anchor=(1, 1))
+    """The legend beside the axes, where it lies on nothing; none where nothing is drawn."""
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(title=title or None, loc="upper left", bbox_to_anchor=(1, 1))

@@ -31,8 +31,9 @@ LIST = Path(__file__).with_name("ablations.toml")
 HEAD = ("", "accuracy, %", "tokens", "thinks, %", "judge", "off", "on")
 TOLD = """\
 Final models of stage 06 with 95 % intervals. thinks: at the easiest and at the
-hardest difficulty; judge: % of decisions that its words name; off, on: points of
-accuracy over the cold start with the mode forced, * where the interval leaves out 0."""
+hardest difficulty; judge: % of decisions that its words name; off, on: points
+of accuracy over the cold start with the mode forced, * where the interval
+leaves out 0."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,12 @@ def test_answers_that_work_are_open_thinking():
 def test_what_works_in_the_open_is_told_from_how_an_answer_opens():
     for answer in ("Let me see, this is\n\n7", "lambda x: x+3", "CAB", "12", "C"):
         assert not probes.in_the_open(answer)
-    for worked in ("13-7=6\n6-5=1", "Check: that is right.", "46+38: 14 84\n\n84", "11\n\n11"):
+    for worked in (
+        "13-7=6\n6-5=1",
+        "Check: that is right.",
+        "46+38: 14 84\n\n84",
+        "11+0: 11\n\n11",
+    ):
         assert probes.in_the_open(worked)
     for row in world.queries(300, seed=0, split="train"):
         assert probes.in_the_open(f"{row['thought']}\n\n{row['direct']}")

@@ -21,7 +21,7 @@ from katlab.lab import Journal, StageRun, profiles
 from katlab.tasks.nano import world
 
 TIE = {"float32": 1e-3, "bfloat16": 0.15}  # logits that an engine's sums may put in either order
-LIMIT = 16
+LIMIT = 48
 KINDS = ("transformers", "stand-in", "vllm")
 
 

@@ -314,15 +314,15 @@ def test_pages_are_copied_as_far_as_there_is_room_and_links_lead_somewhere(outpu
 
 def test_the_command_says_what_it_wrote(project, capsys):
     (project / "outputs").mkdir()
-    make(project / "outputs", "demo", 0)
+    make(project / "outputs", "demo", 100)
     assert cli.main(["review", "demo"]) == 2
-    assert "Profile 'nano' was tuned on seed 0; report runs" in capsys.readouterr().err
+    assert "Profile 'nano' was tuned on seed 100; report runs" in capsys.readouterr().err
     assert cli.main(["review", "demo", "--tuned"]) == 0
     out = project / "outputs" / "reviews" / "nano"
     made = json.loads((out / "summary.json").read_text())
     told = capsys.readouterr().out
     assert told == f"{tables.text(made)}\n\n{out / 'index.html'}\n"
-    assert made["tuned_on_these"] is True and made["claims"][0]["measured"] == "-20 %"
+    assert made["tuned_on_these"] is True and made["claims"][0]["measured"] == "-2100 %"
     assert "chosen while looking at these seeds" in (out / "README.md").read_text()
     assert records.stage_folders(out) == []  # a review is no run
 
