@@ -6,9 +6,10 @@ thoughts are kept. The corpus is then composed to 34.8 % think-on / 65.2 % think
 
 Who speaks is a `katlab.teachers.Responder`, in the words of the profile's [prompts].
 
-Deviations: (1) one model, the think-off teacher, is tagger and solver; (2) `cross_share` of each
-regime comes from the other side's difficulties, otherwise a trigger token would say nothing beyond
-the difficulty. Those of thinker and critic stand in `katlab.teachers`.
+Deviations: (1) one model, the think-off teacher, is tagger and solver; where `prompts.tag` is "",
+nobody tags and the queries' own labels serve; (2) `cross_share` of each regime comes from the other
+side's difficulties, otherwise a trigger token would say nothing beyond the difficulty. Those of
+thinker and critic stand in `katlab.teachers`.
 
     figures = stage.run(stage)
 """
@@ -57,11 +58,14 @@ def run(stage: StageRun) -> dict[str, float]:
     )
     corpus = stage.kept("corpus.jsonl", lambda: compose(rows_off, rows_on, s.think_on_share, seed))
     stage.record(**{f"{kind}_verifier": name for kind, name in backends().items()})
+    read = {
+        "tags_read": len(tagged) / queries.number(stage.config, s.queries, "stage_1"),
+        "tag_agreement": agreement(tagged),
+    }
     return {
         "rows": len(corpus),
         "think_on_share": sum(row["mode"] == "on" for row in corpus) / len(corpus),
-        "tags_read": len(tagged) / queries.number(stage.config, s.queries, "stage_1"),
-        "tag_agreement": agreement(tagged),
+        **(read if words.tag else {}),
         "kept_off": len(rows_off) / len(easy),
         "kept_on": len(rows_on) / len(hard),
     }

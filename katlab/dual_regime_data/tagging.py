@@ -8,8 +8,13 @@ from katlab.teachers import Responder, ask, split_thought
 def tag(rows: list[dict], tagger: Responder, request: str, pattern: str) -> list[dict]:
     """Add `tags` {domain, level} to each row as the tagger reads it; unreadable tags drop a row.
 
-    `pattern` is a regular expression with the groups domain and level.
+    `pattern` is a regular expression with the groups domain and level. Nobody is asked where
+    `request` is "": the labels that the queries came with are their tags.
     """
+    if not request:
+        return [
+            row | {"tags": {"domain": row["category"], "level": row["difficulty"]}} for row in rows
+        ]
     replies = tagger.respond([ask(row, request) for row in rows])
     found = [re.search(pattern, split_thought(reply)[1]) for (reply,) in replies]
     return [

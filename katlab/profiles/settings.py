@@ -59,7 +59,8 @@ class Prompts(Section):
     tag_pattern: str
     rationale: str
     rationale_pattern: str
-    """Requests for a query's tags and for the reason of a {mode}, and patterns of the replies."""
+    """Requests for a query's tags (where "", its own labels serve) and for the reason of a {mode},
+    and patterns of the replies."""
 
     solve: str
     think: str

@@ -46,6 +46,15 @@ def test_tags_are_asked_for_and_read_in_the_profiles_words():
     assert got[0]["messages"] == ROWS[0]["messages"], "the query stays what it is"
 
 
+def test_without_a_request_the_labels_are_the_tags_and_nobody_is_asked():
+    def refuse(row, k):
+        raise AssertionError("the tagger was asked")
+
+    got = tag(ROWS[:3], Scripted(refuse), "", WORDS.tag_pattern)
+    labels = [{"domain": row["category"], "level": row["difficulty"]} for row in ROWS[:3]]
+    assert [row["tags"] for row in got] == labels
+
+
 def test_the_words_for_real_models_read_what_they_write():
     """Large models emphasise, capitalise and explain; both halves must be there."""
     words = lab.load_profile("proxy-1.5b").prompts
