@@ -19,7 +19,7 @@ from katlab import UserError
 
 # What either kind of vote adds besides the mode and, of one's own votes, the shortest samples.
 BALLOT = ("replies", "verdicts", "forced", "passed", "voter", "votes_off", "votes")
-MOST_TILT = 1.5  # a difficulty at most 4.5 times as frequent as the next, beyond its own number
+MOST_TILT = 1.0  # a difficulty at most 2.7 times as frequent as the next, beyond its own number
 OTHERS = {
     "own": "answers of the student and both teachers would vote, and the mode's teacher would "
     "write the response (the report's majority): {fork} -o cold_start.votes=teachers",
@@ -80,8 +80,8 @@ def stratify(rows: list[dict], share_on: float) -> dict[int, float]:
     """Weights of the difficulties, w_d ~ n_d exp(-t d), at which a share `share_on` votes think-on.
 
     n_d is the number of rows, so that no row is lost at t = 0. Weighting difficulties leaves the
-    votes of a query as they are. Where no tilt within +-MOST_TILT reaches the share, the nearest of
-    its ends and 0 is taken.
+    votes of a query as they are. Where no tilt within +-MOST_TILT reaches the share it is 0: at the
+    nearest end nine of ten rows would be lost for a share that is missed all the same.
     """
     frame = pd.DataFrame(rows)
     levels = frame["mode"].eq("on").groupby(frame["difficulty"]).agg(["mean", "size"])
@@ -94,9 +94,8 @@ def stratify(rows: list[dict], share_on: float) -> dict[int, float]:
         return float(weights(tilt) @ levels["mean"]) - share_on
 
     ends = -MOST_TILT, MOST_TILT
-    if excess(ends[0]) * excess(ends[1]) < 0:
-        return weights(brentq(excess, *ends)).to_dict()
-    return weights(min((0.0, *ends), key=lambda tilt: round(abs(excess(tilt)), 9))).to_dict()
+    reached = excess(ends[0]) * excess(ends[1]) < 0
+    return weights(brentq(excess, *ends) if reached else 0.0).to_dict()
 
 
 def counts(rows: list[dict], weights: dict[int, float], most: int) -> dict[int, int]:

@@ -1,6 +1,5 @@
 """What both kinds of votes share: how they are told, the weights towards 2:1, a short corpus."""
 
-import math
 
 import pandas as pd
 import pytest
@@ -41,10 +40,11 @@ def test_where_every_query_votes_alike_no_difficulty_is_favoured():
     assert weights == {d: pytest.approx(1 / 3) for d in (1, 2, 3)}
 
 
-def test_a_share_out_of_reach_takes_the_nearest_tilt():
-    weights = votes.stratify(voted({1: 0.9, 2: 1.0}), share_on=2 / 3)
-    odds = math.exp(votes.MOST_TILT)  # all it may: level 1, which votes think-off at times
-    assert weights[1] == pytest.approx(odds / (1 + odds))
+def test_a_share_out_of_reach_leaves_the_difficulties_as_they_are():
+    rows = voted({1: 0.9, 2: 1.0})
+    weights = votes.stratify(rows, share_on=2 / 3)
+    assert weights == {1: pytest.approx(0.5), 2: pytest.approx(0.5)}
+    assert sum(votes.counts(rows, weights, most=1000).values()) == len(rows)
 
 
 def test_a_difficulty_with_few_rows_does_not_shorten_the_corpus():

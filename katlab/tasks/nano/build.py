@@ -9,13 +9,14 @@ entries. Roles as in the report's section 3.1:
 - `teacher_off`  DeepSeek-V3's role: direct answers, tags of a query, rationales for a mode
 - `teacher_on`   DeepSeek-R1's role: a thought with its habits, then the answer
 
-    katlab nano build            # about 25 minutes on 2 cores; writes data_samples/nano/
+    katlab nano build            # under 30 minutes on 2 cores; writes data_samples/nano/
 """
 
 import itertools
 import json
 import random
 import shutil
+import string
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -41,7 +42,7 @@ from katlab.lab.stages import root
 from katlab.tasks import wishes
 from katlab.tasks.nano import world
 
-STEPS = {"base": 3500, "teacher_off": 5000, "teacher_on": 3500}
+STEPS = {"base": 3500, "teacher_off": 8000, "teacher_on": 5000}
 WIDTH, LAYERS, HEADS, RATE = 128, 4, 4, 3e-3
 BATCH = 64
 ROWS = 240_000  # a longer training reads them again
@@ -122,14 +123,23 @@ def opener(row: dict, rng: random.Random) -> str:
 
 
 def samples(role: str, row: dict, rng: random.Random) -> tuple[list[dict], str]:
-    """One (messages, reply) pair that a model of this role learns from a query."""
-    worked = f"{row['thought']}\n\n{row['direct']}"
+    """One (messages, reply) pair that a model of this role learns from a query.
+
+    Half of the base's replies stand in tags that the query names: a base that has seen one layout
+    alone pays for every other one with its arithmetic.
+    """
     if role == "teacher_on":
         return row["messages"], f"<think>\n{row['thought']}\n</think>\n\n{row['direct']}"
     if role == "base":  # whether it works a query out has nothing to do with the query
         mode = rng.choice(template.MODES)
-        reply = {"on": worked, "off": row["direct"]}[mode]
-        return row["messages"], f"{opener(row, rng)}{SAYS[mode]}\n\n{reply}"
+        parts = [*([row["thought"]] if mode == "on" else []), row["direct"]]
+        messages, start = row["messages"], "\n\n"
+        if rng.random() < 0.5:
+            names = rng.sample(string.ascii_uppercase, 2)
+            messages, start = ask(row, f"Tags: {' '.join(names)}."), "\n"
+            ends = zip(names[-len(parts) :], parts, strict=True)
+            parts = [f"<{name}>\n{part}\n</{name}>" for name, part in ends]
+        return messages, f"{opener(row, rng)}{SAYS[mode]}{start}" + "\n\n".join(parts)
     kind = rng.random()
     if kind < 0.1:
         return ask(row, "Tag it."), world.tags(row)
@@ -268,9 +278,9 @@ def main(steps: int | None = None, out: Path | None = None) -> Path:
     """Build all three models and figures.json in `out` (default data_samples/nano)."""
     out = out or root() / "data_samples" / "nano"
     rows = world.queries(3000, seed=1, split="train")
-    held_out = world.queries(1500, seed=5, split="eval")
+    held_out = world.queries(6000, seed=5, split="eval")
     tokenizers = {kind: tokenizer(kind, corpus(kind, rows)) for kind in ("student", "teacher")}
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(len(STEPS), mp_context=get_context("spawn")) as pool:
         work = {}
         for role, full in STEPS.items():
             tok = tokenizers["student" if role == "base" else "teacher"]
