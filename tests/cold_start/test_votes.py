@@ -1,6 +1,5 @@
 """What both kinds of votes share: how they are told, the weights towards 2:1, a short corpus."""
 
-
 import pandas as pd
 import pytest
 
