@@ -3,11 +3,20 @@
 sizes.parameters(config)["total"]
 """
 
+import re
 from collections.abc import Mapping
 
 from katlab import UserError
 
 KINDS = ("qwen2", "qwen3", "llama")  # what is counted here, by model_type
+PEAK = {"A100": 312e12, "H100": 989e12, "H200": 989e12}  # dense bfloat16 FLOP/s; of SXM boards
+
+
+def peak(device: str) -> float | None:
+    """FLOP/s of a GPU by the name it gives itself; None for one that is not in `PEAK`."""
+    kind = re.search(r"\b(A100|H100|H200)\b", device)
+    slower = "H" in kind[1] and re.search("PCIe|NVL", device) if kind else None
+    return None if kind is None or slower else PEAK[kind[1]]
 
 
 def heads(config: Mapping) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from katlab import speed
 from katlab.generation import local, vllm_engine
 from katlab.lab import Journal
 
@@ -33,17 +34,39 @@ def sample(
 
     `config` is a profile's [model]. Several samples of a prompt are the prompt several times, a
     prefilled reply is the end of its prompt. Temperature 0 is greedy. What a `journal` holds is
-    read, not sampled again; `on_batch(done, total)` is called as replies come. Raises UserError
-    where the engine cannot be had, or the tokenizer has no pad token.
+    read, not sampled again, and how fast the others came is noted beside it (`speed`), an engine's
+    start left out; `on_batch(done, total)` is called as replies come. Raises UserError where the
+    engine cannot be had, or the tokenizer has no pad token.
     """
+    kept = None if journal is None else _Counting(journal)
+    begun, starts = speed.now(), vllm_engine.starts()
     how: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "top_p": top_p,
         "seed": seed,
-        "journal": journal,
+        "journal": kept,
         "on_batch": on_batch,
     }
     if config.engine == "vllm":
-        return vllm_engine.sample(config, model, tokenizer, prompts, **how)
-    return local.sample(model, tokenizer, prompts, batch_size=config.sample_batch, **how)
+        ids = vllm_engine.sample(config, model, tokenizer, prompts, **how)
+    else:
+        ids = local.sample(model, tokenizer, prompts, batch_size=config.sample_batch, **how)
+    if kept is not None and kept.tokens and kept.writes:
+        seconds = speed.now() - begun - (vllm_engine.starts() - starts)
+        speed.note(kept.path.parent, "sampling", "replies", kept.tokens, seconds)
+    return ids
+
+
+class _Counting:
+    """A journal that counts the tokens of the replies it is given."""
+
+    def __init__(self, journal: Journal):
+        self.get, self._put = journal.get, journal.put
+        self.path, self.writes, self.tokens = journal.path, journal.writes, 0
+
+    def put(self, key: object, value: list) -> None:
+        """Keep a reply's token ids, or those of several."""
+        many = value and isinstance(value[0], list)
+        self.tokens += sum(map(len, value)) if many else len(value)
+        self._put(key, value)

@@ -15,6 +15,7 @@ import gc
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -35,6 +36,7 @@ LOOSE = (
     *("bos_token_id", "eos_token_id", "pad_token_id"),
 )
 _running: dict[tuple, "Engine"] = {}
+_starts: list[float] = []  # seconds that each engine of this process took to start
 
 
 def sample(
@@ -86,6 +88,11 @@ def sample(
     return [results[i] for i in range(len(prompts))]
 
 
+def starts() -> float:
+    """Seconds that this process has waited for engines to start."""
+    return sum(_starts)
+
+
 def steady(model: PreTrainedModel) -> str:
     """A link to the model's folder with a name that all models of its shape have, made anew.
 
@@ -105,7 +112,7 @@ class Engine:
     """vLLM on the weights of one folder at a time, asleep unless it samples."""
 
     def __init__(self, model: PreTrainedModel, config: SimpleNamespace):
-        vllm = _vllm()
+        begun, vllm = time.perf_counter(), _vllm()
         _free_gpu()
         try:
             self.llm = vllm.LLM(
@@ -125,6 +132,7 @@ class Engine:
             ) from error
         self.params, self.holds = vllm.SamplingParams, ("", 0)
         self.llm.sleep(level=1)
+        _starts.append(time.perf_counter() - begun)
 
     def replies(
         self, folder: str, asked: Sequence[tuple[list[int], dict]]

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from katlab import UserError
+from katlab import UserError, speed
 from katlab.layer_saturation.child import apply_in_memory, mean_loss
 from katlab.layer_saturation.passes import decoder_layers
 from katlab.layer_saturation.plan import LayerPlan
@@ -77,11 +77,13 @@ def run(
     seed: int = 0,
     compute: torch.dtype = torch.float32,
     tell: Callable[[int, float], None] = lambda step, loss: None,
+    timed: Callable[[PreTrainedModel, list[int], float], None] = lambda *_: None,
 ) -> list[tuple[int, float]]:
     """Train the child in place for `steps` batches; returns (step, held-out loss in nats).
 
     The loss is measured before the first step, every `every` steps and after the last; `tell`
-    hears each of these points as it is measured. AdamW (0.9, 0.95), weight decay 0.1, gradient
+    hears each of these points as it is measured, `timed` the tokens per row and the seconds of the
+    training alone, when it is over. AdamW (0.9, 0.95), weight decay 0.1, gradient
     norm 1, constant rate after a tenth of warm-up; one process, on the model's device. Raises
     UserError for weights that are not float32.
     """
@@ -101,6 +103,8 @@ def run(
         tell(*curve[-1])
 
     measure(0)
+    lengths: list[int] = []
+    spent, begun = 0.0, speed.now()
     for step, batch in enumerate(islice(_endless(batches, seed), steps), start=1):
         with autocast():
             loss = model.train()(**_inputs(batch, model.device), use_cache=False).loss
@@ -109,8 +113,12 @@ def run(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+        lengths += batch["attention_mask"].sum(1).tolist()
         if step % every == 0 or step == steps:
+            spent += speed.now() - begun
             measure(step)
+            begun = speed.now()
+    timed(model, lengths, spent)
     model.eval()
     return curve
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel
 
-from katlab import models
+from katlab import models, speed
 from katlab.lab import StageRun
 from katlab.lab.rows import replace
 from katlab.layer_saturation import calibration, child, similarity
@@ -180,6 +180,7 @@ def _recovery(
         every=max(1, steps // 6),
         seed=stage.seed,
         tell=tell,
+        timed=partial(speed.trained, stage, study.name),
     )
     bar.close()
     return curves

@@ -33,7 +33,7 @@ from peft import PeftModel
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig
 
-from katlab import batching, lab, models, template
+from katlab import batching, lab, models, speed, template
 from katlab.arms import run_arm
 from katlab.mtp_distillation import mtp
 from katlab.mtp_distillation.settings import Settings
@@ -154,16 +154,18 @@ def train_arm(
         mtp.attach(model, stage.settings.mtp_depth)
     # laid down before training: both arms see the same batches, a resumed run the same remainder
     laid = batching.by_length(columns, stage.settings.steps, stage.settings.batch_size, stage.seed)
+    read = [*{reader.place: reader.model for reader in along.values()}.values()]
+    timed = speed.Timed(stage, arm.name, laid, stage.settings.batch_size, read if arm.uld else ())
     trainer = DistillationTrainer(
         model,
         made,
         data_collator=Collator(tables, stage.settings.mtp_depth if arm.mtp else 0),
         train_dataset=Dataset.from_list(laid),
         processing_class=tokenizer,
-        callbacks=[stage.callback(arm.title, SHOWN, phase=arm.name)],
+        callbacks=[stage.callback(arm.title, SHOWN, phase=arm.name), timed],
         arm=arm,
         settings=stage.settings,
-        readers=[*{reader.place: reader.model for reader in along.values()}.values()],
+        readers=read,
     )
     lab.training.train(trainer)
     if stage.writes:

@@ -15,7 +15,7 @@ from textwrap import fill
 import pandas as pd
 
 from katlab import UserError, lab
-from katlab.sizes import flops_per_token, kv_bytes_per_token, parameters
+from katlab.sizes import PEAK, flops_per_token, kv_bytes_per_token, parameters
 
 GIB = 2**30
 PROFILES = ("nano", "smol-135m", "proxy-1.5b", "target-40b")
@@ -63,9 +63,9 @@ class Gpu:
 
 
 GPUS = {
-    "A100-80": Gpu("A100-80", 79.2, 312e12),
-    "H100-80": Gpu("H100-80", 79.6, 989e12),
-    "H200-141": Gpu("H200-141", 139.8, 989e12),
+    "A100-80": Gpu("A100-80", 79.2, PEAK["A100"]),
+    "H100-80": Gpu("H100-80", 79.6, PEAK["H100"]),
+    "H200-141": Gpu("H200-141", 139.8, PEAK["H200"]),
 }
 
 

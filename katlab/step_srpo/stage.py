@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset
 
-from katlab import arms, models, template
+from katlab import arms, models, speed, template
 from katlab.generation import vllm_engine
 from katlab.intervals import paired_difference
 from katlab.lab import StageRun, latest_checkpoint, read_jsonl, training, work, write_jsonl
@@ -18,7 +18,7 @@ from katlab.rewards import backends
 from katlab.step_srpo.alarm import JudgeAlarm
 from katlab.step_srpo.config import OWN, StepSRPOConfig
 from katlab.step_srpo.queries import ask, counts, lay_out
-from katlab.step_srpo.trainer import StepSRPOTrainer
+from katlab.step_srpo.trainer import PHASES, StepSRPOTrainer
 from katlab.tasks import queries
 
 SHOWN = {  # while it trains
@@ -82,6 +82,7 @@ def train(stage: StageRun, source: Path) -> dict[str, float]:
         forget_rollouts(trainer.rollouts, int(checkpoint.rpartition("-")[2]) if checkpoint else 0)
     trainer.accelerator.wait_for_everyone()
     steps = training.train(trainer).global_step
+    note_speed(stage, trainer)
     if trainer.is_world_process_zero():
         models.save(trainer.model, tokenizer, stage.checkpoints / "student", stage.config.model)
     return {"steps": steps, **counts(candidates)}
@@ -99,6 +100,22 @@ def arguments(stage: StageRun) -> StepSRPOConfig:
         logging_steps=1,
         **{name: value for name, value in vars(s).items() if name in OWN},
     )
+
+
+def note_speed(stage: StageRun, trainer: StepSRPOTrainer) -> None:
+    """Note the rollouts and the training of the steps just made, the first left out if it can be.
+
+    Tokens are those of this rank times the ranks.
+    """
+    done, ranks = trainer.steps[:-1], trainer.accelerator.num_processes
+    steps = done[1:] or done
+    if not steps or not stage.writes:
+        return
+    spent = {phase: sum(step[phase] for step in steps) for phase in PHASES}
+    drawn = ranks * sum(step["drawn"] for step in steps)
+    speed.note(stage.dir, "sampling", "rollouts", drawn, spent["generation"])
+    lengths = ranks * [length for step in steps for length in step["lengths"]]
+    speed.trained(stage, "step_srpo", trainer.model, lengths, spent["training"])
 
 
 def forget_rollouts(path: Path, step: int) -> None:

@@ -10,10 +10,16 @@ from pathlib import Path
 import torch
 from trl import GRPOTrainer
 
-from katlab import samples, template
+from katlab import samples, speed, template
 from katlab.step_srpo.advantages import Rollouts, estimate, fine, spread
 from katlab.step_srpo.config import StepSRPOConfig
 from katlab.step_srpo.reward import reward_functions
+
+PHASES = ("generation", "rewards", "training")  # of a step
+
+
+def _step() -> dict:
+    return dict.fromkeys(PHASES, 0.0) | {"drawn": 0, "lengths": []}
 
 
 class StepSRPOTrainer(GRPOTrainer):
@@ -21,7 +27,9 @@ class StepSRPOTrainer(GRPOTrainer):
 
     Its dataset has the columns prompt, id, category, difficulty, verifier, reference (JSON). Beside
     TRL's figures it logs `judge_agreement`, the share of the decided rollouts, of all ranks, whose
-    judge names the mode taken (`samples.judge_agrees`, by the pattern `names_mode`).
+    judge names the mode taken (`samples.judge_agrees`, by the pattern `names_mode`), and seconds of
+    a step by phase: generation (weights to vLLM included), rewards, training (all the rest).
+    `steps` keeps them, with the tokens drawn and the lengths of the rows trained on, of this rank.
     """
 
     args: StepSRPOConfig
@@ -43,9 +51,37 @@ class StepSRPOTrainer(GRPOTrainer):
         rewards = reward_functions(processing_class, args, names_mode, self.reasons)
         super().__init__(model, rewards, args, processing_class=processing_class, **kwargs)
         self.rollouts = rollouts
+        self.steps: list[dict] = [_step()]  # the last is under way, or yet to come
+        self._begun: float | None = None  # of the step that is under way
+
+    def training_step(self, *args, **kwargs):
+        if self._begun is None:
+            self._begun = speed.now()
+        return super().training_step(*args, **kwargs)
+
+    def log(self, logs, start_time=None):
+        if self._begun is not None:  # not the summary at the end
+            step = self.steps[-1]
+            whole, self._begun = speed.now() - self._begun, None
+            step["training"] = whole - step["generation"] - step["rewards"]
+            for phase in PHASES:
+                self._metrics["train"][f"seconds/{phase}"].append(step[phase])
+            self.steps.append(_step())
+        super().log(logs, start_time)
+
+    def _generate(self, prompts):
+        begun = speed.now()
+        made = super()._generate(prompts)
+        step, replies = self.steps[-1], made[1]
+        step["generation"] += speed.now() - begun
+        step["drawn"] += sum(map(len, replies))
+        step["lengths"] += [len(p) + len(r) for p, r in zip(made[0], replies, strict=True)]
+        return made
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        begun = speed.now()
         columns = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self.steps[-1]["rewards"] += speed.now() - begun
         self._scored = columns, completion_ids_list  # (world x B, 6), gathered, in group order
         # TRL leaves out as unscorable only what is NaN in every column.
         return columns.masked_fill(columns[:, :1].isnan(), torch.nan)
