@@ -1,5 +1,6 @@
 PYTHON ?= python3
 SEED ?= 0
+PROFILE ?= real-0.5b
 RUN ?= demo
 BIN := .venv/bin
 DEMO := demo$(if $(filter-out 0,$(SEED)),-seed$(SEED))
@@ -59,6 +60,9 @@ bench-saturation: env  ## layer measures: agreement and speed
 bench-upscale: env  ## upscaling on disk: memory and time
 	@$(BIN)/python benchmarks/bench_upscale.py
 
+gpu-check: env  ## what this GPU makes of a profile (make gpu-check PROFILE=proxy-1.5b), as JSON
+	@$(BIN)/katlab gpu-check --profile $(PROFILE)
+
 nano-weights: env  ## train the nano models under data_samples/nano again
 	@$(BIN)/katlab nano build
 
@@ -66,5 +70,5 @@ clean:  ## remove caches; .venv and the runs under outputs/ stay
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help demo demo-seeds ablations test test-fast env lab lint bench-rewards bench-saturation bench-upscale nano-weights clean
+.PHONY: help demo demo-seeds ablations test test-fast env lab lint bench-rewards bench-saturation bench-upscale gpu-check nano-weights clean
 .DEFAULT_GOAL := help

@@ -15,7 +15,7 @@ from textwrap import fill
 import pandas as pd
 
 from katlab import UserError, lab
-from katlab.sizes import PEAK, flops_per_token, kv_bytes_per_token, parameters
+from katlab.sizes import PEAK, flops_per_token, heads, kv_bytes_per_token, parameters
 
 GIB = 2**30
 PROFILES = ("nano", "smol-135m", "proxy-1.5b", "target-40b")
@@ -96,6 +96,34 @@ def training_gib(
     gathered = scheme.sharded and gpus > 1
     activations = activation_gib(config, tokens, gathered=gathered, full_logits=full_logits)
     return state_gib(config, scheme, gpus) + activations + RESERVED
+
+
+def adapters(config: Mapping, r: int, targets: Iterable[str]) -> int:
+    """Weights of LoRA's adapters: r x (in + out) for each target matrix of each layer."""
+    queries, kv_heads, head_dim = heads(config)
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    read, kept = hidden + queries * head_dim, hidden + kv_heads * head_dim
+    sides = dict(q_proj=read, k_proj=kept, v_proj=kept, o_proj=read)
+    sides |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), hidden + inner)
+    return config["num_hidden_layers"] * r * sum(sides[name] for name in targets)
+
+
+def step_gib(config: Mapping, scheme: Scheme, tokens: int, adapter: int = 0) -> float:
+    """What a step of `tokens` tokens allocates at most on one GPU, without CUDA's own memory, GiB.
+
+    As `training_gib`, and what small models feel: 16 bytes per adapter weight, a tile of the fused
+    head in bfloat16 (4,096 tokens x 32,768 words at most) with its float32 gradients, and, where
+    weights are frozen in 4 bits, embedding and head in float32, as PEFT prepares them.
+    """
+    size = 16 * adapter + 2 * min(tokens, 4096) * min(config["vocab_size"], 32768)
+    size += 4 * tokens * config["hidden_size"]
+    count = parameters(config)
+    if not adapter:
+        size += 4 * count["embedding"]
+    if scheme.embedding_bytes:
+        size += 2 * (count["total"] - count["layers"])
+    activations = activation_gib(config, tokens, gathered=False)
+    return state_gib(config, scheme, 1) + activations + size / GIB
 
 
 def tokens_per_second(
