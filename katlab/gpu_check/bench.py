@@ -48,7 +48,7 @@ class Sizes:
     reply: int = 512
 
 
-TINY = Sizes(steps=2, rl_steps=2, length=128, rows=2, prompts=4, reply=8)
+TINY = Sizes(steps=2, rl_steps=2, length=256, rows=2, prompts=4, reply=8)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class Bench:
         """Configurations of parent and deeper student."""
         parent, student = planner.architecture(self.profile)
         if not self.tiny:
-            return parent, student
+            room = {"vocab_size": max(parent["vocab_size"], SHRUNK["vocab_size"])}  # for the tags
+            return parent | room, student | room
         return parent | SHRUNK | {"num_hidden_layers": 2}, parent | SHRUNK | {
             "num_hidden_layers": 3
         }

@@ -8,11 +8,13 @@ has the GPU to itself, and a part that dies takes no other with it. Their words 
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +105,9 @@ def child(folder: Path, profile: str, group: tuple[str, ...], limit: float, word
     try:
         status = process.wait(timeout=limit)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)  # vLLM's own process as well
-        process.wait()
         return f"it took longer than {limit:.0f} seconds"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # also what it left behind, such as vLLM's own
+        process.wait()
     return f"its process ended with status {status}; see {log()}"

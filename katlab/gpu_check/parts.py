@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 import traceback
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def _beside(bench: Bench, kind: str, stage: StageRun, found: dict) -> dict[str, 
     return {
         "planned_step_s": step and round(step, 3),
         "step_error": step and round(found["step_s"] / step - 1, 3),
-        "planned_gib": round(gib, 2),
+        "planned_gib": round(gib, 4),
         "memory_error": found["peak_gib"] and round(found["peak_gib"] / gib - 1, 3),
     }
 
@@ -200,7 +201,8 @@ def measure(bench: Bench, name: str) -> dict[str, Any]:
     begun = time.perf_counter()
     _forget()
     try:
-        found = PARTS[name](bench)
+        with redirect_stdout(sys.stderr):  # what is printed is the check's own
+            found = PARTS[name](bench)
     except Exception as error:  # whatever it is, the other parts go on
         traceback.print_exc()
         told = (str(error).strip().splitlines() or ["no message"])[0]
