@@ -41,7 +41,7 @@ class Sizes:
     """Steps of a training and of RL, tokens of a row at most, prompts, tokens of a reply."""
 
     steps: int = 8
-    rl_steps: int = 4
+    rl_steps: int = 3
     length: int = 512
     rows: int = 16  # of a variant's step, all of `length` tokens
     prompts: int = 256

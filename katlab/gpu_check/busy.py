@@ -17,7 +17,8 @@ class Busy:
     """
 
     def __init__(self, stage: StageRun):
-        self.stage, self.share = stage, None
+        self.stage = stage
+        self.share: float | None = None
         self.seen: list[tuple[int, float]] = []  # steps done, per cent
         self.over = threading.Event()
         self.watch = threading.Thread(target=self._watch, daemon=True)

@@ -57,6 +57,8 @@ def figure(stage: StageRun, figure, name: str, takeaway: str, hero: bool = False
         raise UserError(f"Figure '{name}' has no title; give one axes.set_title or a suptitle.")
     if not takeaway.strip().endswith((".", "!", "?")):
         raise UserError(f"The takeaway of figure '{name}' must be one sentence with a full stop.")
+    if remark := stage.config.model.weights if stage.writes else "":
+        takeaway = f"{takeaway} Weights: {remark}."
     _spell(figure)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110, bbox_inches="tight")
@@ -182,6 +184,7 @@ def run_card(stage: StageRun) -> Markup:
         "stage": stage.name,
         "run": f"{stage.run} · profile {stage.profile} · seed {stage.seed}",
         "overrides": ", ".join(differences(stage.profile, stage.overrides)),
+        "weights": stage.config.model.weights,
         "settings, as -o takes them": ", ".join(f"{k} = {v}" for k, v in settings.items()),
         "upstream": ", ".join(_upstream(stage.dir.parent / need) for need in record["upstream"]),
         "versions": ", ".join(f"{k} {v}" for k, v in record["versions"].items()),

@@ -13,11 +13,13 @@ class Model(Section):
 
     student: str
     gguf_file: str
+    weights: str
     teacher_off: str
     teacher_on: str
     queries: str
-    """Folders, Hub names or package:NAME; a GGUF inside the student's; a teacher "parent" is the
-    student before any stage. Queries: "nano", a JSONL file or a sum (`katlab.tasks.mixture`)."""
+    """Folders, Hub names or package:NAME; a GGUF inside the student's; a remark on its weights for
+    every figure; a teacher "parent" is the student before any stage. Queries: "nano", a JSONL file
+    or a sum (`katlab.tasks.mixture`)."""
 
     dtype: Literal["float32", "bfloat16", "float16"]
     quantize: Literal["none", "4bit", "8bit"]

@@ -19,7 +19,7 @@ from katlab.compare_runs.variants import Run
 from katlab.export import bundle
 from katlab.lab import records
 from katlab.lab.provenance import now
-from katlab.review import summary, tables
+from katlab.review import cost, summary, tables
 from katlab.review.accepted import Chosen
 
 LIMIT = 67 * 10**5  # bytes of all files; in whole blocks of a disk it stays under 8 MB
@@ -34,6 +34,8 @@ README = """\
 index.html is this as a page. Both come from summary.json, which `katlab review` writes from the
 files of these runs; nothing in it is typed.
 {tuned}
+{cost}
+
 {table}
 
 | run | seed | prompts | pages |
@@ -133,6 +135,7 @@ def _readme(chosen: Chosen, made: dict, top: Path, left: list[Path]) -> str:
     return README.format(
         runs=", ".join(made["runs"]),
         tuned=f"\n**{TUNED}**\n" * made["tuned_on_these"],
+        cost=cost.told(made),
         table=tables.text(made),
         rows="\n".join(rows),
         notes=_notes(made),
@@ -149,6 +152,7 @@ def _index(chosen: Chosen, made: dict, top: Path) -> str:
         when=now()[:16].replace("T", " "),
         title=f"Review of {', '.join(made['runs'])}",
         tuned=TUNED if made["tuned_on_these"] else "",
+        cost=cost.told(made),
         against=tables.against(made),
         head=tables.HEAD,
         systems=tables.systems(made),

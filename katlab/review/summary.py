@@ -25,7 +25,7 @@ from katlab.evaluation.systems import AFTER, BEFORE
 from katlab.evaluation.verdict import MARGIN
 from katlab.export.student import claims as verdict_rows
 from katlab.lab import records
-from katlab.review import twins
+from katlab.review import cost, twins
 from katlab.review.accepted import Chosen, commit, differing, record, summarized
 
 N_IS = "prompts of stage 06, summed over the seeds; a problem may stand under two seeds"
@@ -71,6 +71,7 @@ def of(chosen: Chosen) -> dict:
         "twins": sum(map(twins.count, runs)),
         "twins_of": twins.compared_with(runs[0]),
         "t_max": record(runs[0])["settings"]["max_new_tokens"],
+        **cost.of(runs),
         "systems": told,
         "against_always_on": against_always_on(frames),
         "claims_rule": RULE,

@@ -148,6 +148,16 @@ def test_a_figure_is_saved_with_title_and_takeaway(tmp_path):
     assert not plt.fignum_exists(figure.number)
 
 
+def test_a_figure_says_what_the_profile_remarks_on_the_weights(tmp_path):
+    given = {"model.weights": "dequantised q4_k_m"}
+    stage = StageRun.create(tmp_path, "r", "04_cold_start", overrides=given)
+    figure, axes = plt.subplots()
+    axes.set_title("Loss")
+    stage.figure(figure, "x", "It falls.")
+    index = json.loads((stage.figures / "index.json").read_text())
+    assert index["x"]["takeaway"] == "It falls. Weights: dequantised q4_k_m."
+
+
 def test_a_verdict_keeps_every_outcome(tmp_path):
     stage = StageRun.create(tmp_path, "r", "04_cold_start")
     rows = [
