@@ -7,7 +7,7 @@ and on a GPU that `sizes.peak` does not know). MFU is flops / (seconds x peak).
 FLOPs are what the model needs, not what is computed twice for want of memory: (1) a training takes
 2 + s times a forward pass, s the share of the weights that get a gradient (3 in full, about 2 with
 LoRA); (2) teachers that read along take one each; (3) MTP modules are left out, and the head is
-counted for every token. The first step of a training, which warms up, is in no row.
+counted for every token. The first step of 03 to 05, which warms up, is in no row if there are more.
 
     speed.of(stage.dir)  # {"training": {...}, "sampling": {"replies": {...}}}
 """

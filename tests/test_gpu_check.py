@@ -103,14 +103,14 @@ def test_what_a_step_allocates_by_hand():
     lora = profiles.load("real-0.5b").lora
     assert planner.adapters(shape, 2, lora.target_modules) == 3 * 2 * (2 * 16 + 2 * 12 + 3 * 24)
     tokens = 50
-    beside = 2 * tokens * 8 * 3 + 2 * tokens * (9 * 8 + 4 * 16)  # layers' inputs, one layer's work
-    beside += 2 * tokens * 100 + 4 * tokens * 8  # a tile of logits, the gradient of the states
+    work, inputs = 2 * tokens * (14 * 8 + 8 * 16), 2 * tokens * 8 * 3  # more than a tile of logits
     total = planner.parameters(shape)["total"]
     full, lora, qlora = (
         planner.step_gib(shape, scheme, tokens, adapter) * 2**30
         for scheme, adapter in zip(parts.SCHEMES.values(), (0, 10, 10), strict=True)
     )
-    assert full == pytest.approx(16 * total + beside + 4 * 800)
-    assert lora == pytest.approx(2 * total + beside + 160)
+    assert full == pytest.approx(16 * total + work)
+    assert lora == pytest.approx(2 * total + work + inputs + 160)
     apart = total - planner.parameters(shape)["layers"]
-    assert qlora == pytest.approx(4.127 / 8 * (total - apart) + 4 * apart + beside + 160)
+    frozen = 4.127 / 8 * (total - apart) + 4 * apart
+    assert qlora == pytest.approx(frozen + work + 2 * inputs + 160)

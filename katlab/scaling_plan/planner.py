@@ -111,19 +111,25 @@ def adapters(config: Mapping, r: int, targets: Iterable[str]) -> int:
 def step_gib(config: Mapping, scheme: Scheme, tokens: int, adapter: int = 0) -> float:
     """What a step of `tokens` tokens allocates at most on one GPU, without CUDA's own memory, GiB.
 
-    As `training_gib`, and what small models feel: 16 bytes per adapter weight, a tile of the fused
-    head in bfloat16 (4,096 tokens x 32,768 words at most) with its float32 gradients, and, where
-    weights are frozen in 4 bits, embedding and head in float32, as PEFT prepares them.
+    `training_gib` is a rule for large models; this is what small ones feel. States, 16 bytes per
+    adapter weight, a layer's input each, kept from the forward pass, and what the backward pass of
+    a layer takes beside it: 14 hidden + 8 intermediate values per token in bfloat16, counted from
+    the tensors of Qwen2's layers. In full training the gradients outgrow the inputs as these go,
+    and a tied embedding gets its gradient twice. Where weights are frozen in 4 bits, PEFT makes
+    embedding and head float32, and the inputs with them. The fused head works on tiles of 4,096
+    tokens x 32,768 words.
     """
-    size = 16 * adapter + 2 * min(tokens, 4096) * min(config["vocab_size"], 32768)
-    size += 4 * tokens * config["hidden_size"]
-    count = parameters(config)
+    hidden, inner, count = config["hidden_size"], config["intermediate_size"], parameters(config)
+    work = 2 * tokens * (14 * hidden + 8 * inner)
+    head = 2 * min(tokens, 4096) * min(config["vocab_size"], 32768) + 4 * tokens * hidden
+    inputs = 2 * tokens * hidden * config["num_hidden_layers"]
     if not adapter:
-        size += 4 * count["embedding"]
+        size = max(work, head, 4 * count["embedding"]) + max(0, inputs - 4 * count["layers"])
+    else:
+        size = max(work, head) + inputs + 16 * adapter
     if scheme.embedding_bytes:
-        size += 2 * (count["total"] - count["layers"])
-    activations = activation_gib(config, tokens, gathered=False)
-    return state_gib(config, scheme, 1) + activations + size / GIB
+        size += inputs + 2 * (count["total"] - count["layers"])
+    return state_gib(config, scheme, 1) + size / GIB
 
 
 def tokens_per_second(
