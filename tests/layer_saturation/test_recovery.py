@@ -40,6 +40,15 @@ def test_new_layers_alone_learn():
     assert layers == {"2", "4"} and all(n.startswith("model.layers.") for n in changed)
 
 
+def test_the_tokens_of_all_steps_are_told_with_the_seconds_of_the_training_alone():
+    told = []
+    child = children.apply_in_memory(tiny(), CHOSEN)
+    continued.run(child, CHOSEN, text(), text(), timed=lambda *given: told.append(given), **HOW)
+    (model, lengths, seconds), rows = told[0], [b["attention_mask"] for b in text()]
+    assert model is child and seconds > 0 and len(told) == 1
+    assert sum(lengths) * len(rows) == HOW["steps"] * sum(int(row.sum()) for row in rows)
+
+
 def test_the_curve_starts_at_the_parent_and_falls():
     batches, model = text(8), tiny()
     plans = {s: plan(4, choice="list", chosen=[1], start=s) for s in ("copy", "zero")}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from trainers import corpus_rows, finished, interrupting, same, student, torchrun
 from trl import GRPOConfig, GRPOTrainer
 
-from katlab import UserError, arms, template
+from katlab import UserError, arms, speed, template
 from katlab.lab import StageRun, read_jsonl
 from katlab.rewards import Verdict
 from katlab.step_srpo import stage as step_srpo
@@ -115,6 +115,12 @@ def test_step_srpo_trains_records_every_rollout_and_what_changed(tmp_path, parit
     assert {row["problem"] for row in rollouts} <= {None, *template.PROBLEMS}
     parts = {"judge", "thought", "answer", "judge_tokens", "thought_tokens", "answer_tokens"}
     assert all(parts <= row.keys() and row["reason"] == "parity" for row in rollouts)
+    noted = {row["name"]: row for row in read_jsonl(stage.dir / speed.FILE)}
+    later = sum(row["tokens"] for row in rollouts if row["step"])  # the first step warms up
+    assert noted["rollouts"]["tokens"] == later < noted["step_srpo"]["tokens"]
+    assert noted["step_srpo"]["flops"] > 0 and noted["step_srpo"]["peak"] is None
+    logged = [row for row in stage.metrics() if "seconds/training" in row]
+    assert len(logged) == s.steps and all(row["seconds/generation"] > 0 for row in logged)
     unscorable = read_jsonl(stage.dir / "candidates.jsonl")[0]["id"]
     assert unscorable not in {row["id"] for row in rollouts}
     evaluation = read_jsonl(stage.dir / "evaluation.jsonl")
