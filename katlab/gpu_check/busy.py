@@ -31,12 +31,15 @@ class Busy:
         if not torch.cuda.is_available():
             return
         asked = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-        asked.append(f"--id=GPU-{torch.cuda.get_device_properties(0).uuid}")
+        which = [f"--id=GPU-{torch.cuda.get_device_properties(0).uuid}"]
         while not self.over.wait(0.5):
             try:
-                told = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+                told = subprocess.run([*asked, *which], capture_output=True, text=True).stdout
             except FileNotFoundError:
                 return
+            told = told.strip()
+            if not told.isdecimal():  # a container may hide which GPU it is
+                which = []
             done = sum("step_time" in row for row in self.stage.metrics())
             if told.isdecimal():
                 self.seen.append((done, float(told)))
