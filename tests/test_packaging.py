@@ -155,7 +155,7 @@ def test_commands_on_the_pages_exist(capsys):
     main = getattr(importlib.import_module(module), function)
     text = "\n".join(page.read_text() for page in PAGES)
     shown = "\n".join(re.findall(r"^```bash\n.*?^```|`katlab [^`\n]+`", text, re.M | re.S))
-    named = set(re.findall(r"\bkatlab ([a-z]+)\b", shown))
+    named = set(re.findall(r"\bkatlab ([a-z]+(?:-[a-z]+)*)\b", shown))
     assert {"run", "stage", "compare", "doctor", "verify", "plan"} <= named
     for command in sorted(named):
         with pytest.raises(SystemExit) as end:
