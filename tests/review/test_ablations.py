@@ -25,8 +25,8 @@ LIST = """
 step_srpo.advantages = "grpo"
 ["omega 0"]
 step_srpo.omega = 0
-["omega 0.35"]
-step_srpo.omega = 0.35
+["omega 0.1"]
+step_srpo.omega = 0.1
 ["fewer rows"]
 cold_start.rows = 70
 """
@@ -78,7 +78,7 @@ def test_a_row_is_a_fork_and_one_that_changes_nothing_is_the_run(outputs, path):
     assert {row.name: row.forks[0].run for row in rows} == {
         "plain GRPO": "demo-advantages-grpo",
         "omega 0": "demo-omega-0.0",  # typed as the profile has it, however the list says it
-        "omega 0.35": "demo",
+        "omega 0.1": "demo",
         "fewer rows": "demo-rows-70",
     }
     assert [len(row.own) for row in rows] == [1, 1, 0, 1]
@@ -119,14 +119,14 @@ def test_the_table_by_hand(outputs, path):
     off = gates.of_final(frame, "off")
     frame.loc[off, "correct"] = False  # it lost what it could answer at once
     frame.drop(columns=["thinks", "well_formed"]).to_json(broken, orient="records", lines=True)
-    rows = ablations.plan(["demo"], ["plain GRPO", "omega 0.35", "fewer rows"], path)
+    rows = ablations.plan(["demo"], ["plain GRPO", "omega 0.1", "fewer rows"], path)
     start, final, grpo, same, missing = ablations.table(["demo"], rows)
     assert start[0] == "cold start" and start[3:] == ["50 100", "100", "", ""]
     assert re.fullmatch(r"100\.0 \[9[89]\.\d, 100\.0\]", final[1])
     assert final[2:] == ["36.0", "0 100", "100", "+0.0", "+0.0"]
     assert grpo[0] == "plain GRPO" and grpo[2:4] == ["60.0", "100 100"]
     assert grpo[5:] == ["−60.0*", "+0.0"]
-    assert same == ["omega 0.35 (as it is)", *final[1:]]
+    assert same == ["omega 0.1 (as it is)", *final[1:]]
     assert missing[:2] == ["fewer rows", "not run"]
 
 
@@ -196,7 +196,7 @@ def test_a_run_of_other_code_is_refused(whole):
 @pytest.mark.slow
 def test_it_takes_over_what_is_finished_and_goes_on_where_it_stopped(whole, path, capfd):
     """Kernels: 05 and 06 of one fork; the second call runs nothing."""
-    command = ["ablate", "demo", "--list", str(path), "--row", "plain GRPO", "--row", "omega 0.35"]
+    command = ["ablate", "demo", "--list", str(path), "--row", "plain GRPO", "--row", "omega 0.1"]
     assert cli.main(command) == 0
     told = capfd.readouterr().out
     fork = whole / "demo-advantages-grpo"
