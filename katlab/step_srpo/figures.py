@@ -36,7 +36,7 @@ def queries(candidates: pd.DataFrame, rollouts: pd.DataFrame) -> tuple[Figure, s
     verifier could grade is in neither.
     """
     scored = candidates[candidates["correct"].notna()].set_index("id", drop=False)
-    chosen = scored.loc[rollouts["id"], ["difficulty", "correct"]]
+    chosen = scored.loc[rollouts["id"], ["difficulty", "correct"]].reset_index(drop=True)
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained", sharey=True)
     labels = {True: "right without a thought", False: "missed without a thought"}
     titles = (f"all candidates ({len(scored)})", f"trained on ({rollouts['id'].nunique()})")
