@@ -172,7 +172,7 @@ def test_the_index_begins_with_question_hero_and_sentences(tmp_path):
     places = [page.index(text) for text in [*told, 'id="stages"', 'id="claims"', 'id="glossary"']]
     assert places == sorted(places)
     assert "0 of 1" in page  # a claim made twice is one claim
-    assert "step_srpo.omega 0.35 → 0.3" in page
+    assert "step_srpo.omega 0.1 → 0.3" in page
     assert all(f'href="#{name}"' in page for name in ("result", "missed", "stages", "claims"))
 
 
