@@ -58,7 +58,7 @@ def test_settings_that_differ_stand_first_and_the_others_not_at_all(tmp_path):
     run(tmp_path, "idea", seed=1, **{"step_srpo.omega": 0.9, "model.sample_batch": 5})
     found = variants.apart([variants.read(tmp_path / name) for name in ("a", "idea")])
     assert found.index.tolist() == ["profile", "seed", "step_srpo.omega", "model.sample_batch"]
-    assert found.loc["step_srpo.omega"].tolist() == ["0.35", "0.9"]
+    assert found.loc["step_srpo.omega"].tolist() == ["0.1", "0.9"]
     assert found.loc["model.sample_batch"].tolist() == ["–", "5"]
 
 
@@ -138,7 +138,7 @@ def test_the_text_begins_with_the_settings_and_fits_80_columns(tmp_path, monkeyp
     lines = side_by_side.text(compared(tmp_path, monkeypatch)).splitlines()
     assert max(map(len, lines)) <= 80 and not re.search("\x1b", "".join(lines))
     words = [" ".join(line.split()) for line in lines]
-    assert words.index("step_srpo.omega 0.35 0.9") < words.index("Stage 06, with 95 % intervals")
+    assert words.index("step_srpo.omega 0.1 0.9") < words.index("Stage 06, with 95 % intervals")
     assert any(re.match(r"idea 50\.0 \[.*\] −25\.0 \[.*\]\* 40", line) for line in words)
     assert "05 Tokens fall. -19 % -21 % ✓ -21 % ✗" in words
 
@@ -203,7 +203,7 @@ def test_the_command_says_where_the_page_is_and_speaks_json(project, capsys):
     assert page == str(project / "outputs" / "compare-demo-idea.html")
     assert cli.main(["compare", "demo", "idea", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["settings"]["step_srpo.omega"] == {"demo": "0.35", "idea": "0.9"}
+    assert told["settings"]["step_srpo.omega"] == {"demo": "0.1", "idea": "0.9"}
     accuracy = told["figures"][1]
     assert accuracy["variant"] == "idea" and accuracy["change"]["value"] == -100.0
     assert [claim["held"] for claim in told["claims"]] == [True, True]

@@ -54,7 +54,7 @@ def test_a_run_keeps_what_it_was_begun_with(demo):
         ),
         (
             {"overrides": {"step_srpo.omega": 0.3}, "seed": 2},
-            "seed 1, not 2, step_srpo.omega 0.35, not 0.3",
+            "seed 1, not 2, step_srpo.omega 0.1, not 0.3",
             "katlab fork demo demo-omega-0.3-seed-2 --seed 2 -o step_srpo.omega=0.3",
         ),
         (

@@ -52,7 +52,7 @@ def test_a_profile_may_be_a_path_and_open_tables_are_free(folder, tmp_path):
 def test_overrides_reach_one_value_and_leave_the_profile_as_it_is():
     profile = profiles.load("nano", {"step_srpo.omega": 1, "step_srpo.steps": 7})
     assert (profile.step_srpo.omega, profile.step_srpo.steps) == (1.0, 7)
-    assert profiles.load("nano").step_srpo.steps == 30
+    assert profiles.load("nano").step_srpo.steps == 60
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,10 @@ def test_settings_changed_by_hand_are_refused_with_the_command_for_a_variant(tmp
     with pytest.raises(UserError) as mistake:
         run(stage)
     assert str(mistake.value) == (
-        "Settings changed in this notebook (omega 0.35 -> 0.9), and run 'r' keeps its own; "
+        "Settings changed in this notebook (omega 0.1 -> 0.9), and run 'r' keeps its own; "
         'train anew in a variant with: stage = stage.variant("r-omega-0.9", omega=0.9)'
     )
-    stage.settings.omega = 0.35
+    stage.settings.omega = 0.1
     stage.config.model.bf16 = True
     stage.config.prompts.tag = "Tag it, please."
     with pytest.raises(UserError, match="model.bf16 False -> True") as mistake:

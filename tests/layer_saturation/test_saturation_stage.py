@@ -41,7 +41,7 @@ def plain(tmp_path_factory) -> StageRun:
 
 def files(stage: StageRun) -> dict[str, bytes]:
     """What the work left, without what depends on the clock and on the folder's own place."""
-    clock = {"run.json", "progress.json", "result.json", "upscale.json"}
+    clock = {"run.json", "progress.json", "result.json", "upscale.json", "speed.jsonl"}
     paths = [p for p in stage.dir.rglob("*") if p.is_file() and p.name not in clock]
     return {str(p.relative_to(stage.dir)): p.read_bytes() for p in paths}
 

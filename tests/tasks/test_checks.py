@@ -155,7 +155,7 @@ def test_check_prints_the_settings_and_a_command_to_paste(capsys):
     assert "asks for" not in shown and "least" not in shown and "Add --profile P" in shown
     assert cli.main(["check", "data_samples/queries.jsonl", "--profile", "nano"]) == 1
     shown = capsys.readouterr().out
-    assert "As it is, nano takes 8,000 rows." in shown
+    assert "As it is, nano takes 16,000 rows." in shown
     pasted = shown[shown.index("katlab run") :].replace("\\\n", " ").split()
     assert pasted[:5] == ["katlab", "run", "--run", "mine", "--profile"]
     given = [word for word in pasted if "=" in word and not word.startswith("model.queries")]
