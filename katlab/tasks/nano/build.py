@@ -9,7 +9,7 @@ entries. Roles as in the report's section 3.1:
 - `teacher_off`  DeepSeek-V3's role: direct answers, tags of a query, rationales for a mode
 - `teacher_on`   DeepSeek-R1's role: a thought with its habits, then the answer
 
-    katlab nano build            # under 30 minutes on 2 cores; writes data_samples/nano/
+    katlab nano build            # an hour of one core, three models at a time; data_samples/nano/
 """
 
 import itertools
