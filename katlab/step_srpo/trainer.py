@@ -1,7 +1,7 @@
 """Step-SRPO on TRL's GRPOTrainer (report section 4.2).
 
-`StepSRPOTrainer` overrides two methods: the rewards, already gathered over ranks, are kept, and the
-(B,) advantages are replaced by (B, T) ones (`katlab.step_srpo.advantages`). The loss is TRL's.
+`StepSRPOTrainer` keeps the rewards, already gathered over ranks, and replaces the (B,) advantages
+by (B, T) ones (`katlab.step_srpo.advantages`). The loss is TRL's. Its other methods read the clock.
 """
 
 import json
