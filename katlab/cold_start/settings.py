@@ -28,7 +28,9 @@ class Settings(Section):
     random_share: float = Field(ge=0, le=1)
     directive_share: float = Field(ge=0, le=1)
     replay_share: float = Field(ge=0, le=1)
-    """The corpus: think-on, random modes, wishes in words, and Stage 1 rows beside it."""
+    replay_modes: list[Literal["off", "on"]]
+    """The corpus: think-on, random modes, wishes in words, and beside it Stage 1 rows of these
+    modes."""
 
     steps: int = Field(gt=0)
     batch_size: int = Field(gt=0)

@@ -7,8 +7,8 @@ queries get a random mode, and TRL's SFTTrainer learns Table 2's layout.
 
 Deviations: (1) a rationale that does not name its mode, or names the other one, is dropped and
 counted; (2) a share of queries carries a directive of [prompts], whose mode is obeyed (section
-6.4); (3) a share of the rows trained on replays Stage 1's direct answers behind a given decision,
-or a small model forgets how to give them; (4) under LoRA the tags' embedding rows stay as stage 03
+6.4); (3) a share of the rows trained on replays Stage 1's behind a given decision, or a small model
+forgets how to answer; (4) under LoRA the tags' embedding rows stay as stage 03
 trained them: TRL's fused head takes no wrapped `lm_head`. How the votes differ stands in
 those two modules.
 
@@ -137,12 +137,16 @@ def train(stage: StageRun, corpus: list[dict]) -> dict[str, float]:
     model, tokenizer = models.load_for_training(source, config.model, config.lora)
     stage_1 = read_jsonl(stage.upstream("02_dual_regime_data") / "corpus.jsonl")
     encoded, too_long = {}, 0
-    for kind, rows in (("own", corpus), ("again", [r for r in stage_1 if r["mode"] == "off"])):
+    replayed = [row for row in stage_1 if row["mode"] in s.replay_modes]
+    for kind, rows in (("own", corpus), ("again", replayed)):
         whole = [encode(tokenizer, row, config.prompts) for row in rows]
         encoded[kind] = [row for row in whole if len(row["input_ids"]) <= s.max_length]
         too_long += len(whole) - len(encoded[kind])
     if s.replay_share and not encoded["again"]:
-        raise UserError("Stage 1 has no direct answers; set cold_start.replay_share to 0.")
+        raise UserError(
+            f"Stage 1 has no rows of the modes {s.replay_modes}; change cold_start.replay_modes, or "
+            "set cold_start.replay_share to 0."
+        )
     if not encoded["own"]:
         raise UserError(f"Every row is longer than {s.max_length} tokens; raise max_length.")
     own, again = encoded["own"], encoded["again"]
