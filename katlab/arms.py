@@ -167,8 +167,8 @@ def teacher_arm(
     words = {"on": stage.config.prompts.think, "off": stage.config.prompts.solve}
     asked = teachers.asked(rows, words[mode])
     replies = [r for (r,) in teacher.respond(asked, 1, stage.settings.temperature, stage.seed)]
-    pattern = stage.config.prompts.reply_pattern
-    apart = [teachers.split_thought(reply, pattern) for reply in replies]
+    patterns = stage.config.prompts.reply_patterns if mode == "on" else ()
+    apart = [teachers.split_thought(reply, patterns) for reply in replies]
     said = [answer or None for _, answer in apart]
     frame = labels(rows)
     frame = frame.assign(system=f"teacher {mode}", arm=mode, sample=0, mode=mode)

@@ -115,13 +115,13 @@ def asked(rows: list[dict], request: str) -> list[dict]:
     return [row | ask(row, request) for row in rows] if request else rows
 
 
-def split_thought(reply: str | dict, pattern: str = "") -> tuple[str | None, str]:
+def split_thought(reply: str | dict, patterns: Sequence[str] = ()) -> tuple[str | None, str]:
     """A model's reply as (thought, answer); thought None where there is none.
 
     The thought stands apart in a message (`reasoning_content`, `thinking`, `reasoning`), or before
     the first `</think>` that is not merely spoken of, whether reply or prompt opened it. A thought
-    that never ends leaves no answer. `pattern` is the profile's reply_pattern, by which a reply
-    without tags is read.
+    that never ends leaves no answer. `patterns` are the profile's reply_patterns, by which a reply
+    without tags is read: the first that finds both.
     """
     if isinstance(reply, dict):
         thought, content = _apart(reply)
@@ -142,9 +142,9 @@ def split_thought(reply: str | dict, pattern: str = "") -> tuple[str | None, str
         if not ends:
             return (None, text) if _spoken_of("", after_tag) else (body or None, "")
     elif not ends or opened in ends[0][0] or not ends[0][1].strip():
-        found = re.search(pattern, text) if pattern else None
-        both = (found["thought"].strip(), found["answer"].strip()) if found else ("", "")
-        return both if all(both) else (None, text)
+        found = filter(None, (re.search(pattern, text) for pattern in patterns))
+        pairs = ((one["thought"].strip(), one["answer"].strip()) for one in found)
+        return next(filter(all, pairs), (None, text))
     thought, answer = ends[0]
     return thought.strip() or None, answer.strip()
 
@@ -205,13 +205,13 @@ def with_thought(
     seed: int,
     solve: str = "",
     think: str = "",
-    pattern: str = "",
+    patterns: Sequence[str] = (),
 ) -> list[dict]:
     """Solver drafts, thinker reasons, critic accepts or sends back, up to `rounds` times.
 
-    `solve` and `think` are the profile's requests to either ("": the query alone), `pattern` its
-    reply_pattern. Kept rows carry the draft, the number of rounds and whether thinking corrected
-    the draft, and the `reply` as it was said where the pattern found the thought in it.
+    `solve` and `think` are the profile's requests to either ("": the query alone), `patterns` its
+    reply_patterns. Kept rows carry the draft, the number of rounds and whether thinking corrected
+    the draft, and the `reply` as it was said where a pattern found the thought in it.
     """
     drafts = [split_thought(reply)[1] for (reply,) in solver.respond(asked(rows, solve))]
     right = [ok for (ok,) in _verify(rows, [[draft] for draft in drafts])]
@@ -222,10 +222,10 @@ def with_thought(
         heat = 0.0 if attempt == 0 else 0.8  # a critic's refusal calls for another thought
         requests = asked(again, think)
         replies = [r for (r,) in thinker.respond(requests, 1, heat, seed + attempt)]
-        reasons = criticize(again, replies, pattern)
+        reasons = criticize(again, replies, patterns)
         for i, reply, reason in zip(waiting, replies, reasons, strict=True):
             if reason is None:
-                thought, answer = split_thought(reply, pattern)
+                thought, answer = split_thought(reply, patterns)
                 kept[i] = rows[i] | _record("on", thought, answer, thinker.name)
                 kept[i] |= {
                     "draft": drafts[i],
@@ -241,10 +241,10 @@ def with_thought(
 
 
 def criticize(
-    rows: list[dict], replies: Sequence[str | dict], pattern: str = ""
+    rows: list[dict], replies: Sequence[str | dict], patterns: Sequence[str] = ()
 ) -> list[str | None]:
     """The critic: None accepts a reply, a sentence says why it is refused."""
-    parts = [split_thought(reply, pattern) for reply in replies]
+    parts = [split_thought(reply, patterns) for reply in replies]
     verdicts = _verify(rows, [[answer] for _, answer in parts])
     reasons: list[str | None] = []
     for (thought, _), (ok,) in zip(parts, verdicts, strict=True):

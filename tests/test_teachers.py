@@ -138,24 +138,34 @@ def test_queries_are_asked_in_the_profiles_words_and_kept_without_them():
         ("<think>\nTags.\n</think>\n\nAnswer: 2", ("Tags.", "Answer: 2")),  # tags go first
         ("Answer: 15", (None, "Answer: 15")),
         ("The answer is 15.", (None, "The answer is 15.")),
+        ("So:\n\\[\n\\boxed{12}\n\\]", ("So:\n\\[", r"\boxed{12}")),
+        (
+            "First \\boxed{3}, no.\nThus \\(\\boxed{\\frac{1}{\\sqrt{3}}}\\).",
+            ("First \\boxed{3}, no.", r"\boxed{\frac{1}{\sqrt{3}}}"),
+        ),
+        (
+            "Use max.\n```python\ndef f(a, b):\n    return max(a, b)\n```\nThis is\nright.",
+            ("Use max.", "```python\ndef f(a, b):\n    return max(a, b)\n```"),
+        ),
+        ("Run:\n```\nprint(3 * 5)\n```\nIt is 15.", ("Run:\n```\nprint(3 * 5)\n```", "15")),
     ],
 )
-def test_a_thought_without_tags_is_found_by_the_profiles_pattern(reply, parts):
-    pattern = load_profile("real-0.5b").prompts.reply_pattern
-    assert teachers.split_thought(reply, pattern) == parts
+def test_a_thought_without_tags_is_found_by_the_profiles_patterns(reply, parts):
+    patterns = load_profile("real-0.5b").prompts.reply_patterns
+    assert teachers.split_thought(reply, patterns) == parts
 
 
 def test_a_thought_that_a_pattern_found_is_kept_as_it_was_said():
     row = next(row for row in ROWS if row["category"] == "math")
     said = f"We see.\nAnswer: {row['direct']}"
-    pattern = r"(?s)(?P<thought>.+)\nAnswer: (?P<answer>.+)"
+    patterns = [r"(?P<thought>x)(?P<answer>y)", r"(?s)(?P<thought>.+)\nAnswer: (?P<answer>.+)"]
     direct, thinker = Scripted(lambda row, k: "0"), Scripted(lambda row, k: said)
     assert teachers.with_thought([row], direct, thinker, 1, 0) == []
-    (kept,) = teachers.with_thought([row], direct, thinker, 1, 0, pattern=pattern)
+    (kept,) = teachers.with_thought([row], direct, thinker, 1, 0, patterns=patterns)
     assert (kept["thought"], kept["answer"]) == ("We see.", row["direct"])
     assert kept["reply"] == said
     tagged = Scripted(lambda row, k: f"<think>\nWe see.\n</think>\n\n{row['direct']}")
-    (kept,) = teachers.with_thought([row], direct, tagged, 1, 0, pattern=pattern)
+    (kept,) = teachers.with_thought([row], direct, tagged, 1, 0, patterns=patterns)
     assert "reply" not in kept
 
 

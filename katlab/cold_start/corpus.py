@@ -47,7 +47,7 @@ def respond(
     plain = [row | {"messages": row.get("plain", row["messages"]), "row": row} for row in rows]
     easy, hard = ([r for r in plain if r["mode"] == mode] for mode in ("off", "on"))
     answered = teachers.direct(easy, off, 2, seed, words.solve)
-    asked = (words.solve, words.think, words.reply_pattern)
+    asked = (words.solve, words.think, words.reply_patterns)
     answered += teachers.with_thought(hard, off, on, 2, seed, *asked)
     keep = ("mode", "thought", "answer", "teacher")
     return [r["row"] | {key: r[key] for key in keep} for r in answered]

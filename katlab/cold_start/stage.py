@@ -144,8 +144,8 @@ def train(stage: StageRun, corpus: list[dict]) -> dict[str, float]:
         too_long += len(whole) - len(encoded[kind])
     if s.replay_share and not encoded["again"]:
         raise UserError(
-            f"Stage 1 has no rows of the modes {s.replay_modes}; change cold_start.replay_modes, or "
-            "set cold_start.replay_share to 0."
+            f"Stage 1 has no rows of the modes {s.replay_modes}; change cold_start.replay_modes, "
+            "or set cold_start.replay_share to 0."
         )
     if not encoded["own"]:
         raise UserError(f"Every row is longer than {s.max_length} tokens; raise max_length.")

@@ -87,7 +87,7 @@ def of_teacher(stage: StageRun, rows: list[dict], mode: str) -> pd.DataFrame:
     asked = teachers.asked(rows, {"off": words.solve, "on": words.think}[mode])
     replies = teachers.load(stage, mode).respond(asked, n, 1.0, stage.seed)
     texts = [text for several in replies for text in several]
-    answers = [teachers.split_thought(text, words.reply_pattern)[1] or None for text in texts]
+    answers = [teachers.split_thought(text, words.reply_patterns)[1] or None for text in texts]
     frame = pd.DataFrame({"completion": texts, "arm": mode, "voter": f"teacher, think-{mode}"})
     right = arms.graded([row for row in rows for _ in range(n)], answers)
     return frame.assign(correct=pd.Series(right, dtype=object))

@@ -51,7 +51,7 @@ def run(stage: StageRun) -> dict[str, float]:
         "think_off.jsonl",
         lambda: _verified(teachers.direct(easy, off, s.samples, seed, words.solve), "off"),
     )
-    asked = (words.solve, words.think, words.reply_pattern)
+    asked = (words.solve, words.think, words.reply_patterns)
     rows_on = stage.kept(
         "think_on.jsonl",
         lambda: _verified(teachers.with_thought(hard, off, on, s.rounds, seed, *asked), "on"),

@@ -157,7 +157,21 @@ def _meaning(path: Path, changed: int) -> bytes:
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
             body[:] = [one for one in body if not _is_prose(one)] or [ast.Pass()]
-    return ast.unparse(tree).encode()
+    return _dump(tree).encode()
+
+
+def _dump(node: Any) -> str:
+    """`ast.dump` without empty fields, which differ by Python: a run moves between 3.11 and 3.12.
+
+    `ast.unparse` would not do either: 3.12 quotes f-strings in another way.
+    """
+    if isinstance(node, list):
+        return f"[{','.join(map(_dump, node))}]"
+    if not isinstance(node, ast.AST):
+        return ascii(node)
+    fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+    inner = ",".join(f"{name}={_dump(value)}" for name, value in fields)
+    return f"{type(node).__name__}({inner})"
 
 
 def _is_prose(node: ast.stmt) -> bool:

@@ -107,7 +107,7 @@ def prompt_of(row: dict, tokenizer: PreTrainedTokenizerBase, request: str = "") 
 def reply_of(row: dict, prompt: str) -> str:
     """What the row's teacher says: thought and answer in R1's layout, or the answer alone.
 
-    A thought that was found by the profile's reply_pattern is in the `reply` as it was said. Some
+    A thought that was found by the profile's reply_patterns is in the `reply` as it was said. Some
     templates (R1's distils) open the thought at the end of `prompt`; it is not opened twice.
     """
     if row["mode"] == "off" or "reply" in row:

@@ -66,9 +66,10 @@ class Prompts(Section):
 
     solve: str
     think: str
-    reply_pattern: str
+    reply_patterns: list[str]
     """Requests for a direct answer and for a thought, put behind a query; "" leaves it alone. How a
-    thought without tags and its answer are found in a reply; "" for teachers that write tags."""
+    thought without tags and its answer are found in a reply, by the first pattern that finds both;
+    none for teachers that write tags."""
 
     directive_on: list[str] = Field(min_length=1)
     directive_off: list[str] = Field(min_length=1)
@@ -77,14 +78,15 @@ class Prompts(Section):
     """A user's wishes for a mode, some trained on and others tested (`katlab.tasks.wishes`); the
     judge's words where a mode is forced."""
 
-    @field_validator("tag_pattern", "rationale_pattern", "reply_pattern")
+    @field_validator("tag_pattern", "rationale_pattern", "reply_patterns")
     @classmethod
-    def _compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"'{pattern}' is no regular expression ({error}).") from error
-        return pattern
+    def _compiles(cls, given: str | list[str]) -> str | list[str]:
+        for pattern in [given] if isinstance(given, str) else given:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"'{pattern}' is no regular expression ({error}).") from error
+        return given
 
     @model_validator(mode="after")
     def _groups(self) -> "Prompts":
@@ -92,11 +94,11 @@ class Prompts(Section):
             raise ValueError("prompts.tag_pattern needs the groups (?P<domain>…) and (?P<level>…).")
         if re.compile(self.rationale_pattern).groups != 1:
             raise ValueError("prompts.rationale_pattern needs one group, the mode: (on|off).")
-        found = set(re.compile(self.reply_pattern).groupindex)
-        if self.reply_pattern and not {"thought", "answer"} <= found:
-            raise ValueError(
-                "prompts.reply_pattern needs the groups (?P<thought>…) and (?P<answer>…)."
-            )
+        for pattern in self.reply_patterns:
+            if not {"thought", "answer"} <= set(re.compile(pattern).groupindex):
+                raise ValueError(
+                    "prompts.reply_patterns need the groups (?P<thought>…) and (?P<answer>…)."
+                )
         if "{mode}" not in self.rationale:
             raise ValueError("prompts.rationale needs {mode} where the mode is named.")
         return self

@@ -126,6 +126,17 @@ def test_comments_docstrings_and_layout_change_nothing(copy):
     assert changed(before[0], works()) == {"06_evaluation"}
 
 
+def test_an_empty_field_that_another_python_has_changes_nothing():
+    tree = fingerprint.ast.parse("def f(x):\n    return f'{x!r:>{3}} and {None}'")
+    before = fingerprint._dump(tree)
+    function = tree.body[0]
+    function._fields = (*function._fields, "type_params")  # as from Python 3.12 on
+    function.type_params = []
+    assert fingerprint._dump(tree) == before
+    function.name = "g"
+    assert fingerprint._dump(tree) != before
+
+
 def test_the_file_that_a_setting_chooses_counts_and_no_other(copy):
     before, other = works(), works(overrides={"step_srpo.advantages": "grpo"})
     assert changed(before, other) == {"05_step_srpo"}

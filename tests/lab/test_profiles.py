@@ -80,7 +80,7 @@ def test_overrides_reach_one_value_and_leave_the_profile_as_it_is():
         ({"prompts.tag_pattern": "("}, "no regular expression"),
         ({"prompts.tag_pattern": "math"}, "needs the groups"),
         ({"prompts.rationale_pattern": "think"}, "one group"),
-        ({"prompts.reply_pattern": "Answer: (.*)"}, "reply_pattern needs the groups"),
+        ({"prompts.reply_patterns": ["Answer: (.*)"]}, "reply_patterns need the groups"),
         ({"prompts.rationale": "Why?"}, "needs {mode}"),
         ({"rewards.mine": 3}, "'rewards.mine' takes text, not 3"),
         ({"step_srpo": 3}, "needs a section"),
