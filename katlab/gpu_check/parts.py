@@ -24,7 +24,7 @@ from katlab.lab import StageRun, write_jsonl
 from katlab.mtp_distillation import signals
 from katlab.mtp_distillation import stage as distillation
 from katlab.scaling_plan import planner
-from katlab.sizes import flops_per_token, parameters, peak
+from katlab.sizes import parameters, peak
 from katlab.step_srpo import stage as step_srpo
 from katlab.step_srpo.trainer import PHASES
 from katlab.tasks.nano import world
@@ -48,7 +48,7 @@ def variant(bench: Bench, kind: str) -> dict[str, Any]:
     """A step of fine-tuning in full, with LoRA or QLoRA, beside what the planner expects of it.
 
     Rows of one length, layers checkpointed, as the planner has it; an error is (measured - planned)
-    / planned. The planned seconds follow from the profile's [scaling_plan] mfu.
+    / planned. The planned seconds are the planner's at the profile's [scaling_plan] mfu.
     """
     sizes = bench.sizes
     given = {
@@ -72,8 +72,8 @@ def _beside(bench: Bench, kind: str, stage: StageRun, found: dict) -> dict[str, 
     adapter = planner.adapters(shape, lora.r, lora.target_modules) if kind != "full" else 0
     gib = planner.step_gib(shape, scheme, tokens, adapter)
     top = peak(speed.device())
-    flops = scheme.backward * flops_per_token(shape, bench.sizes.length) * tokens
-    step = flops / (plan.mfu * top) if top else None
+    length = bench.sizes.length
+    step = planner.step_seconds(shape, scheme, top, tokens, length, plan.mfu) if top else None
     return {
         "planned_step_s": step and round(step, 3),
         "step_error": step and round(found["step_s"] / step - 1, 3),

@@ -114,6 +114,20 @@ def test_published_throughput_within_15_percent(config, scheme, sequence, flops,
     assert rate == pytest.approx(published, rel=0.15)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "tokens", "seconds"),
+    [
+        (FULL, 8192, 0.24),  # 4 passes x 30 layers x 2.0 ms: 0.08 s of FLOPs hide behind it
+        (LORA, 8192, 0.336),
+        (FULL, 65536, 0.6073),  # 3 x 1.222e9 FLOPs x 65,536 / (0.4 x 989e12)
+    ],
+)
+def test_a_small_step_takes_what_its_launches_take(scheme, tokens, seconds):
+    shape = planner.architecture("real-0.5b")[1]
+    found = planner.step_seconds(shape, scheme, 989e12, tokens, 512, 0.4)
+    assert found == pytest.approx(seconds, rel=0.01)
+
+
 def test_stage_1_takes_3600_gpu_hours():
     figures = planner.row("40B", KAT, PLAN)
     assert figures["tokens per second and GPU"] == pytest.approx(1530, rel=0.01)
