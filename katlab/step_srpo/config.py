@@ -29,17 +29,26 @@ class StepSRPOConfig(GRPOConfig):
             "and still be preferred. HiPO publishes no value."
         },
     )
+    delta: float = field(
+        default=0.05,
+        metadata={"help": "adaptthink: mean reward that thinking has to gain to be worth it."},
+    )
     gamma: float = field(
         default=0.3,
         metadata={"help": "hipo: weight of a rollout's own reward in its judge's advantage."},
     )
     std_floor: float = field(
         default=0.25,
-        metadata={"help": "hipo: least standard deviation that the judge's part is divided by."},
+        metadata={
+            "help": "hipo, adaptthink: least standard deviation that the judge's part is divided "
+            "by."
+        },
     )
     answer_baseline: str = field(
         default="mode",
-        metadata={"help": "hipo: an answer is held against its 'mode' or its whole 'group'."},
+        metadata={
+            "help": "hipo, adaptthink: an answer is held against its 'mode' or its whole 'group'."
+        },
     )
     judge_weight: float = field(
         default=80.0,

@@ -42,6 +42,7 @@ class Settings(Section):
 
     advantages: str
     omega: float = Field(ge=0)
+    delta: float = Field(ge=0)
     gamma: float = Field(ge=0)
     std_floor: float = Field(ge=0)
     answer_baseline: Literal["mode", "group"]
@@ -49,7 +50,7 @@ class Settings(Section):
     judge_consistency: Literal["none", "format", "reward"]
     judge_penalty: float = Field(ge=0)
     format_mode: Literal["gate", "additive", "off"]
-    """The estimator, HiPO's numbers, a decision's weight, what holds it to the judge's words, the
+    """The estimator, its numbers, a decision's weight, what holds it to the judge's words, the
     reward: see `StepSRPOConfig`."""
 
     @model_validator(mode="after")

@@ -132,6 +132,36 @@ def test_a_judge_that_names_another_mode_loses_a_fixed_amount():
     assert fine(given, SimpleNamespace(judge_consistency="none", judge_penalty=0.5)).sum() == 0
 
 
+def priced(rewards, modes, delta=0.1, floor=0.25):
+    settings = SimpleNamespace(
+        advantages="adaptthink", delta=delta, std_floor=floor, answer_baseline="mode"
+    )
+    return estimate(rollouts(rewards, modes, len(rewards)), settings).T.tolist()
+
+
+def test_a_constant_price_decides_where_the_modes_are_equal():
+    for reward in (0.0, 1.0):  # neither mode can, both can: v .1 apart, std 0 -> floor .25
+        judge, answer = priced([reward] * 4, [1.0, 1.0, 0.0, 0.0])
+        assert judge == pytest.approx([-0.2, -0.2, 0.2, 0.2], abs=1e-5)
+        assert answer == [0.0] * 4
+    neither, _ = compute([0.0] * 4, [1.0, 1.0, 0.0, 0.0])
+    assert neither == [0.0] * 4  # HiPO's boost is a share of what thinking earns
+
+
+def test_a_thought_that_gains_more_than_its_price_is_preferred():
+    # v_on 1, v_off .5 + .1, mean .8; std of (1, 1, 0, 1) is sqrt(.1875)
+    judge, answer = priced([1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0])
+    high = 0.2 / math.sqrt(0.1875)
+    assert judge == pytest.approx([high, high, -high, -high])
+    assert answer == pytest.approx([0.0, 0.0, -1.0, 1.0])
+    dearer, _ = priced([1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0], delta=0.6)
+    assert dearer[0] < 0 < dearer[2]
+
+
+def test_a_price_is_paid_by_no_group_of_one_mode():
+    assert priced([1.0, 0.0, 1.0, 0.0], [1.0] * 4)[0] == [0.0] * 4
+
+
 @pytest.mark.parametrize("cut_mode", [1.0, 0.0, NAN])
 def test_a_truncated_rollout_gets_nothing_and_stays_in_the_means(cut_mode):
     """SRPO zeroes the advantage alone: the reward of 0 stays in the mean of the group."""
@@ -160,7 +190,7 @@ def test_a_new_file_is_a_new_estimator(tmp_path, monkeypatch):
     code = "def advantages(rollouts, settings):\n    return rollouts.rewards * settings.factor\n"
     (tmp_path / "scaled.py").write_text(code)
     monkeypatch.setattr(advantages, "__path__", [*advantages.__path__, str(tmp_path)])
-    assert advantages.names() == ["grpo", "hipo", "scaled"]
+    assert advantages.names() == ["adaptthink", "grpo", "hipo", "scaled"]
     settings = SimpleNamespace(advantages="scaled", factor=2.0)
     assert estimate(rollouts([1.0, NAN], [1.0, 1.0], 2), settings).tolist() == [2.0, 0.0]
 

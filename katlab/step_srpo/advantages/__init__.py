@@ -36,8 +36,9 @@ class Rollouts:
 
 
 def names() -> list[str]:
-    """The estimators there are: the files of this folder."""
-    return sorted(module.name for module in iter_modules(__path__))
+    """The estimators there are: the files of this folder but those that begin with `_`."""
+    found = (module.name for module in iter_modules(__path__))
+    return sorted(name for name in found if not name.startswith("_"))
 
 
 def estimator(name: str) -> Callable[[Rollouts, object], Tensor]:

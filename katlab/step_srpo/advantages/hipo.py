@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from katlab.step_srpo.advantages import Rollouts
+from katlab.step_srpo.advantages._modes import Modes
 
 
 def advantages(rollouts: Rollouts, settings) -> Tensor:
@@ -32,32 +33,12 @@ def advantages(rollouts: Rollouts, settings) -> Tensor:
 
     Unscorable completions get 0 and are left out of all means.
     """
-    r = rollouts.rewards.view(-1, rollouts.group_size)  # (groups, G)
-    modes = rollouts.think_on.view_as(r)
-    known = ~r.isnan()
-    on, off = (modes == 1) & known, (modes == 0) & known
-    r = r.nan_to_num()
-    mean_on, mean_off, mean_all = _mean(r, on), _mean(r, off), _mean(r, known)  # (groups, 1)
-    boost = settings.omega * mean_on
-    behind = mean_on - mean_off
-    raised = torch.where((behind >= 0) & (behind <= boost), mean_off + boost, mean_off)
-    none = known & ~on & ~off
-    value = torch.where(on, mean_on, torch.where(off, raised, _mean(r, none)))
-    value = value - _mean(value, known)  # 0 where the group tried one mode only
-    std_all = _std(r, known, mean_all)
-    floored = std_all.clamp(min=settings.std_floor)
-    judge = (value + settings.gamma * (r - mean_all)) / floored * known
-    within = torch.where(on, mean_on, torch.where(off, mean_off, mean_all))
-    deviation = torch.where(on, _std(r, on, mean_on), _std(r, off, mean_off))
-    if settings.answer_baseline == "group":
-        within, deviation = mean_all, std_all
-    answer = torch.where(deviation > 0, (r - within) / deviation.clamp(min=1e-6), 0.0) * (on | off)
+    group = Modes.of(rollouts)
+    boost = settings.omega * group.mean_on
+    behind = group.mean_on - group.mean_off
+    near = (behind >= 0) & (behind <= boost)
+    value = group.over_others(group.mean_on, group.mean_off + boost * near)
+    floored = group.spread_of_all().clamp(min=settings.std_floor)
+    judge = (value + settings.gamma * (group.r - group.mean_all)) / floored * group.known
+    answer = group.answers(settings.answer_baseline)
     return torch.stack([judge.flatten(), answer.flatten()], dim=1)
-
-
-def _mean(x: Tensor, mask: Tensor) -> Tensor:
-    return (x * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
-
-
-def _std(x: Tensor, mask: Tensor, mean: Tensor) -> Tensor:
-    return _mean((x - mean) ** 2, mask).sqrt()
