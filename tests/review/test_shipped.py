@@ -1,4 +1,4 @@
-"""The review that is committed: the nano seeds that nothing was chosen on, and the README's table."""
+"""The committed review: nano seeds that nothing was chosen on, and the README's table."""
 
 import json
 

@@ -195,7 +195,9 @@ def test_a_new_file_is_a_new_estimator(tmp_path, monkeypatch):
     assert estimate(rollouts([1.0, NAN], [1.0, 1.0], 2), settings).tolist() == [2.0, 0.0]
 
 
-@pytest.mark.parametrize(("name", "hint"), [("hippo", "mean 'hipo'"), ("xyz", "one of: adaptthink, grpo, hi")])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("hippo", "mean 'hipo'"), ("xyz", "one of: adaptthink, grpo, hi")]
+)
 def test_an_unknown_estimator_is_one_sentence(name, hint):
     with pytest.raises(UserError, match=hint):
         advantages.estimator(name)
