@@ -29,7 +29,7 @@ class StepSRPOConfig(GRPOConfig):
             "and still be preferred. HiPO publishes no value."
         },
     )
-    delta: float = field(
+    price: float = field(
         default=0.05,
         metadata={"help": "adaptthink: mean reward that thinking has to gain to be worth it."},
     )

@@ -42,7 +42,7 @@ class Settings(Section):
 
     advantages: str
     omega: float = Field(ge=0)
-    delta: float = Field(ge=0)
+    price: float = Field(ge=0)
     gamma: float = Field(ge=0)
     std_floor: float = Field(ge=0)
     answer_baseline: Literal["mode", "group"]

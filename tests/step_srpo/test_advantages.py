@@ -132,9 +132,9 @@ def test_a_judge_that_names_another_mode_loses_a_fixed_amount():
     assert fine(given, SimpleNamespace(judge_consistency="none", judge_penalty=0.5)).sum() == 0
 
 
-def priced(rewards, modes, delta=0.1, floor=0.25):
+def priced(rewards, modes, price=0.1, floor=0.25):
     settings = SimpleNamespace(
-        advantages="adaptthink", delta=delta, std_floor=floor, answer_baseline="mode"
+        advantages="adaptthink", price=price, std_floor=floor, answer_baseline="mode"
     )
     return estimate(rollouts(rewards, modes, len(rewards)), settings).T.tolist()
 
@@ -154,7 +154,7 @@ def test_a_thought_that_gains_more_than_its_price_is_preferred():
     high = 0.2 / math.sqrt(0.1875)
     assert judge == pytest.approx([high, high, -high, -high])
     assert answer == pytest.approx([0.0, 0.0, -1.0, 1.0])
-    dearer, _ = priced([1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0], delta=0.6)
+    dearer, _ = priced([1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0], price=0.6)
     assert dearer[0] < 0 < dearer[2]
 
 

@@ -3,9 +3,9 @@
 AdaptThink adds a constant delta to the reward of every completion that does not think, so thinking
 has to gain delta to be chosen; HiPO's boost is felt only where think-off is just behind, and a
 query that neither mode can answer, or that both can, leaves its decision alone. With m_on, m_off
-the mean rewards of a group's modes:
+the mean rewards of a group's modes and `price` for delta, a name that TRL's clipping has taken:
 
-    v_on = m_on,  v_off = m_off + delta
+    v_on = m_on,  v_off = m_off + price
     A_judge(i) = (v_M(i) - mean v) / max(std r, std_floor)
     A_answer(i) as HiPO's
 
@@ -24,12 +24,12 @@ from katlab.step_srpo.advantages._modes import Modes
 
 
 def advantages(rollouts: Rollouts, settings) -> Tensor:
-    """Judge and answer advantages (N, 2); `settings`: delta, std_floor, answer_baseline.
+    """Judge and answer advantages (N, 2); `settings`: price, std_floor, answer_baseline.
 
     Unscorable completions get 0 and are left out of all means.
     """
     group = Modes.of(rollouts)
-    value = group.over_others(group.mean_on, group.mean_off + settings.delta)
+    value = group.over_others(group.mean_on, group.mean_off + settings.price)
     judge = value / group.spread_of_all().clamp(min=settings.std_floor)
     answer = group.answers(settings.answer_baseline)
     return torch.stack([judge.flatten(), answer.flatten()], dim=1)
