@@ -1,16 +1,19 @@
 """Advantages by hand: HiPO's formulas, GRPO, truncated and unscorable rollouts, token spans."""
 
 import math
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from trl import GRPOConfig
 
 from katlab import UserError, template
 from katlab.step_srpo import advantages
 from katlab.step_srpo.advantages import Rollouts, estimate, fine, spread
+from katlab.step_srpo.config import StepSRPOConfig
 
 NAN = float("nan")
 
@@ -245,3 +248,9 @@ def test_groups_do_not_touch_each_other_and_order_does_not_matter(first, second)
     assert judge[:8] == near(run(first)[0]) and answer[8:] == near(run(second)[1])
     assert run(first[::-1])[0] == near(run(first)[0][::-1])
     assert all(math.isfinite(x) for x in judge + answer)
+
+
+def test_no_setting_of_ours_has_the_name_of_one_of_trls():
+    """`delta`, for one, is where TRL's clipping ends: ours moved it, and training fell apart."""
+    ours = StepSRPOConfig.__annotations__.keys() - {"reward_weights"}  # meant: another default
+    assert not ours & {one.name for one in fields(GRPOConfig)}
