@@ -5,6 +5,7 @@ python -m katlab.gpu_check.parts FOLDER PROFILE weights full   # a line per part
 
 import gc
 import json
+import math
 import statistics
 import sys
 import time
@@ -86,7 +87,30 @@ def sft(bench: Bench) -> dict[str, Any]:
     """The cold start's fine-tuning, as the profile has it."""
     stage = bench.stage("sft", "04_cold_start")
     cold_start.train(stage, bench.rows())
-    return trained(stage, stage.settings.batch_size)
+    found = trained(stage, stage.settings.batch_size)
+    return found | _expected(bench, stage, found["step_s"], found["tokens_per_step"])
+
+
+def _expected(
+    bench: Bench, stage: StageRun, took: float, tokens: float, rows: int = 0, **more: Any
+) -> dict[str, Any]:
+    """The planner's seconds for a stage's step, and the error as in `variant`."""
+    config, shape = stage.config, dict(bench.shapes[1])
+    rows = rows or stage.settings.batch_size
+    kind = "full"
+    if config.lora.enabled:
+        kind = "qlora" if config.model.quantize == "4bit" else "lora"
+    shape["num_hidden_layers"] += more.pop("modules", 0)
+    at_once = dict(stage.settings.trainer)["per_device_train_batch_size"]
+    top = peak(speed.device())
+    step = top and planner.step_seconds(
+        shape, SCHEMES[kind], top, round(tokens), round(tokens / rows), config.scaling_plan.mfu,
+        passes=math.ceil(rows / at_once), checkpointed=config.model.gradient_checkpointing, **more,
+    )  # fmt: skip
+    return {
+        "planned_step_s": step and round(step, 3),
+        "step_error": step and round(took / step - 1, 3),
+    }
 
 
 def distil(bench: Bench) -> dict[str, Any]:
@@ -98,7 +122,9 @@ def distil(bench: Bench) -> dict[str, Any]:
     along = signals.readers(stage, tokenizer)
     columns, tables, _ = signals.examples(rows, tokenizer, None, stage.settings.max_length, along)
     distillation.train_arm(stage, distillation.MTP_KD, columns, tables, along)
-    return trained(stage, stage.settings.batch_size)
+    found = trained(stage, stage.settings.batch_size)
+    more = {"reader": bench.shapes[0], "modules": stage.settings.mtp_depth}
+    return found | _expected(bench, stage, found["step_s"], found["tokens_per_step"], **more)
 
 
 def trained(stage: StageRun, batch_size: int) -> dict[str, Any]:
@@ -171,10 +197,15 @@ def reinforce(bench: Bench) -> dict[str, Any]:
     }
     noted = speed.of(stage.dir)
     whole = sum(phases.values())
+    drawn = stage.settings.prompts_per_step * stage.settings.trainer.num_generations
+    tokens = noted["training"]["tokens"] / max(1, len(steps) - 1)
+    planned = _expected(bench, stage, phases["training_s"], tokens, drawn, scored=True)
     return {
         "step_s": round(whole, 2),
         **phases,
-        "rollouts": stage.settings.prompts_per_step * stage.settings.trainer.num_generations,
+        "planned_training_s": planned["planned_step_s"],
+        "training_error": planned["step_error"],
+        "rollouts": drawn,
         "tokens_each": round(steps[-1]["completions/mean_length"], 1),
         "rollout_tokens_per_s": noted["sampling"]["rollouts"]["tokens_per_s"],
         "mfu": noted["training"]["mfu"],

@@ -143,15 +143,32 @@ def tokens_per_second(
 
 
 def step_seconds(
-    config: Mapping, scheme: Scheme, peak: float, tokens: int, length: int, mfu: float
+    config: Mapping,
+    scheme: Scheme,
+    peak: float,
+    tokens: int,
+    length: int,
+    mfu: float,
+    *,
+    passes: int = 1,
+    checkpointed: bool = True,
+    scored: bool = False,
+    reader: Mapping | None = None,
 ) -> float:
-    """A step of `tokens` tokens in rows of `length` on one GPU in one go, layers checkpointed.
+    """A step of `tokens` tokens in rows of `length` on one GPU, in so many `passes`.
 
     Its FLOPs at `mfu` of `peak` FLOP/s, or what the CPU takes to launch them where that is longer:
-    forward, forward again, and backward, which counts as two passes.
+    forward, backward, which counts twice, and forward again where layers are checkpointed. `scored`
+    adds a forward pass without gradients (the log-probabilities before a step of RL), `reader` one
+    of a parent in full that reads along.
     """
-    computing = scheme.backward * flops_per_token(config, length) * tokens / (mfu * peak)
-    return max(computing, 4 * config["num_hidden_layers"] * scheme.launch)
+    layers = config["num_hidden_layers"]
+    flops = (scheme.backward + scored) * flops_per_token(config, length)
+    launching = (3 + checkpointed + scored) * layers * scheme.launch
+    if reader:
+        flops += flops_per_token(reader, length)
+        launching += reader["num_hidden_layers"] * SCHEMES[0].launch
+    return max(flops * tokens / (mfu * peak), passes * launching)
 
 
 def architecture(profile: str) -> tuple[dict, dict]:
