@@ -93,7 +93,7 @@ class StandIn:
             mode = re.findall("Requires think-(on|off) mode", prompt)[-1]
             return f"It asks for one thing. Requires think-{mode} mode."
         thought, direct = "We go step by step.", right if easy else "-7"
-        if "Think step by step first" in prompt:
+        if "think step by step" in prompt:
             return f"{thought}\n\n**Answer:** {right}"
         if "Reply with the final answer only" in prompt:
             return direct
