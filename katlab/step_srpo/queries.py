@@ -14,7 +14,7 @@ def ask(stage: StageRun, model, tokenizer) -> list[dict]:
     `correct` is True, False, or None where no verifier could say.
     """
     s = stage.settings
-    candidates = queries.load(stage.config, s.candidates, stage.seed, "rl")
+    candidates = queries.load(stage.config, s.candidates, stage.seed + s.seed_offset, "rl")
     frame = arms.run_arm(
         stage,
         model,

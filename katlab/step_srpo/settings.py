@@ -37,8 +37,10 @@ class Settings(Section):
     prompts_per_step: int = Field(gt=0)
     hard_share: float = Field(ge=0, lt=1)
     steps: int = Field(gt=0)
+    seed_offset: int = Field(ge=0)
     """Queries tried, queries per step, the share of them that the model misses (one at least is
-    one that it knows), steps."""
+    one that it knows), steps; what is added to the run's seed for the queries tried, their order
+    and the rollouts, to train a cold start again."""
 
     advantages: str
     omega: float = Field(ge=0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 from datasets import Dataset
+from transformers import set_seed
 
 from katlab import arms, models, speed, template
 from katlab.generation import vllm_engine
@@ -56,7 +57,8 @@ def train(stage: StageRun, source: Path) -> dict[str, float]:
     s, settings = stage.settings, arguments(stage)  # mistakes show before anything is sampled
     model, tokenizer = models.load_for_training(source, stage.config.model, stage.config.lora)
     candidates = stage.kept("candidates.jsonl", lambda: ask(stage, model, tokenizer))
-    chosen = lay_out(candidates, s.hard_share, s.steps, s.prompts_per_step, stage.seed)
+    seed = stage.seed + s.seed_offset
+    chosen = lay_out(candidates, s.hard_share, s.steps, s.prompts_per_step, seed)
     rows = [
         {
             "prompt": template.prompt(tokenizer, row["messages"], row["tools"]),
@@ -65,6 +67,7 @@ def train(stage: StageRun, source: Path) -> dict[str, float]:
         }
         for row in chosen
     ]
+    set_seed(seed)  # adapters are drawn, whether or not candidates were sampled before
     trained = models.attach_lora(model, stage.config.lora)
     if settings.use_vllm:  # TRL starts its vLLM from here, and finds what vLLM compiled before
         model.name_or_path = vllm_engine.steady(model)
@@ -95,6 +98,7 @@ def arguments(stage: StageRun) -> StepSRPOConfig:
         stage,
         StepSRPOConfig,
         batch_size=s.prompts_per_step * s.trainer.num_generations,
+        seed=stage.seed + s.seed_offset,
         output_dir=str(stage.checkpoints / "rl"),
         shuffle_dataset=False,  # `lay_out` has ordered the queries
         logging_steps=1,

@@ -12,6 +12,7 @@ from katlab.generation import local
 from katlab.lab import StageRun
 from katlab.rewards import Verdict
 from katlab.step_srpo import queries, reward
+from katlab.step_srpo import stage as step_srpo
 from katlab.step_srpo.config import StepSRPOConfig
 from katlab.tasks.nano import world
 
@@ -60,6 +61,22 @@ def test_asking_tells_unscorable_from_missed(tmp_path, monkeypatch):
     verdicts = pd.DataFrame({"correct": pd.Series([True, None, False], dtype=object)})
     monkeypatch.setattr(arms, "run_arm", lambda *_, **__: verdicts)
     assert [row["correct"] for row in queries.ask(stage, None, None)] == [True, None, False]
+
+
+def test_an_offset_draws_the_queries_and_the_training_of_another_seed(tmp_path, monkeypatch):
+    right = pd.DataFrame({"correct": [True] * 3})
+    monkeypatch.setattr(arms, "run_arm", lambda *_, **__: right)
+    drawn = {}
+    for seed, offset in ((0, 0), (0, 7), (7, 0)):
+        given = {"step_srpo.candidates": 3, "step_srpo.seed_offset": offset}
+        made = StageRun.create(
+            tmp_path, f"r-{seed}-{offset}", "05_step_srpo",
+            profile="tiny", seed=seed, overrides=given,
+        )  # fmt: skip
+        asked = [row["messages"] for row in queries.ask(made, None, None)]
+        drawn[seed, offset] = asked, step_srpo.arguments(made).seed
+    assert drawn[0, 7] == drawn[7, 0] != drawn[0, 0]
+    assert drawn[0, 0][1] == 0
 
 
 def test_format_modes():
