@@ -168,6 +168,36 @@ def boundary(evaluation: pd.DataFrame) -> tuple[Figure, str]:
     )
 
 
+def kinds(evaluation: pd.DataFrame) -> tuple[Figure, str]:
+    """Think-on rate and accuracy by task, or by set where that has no tasks, held out.
+
+    `evaluation` has the column set besides, and may have task.
+    """
+    kind = evaluation["set"]
+    if "task" in evaluation:
+        kind = evaluation["task"].fillna(kind)
+    kind = kind.str.replace("_", " ")
+    student = evaluation["student"].map({"before": "cold start", "after": "final"})
+    rows = evaluation.assign(kind=kind, student=student)
+    rows["think_on"] = (rows["mode"] == "on").astype(float)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained", sharey=True)
+    panels = {"think_on": "think-on rate", "correct": "accuracy"}
+    for axis, (column, label) in zip(axes, panels.items(), strict=True):
+        colours = {"cold start": START, "final": FINAL}
+        bars(axis, rows[rows[column].notna()], column, "kind", "student", colours)
+        axis.set(title=label, xlabel="", ylim=(0, 1.05))
+        axis.tick_params(axis="x", rotation=30)
+    legend(axes[1], "student")
+    figure.suptitle("Before and after Step-SRPO by kind of query, held out (95 % intervals)")
+    rates = rows.pivot_table("think_on", "kind", "student")
+    now, moved = rates["final"], rates["final"] - rates["cold start"]
+    often, rare, most = now.idxmax(), now.idxmin(), moved.abs().idxmax()
+    return figure, (
+        f"Held out, it thinks most on {often} ({now[often]:.0%}) and least on {rare} "
+        f"({now[rare]:.0%}); {most} moved most, by {100 * moved[most]:+.0f} points."
+    )
+
+
 def coloured(pieces: list[str], advantages: list[float], title: str = "") -> str:
     """A completion as HTML, each token on its advantage: blue above 0, red below, 0 clear.
 

@@ -120,6 +120,23 @@ def test_changes_by_hand():
     plt.close(figure)
 
 
+def test_each_kind_of_query_by_itself():
+    rows = evaluation().assign(set="procedural", task="gcd")
+    rows.loc[rows["difficulty"] == 5, ["set", "task"]] = "gsm8k", None
+    figure, takeaway = figures.kinds(rows)
+    assert takeaway == (
+        "Held out, it thinks most on gsm8k (100%) and least on gcd (0%); gcd moved most, by -100 "
+        "points."
+    )
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    assert heights == [1.0, 1.0, 0.0, 1.0]  # gcd, gsm8k before; gcd, gsm8k after
+    assert [bar.get_height() for bar in figure.axes[1].patches] == [1.0, 0.5, 1.0, 0.5]
+    plt.close(figure)
+    figure, takeaway = figures.kinds(rows.drop(columns="task"))
+    assert "least on procedural (0%)" in takeaway
+    plt.close(figure)
+
+
 def test_missed_candidates_leave_unscorable_ones_out():
     rows = [(1, True), (1, None), (5, False), (5, False), (5, True)]
     shown = tables.missed(pd.DataFrame(rows, columns=["difficulty", "correct"]))

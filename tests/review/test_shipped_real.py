@@ -1,0 +1,80 @@
+"""The committed rows of the real model's seed 1, and the tables that README and docs make of them."""
+
+import json
+
+import pandas as pd
+import pytest
+from conftest import CHECKOUT
+
+from katlab.intervals import bootstrap, paired_difference
+from katlab.lab import profiles
+
+FOLDER = CHECKOUT / "outputs/reviews/real-0.5b"
+SYSTEMS = {
+    "cold start, deciding": ("before", "auto"),
+    "final, deciding": ("after", "auto"),
+    "final, always thinking": ("after", "on"),
+    "final, never thinking": ("after", "off"),
+    "cold start, always thinking": ("before", "on"),
+    "cold start, never thinking": ("before", "off"),
+}
+
+
+@pytest.fixture(scope="module")
+def held_out() -> pd.DataFrame:
+    return pd.read_csv(FOLDER / "held_out.csv").astype({"correct": float, "thinks": float})
+
+
+def part(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    student, arm = SYSTEMS[name]
+    return rows[rows["student"].eq(student) & rows["arm"].eq(arm)]
+
+
+def text(name: str) -> str:
+    return (CHECKOUT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_readme_has_every_system_as_its_rows_say(held_out, name):
+    rows = part(held_out, name)
+    right, thinks = (
+        f"{m:.1%} [{100 * low:.1f}, {100 * high:.1f}]".replace("%", " %")
+        for m, low, high in (bootstrap(rows, "correct"), bootstrap(rows, "thinks"))
+    )
+    tokens = "{:.0f} [{:.0f}, {:.0f}]".format(*bootstrap(rows, "tokens"))
+    assert rows["id"].nunique() == len(rows) == 300
+    assert f"| {name} | {right} | {tokens} | {thinks} |" in text("README.md")
+
+
+def test_the_readme_compares_as_its_rows_say(held_out):
+    final = part(held_out, "final, deciding")
+    for other, named in (("cold start, deciding", "cold start"), ("final, always thinking", "")):
+        rows = part(held_out, other)
+        right = [100 * v for v in paired_difference(final, rows, "correct")]
+        fewer = [-100 * v for v in paired_difference(final, rows, "tokens", relative=True)]
+        assert "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*right) in text("README.md"), named
+        saved = f"{fewer[0]:.0f} % of the tokens saved [{fewer[2]:.0f}, {fewer[1]:.0f}]"
+        assert saved in text("README.md"), named
+
+
+def test_the_docs_have_every_kind_of_query_as_its_rows_say(held_out):
+    names = ("cold start, deciding", "final, deciding", "final, always thinking")
+    sides = [part(held_out, name) for name in (*names, "final, never thinking")]
+    for kind, of in sides[0].groupby("task"):
+        rows = [side[side["id"].isin(of["id"])] for side in sides]
+        cells = [f"{100 * side['thinks'].mean():.0f}" for side in rows[:2]]
+        cells += [f"{100 * side['correct'].mean():.1f}" for side in rows]
+        cells += [f"{side['tokens'].mean():.0f}" for side in rows[:3]]
+        line = " | ".join([kind.replace("_", " "), str(len(of)), *cells])
+        assert f"| {line} |" in text("docs/real-0.5b.md")
+
+
+def test_it_is_the_seed_to_report_on_weights_that_are_told():
+    seeds = profiles.load("real-0.5b").seeds
+    stages = sorted((FOLDER / "real").iterdir())
+    assert [path.name[:2] for path in stages] == ["01", "02", "03", "04", "05"]
+    for stage in stages:
+        given = json.loads((stage / "run.json").read_text(encoding="utf-8"))["parameters"]
+        assert given["seed"] in seeds.reported and given["seed"] not in seeds.tuning
+        assert given["overrides"]["model.weights"] == "dequantised q4_k_m"
+        assert "/tmp/" not in (stage / "report.html").read_text(encoding="utf-8")
