@@ -4,9 +4,11 @@ import json
 import sys
 
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from katlab import cli, models
-from katlab.gpu_check import check, parts
+from katlab.gpu_check import check, parts, planned
 from katlab.gpu_check.bench import Bench
 from katlab.lab import profiles
 from katlab.scaling_plan import planner
@@ -107,10 +109,83 @@ def test_what_a_step_allocates_by_hand():
     total = planner.parameters(shape)["total"]
     full, lora, qlora = (
         planner.step_gib(shape, scheme, tokens, adapter) * 2**30
-        for scheme, adapter in zip(parts.SCHEMES.values(), (0, 10, 10), strict=True)
+        for scheme, adapter in zip(planned.SCHEMES.values(), (0, 10, 10), strict=True)
     )
     assert full == pytest.approx(16 * total + work)
     assert lora == pytest.approx(2 * total + work + inputs + 160)
     apart = total - planner.parameters(shape)["layers"]
     frozen = 4.127 / 8 * (total - apart) + 4 * apart
     assert qlora == pytest.approx(frozen + work + 2 * inputs + 160)
+
+
+def test_what_a_step_without_checkpoints_allocates_by_hand():
+    shape = dict(
+        model_type="qwen2", hidden_size=8, intermediate_size=16, num_attention_heads=2,
+        num_key_value_heads=1, num_hidden_layers=3, vocab_size=100, tie_word_embeddings=True,
+    )  # fmt: skip
+    scheme, tokens, total = planned.SCHEMES["lora"], 50, planner.parameters(shape)["total"]
+    kept = 12 * 8 + 4 * 16 + 2 * 4  # values per token and layer; one key and value head of 4
+    work = 2 * tokens * (14 * 8 + 8 * 16)
+    plain = planner.step_gib(shape, scheme, tokens, 10, checkpointed=False) * 2**30
+    assert plain == pytest.approx(2 * total + work + 2 * tokens * kept * 3 + 160)
+    more = {"modules": 1, "reader": shape, "chunk": 1000}  # logits of 50 tokens: 6 tables
+    found = planner.step_gib(shape, scheme, tokens, 10, checkpointed=False, **more) * 2**30
+    logits, layer = 6 * 4 * tokens * 100, planner.parameters(shape)["layer"]
+    inputs = 2 * tokens * kept * 4
+    assert found == pytest.approx(2 * total + logits + inputs + 160 + 16 * layer + 2 * total)
+    with pytest.raises(ValueError, match="with adapters alone"):
+        planner.step_gib(shape, planned.SCHEMES["full"], tokens, checkpointed=False)
+
+
+def test_a_layer_keeps_what_autograd_saves():
+    """Bytes per token and layer from the graph itself: 4 layers less 2, adapters, bfloat16."""
+    hidden, inner = 256, 512
+
+    def saved(layers: int) -> int:
+        config = AutoConfig.for_model(
+            "qwen2", hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
+            num_attention_heads=4, num_key_value_heads=2, vocab_size=64, tie_word_embeddings=True,
+        )  # fmt: skip
+        plain = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
+        lora = profiles.load("real-0.5b").lora
+        model = models.attach_lora(plain, lora)
+        model.enable_input_require_grads()
+        own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        seen: dict[int, torch.Tensor] = {}
+
+        def keep(tensor):
+            if tensor.untyped_storage().data_ptr() not in own:
+                seen[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        ids = torch.zeros(2, 128, dtype=torch.long)
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with hooks, torch.autocast("cpu", torch.bfloat16):
+            model.get_base_model().model(input_ids=ids, use_cache=False)
+        return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
+
+    found = (saved(4) - saved(2)) / 2 / (2 * 128)
+    assert found == pytest.approx(2 * (12 * hidden + 4 * inner + 2 * 2 * 64), rel=0.08)
+
+
+@pytest.mark.parametrize(
+    ("more", "seconds", "gib"),
+    [
+        ({"passes": 2, "tokens": 6828}, 0.523, 16.6),  # fine-tuning of 04, docs/profiles.md
+        ({"passes": 4, "tokens": 11788, "modules": 1, "chunk": 2048}, 1.372, 25.2),  # 03
+    ],
+)
+def test_the_planner_is_within_15_percent_of_what_an_h100_took(more, seconds, gib):
+    parent, shape = planner.architecture("real-0.5b")
+    scheme, lora = planned.SCHEMES["lora"], profiles.load("real-0.5b").lora
+    adapter = planner.adapters(shape, lora.r, lora.target_modules)
+    passes, tokens, modules = more["passes"], more["tokens"], more.get("modules", 0)
+    reader = {"reader": parent} if modules else {}
+    deep = shape | {"num_hidden_layers": shape["num_hidden_layers"] + modules}
+    step = planner.step_seconds(
+        deep, scheme, 989e12, tokens, 213, 0.4, passes=passes, checkpointed=False, **reader
+    )
+    assert step == pytest.approx(seconds, rel=0.15)
+    room = {"modules": modules, "chunk": more.get("chunk", 0)} | reader
+    most = planner.step_gib(shape, scheme, 16 * 512, adapter, checkpointed=False, **room)
+    assert most == pytest.approx(gib, rel=0.15)

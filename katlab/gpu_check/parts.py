@@ -5,7 +5,6 @@ python -m katlab.gpu_check.parts FOLDER PROFILE weights full   # a line per part
 
 import gc
 import json
-import math
 import statistics
 import sys
 import time
@@ -19,18 +18,18 @@ import torch
 from katlab import UserError, models, speed, template
 from katlab.cold_start import stage as cold_start
 from katlab.generation import engines, vllm_engine
+from katlab.gpu_check import planned
 from katlab.gpu_check.bench import Bench
 from katlab.gpu_check.busy import Busy
 from katlab.lab import StageRun, write_jsonl
 from katlab.mtp_distillation import signals
 from katlab.mtp_distillation import stage as distillation
 from katlab.scaling_plan import planner
-from katlab.sizes import parameters, peak
+from katlab.sizes import parameters
 from katlab.step_srpo import stage as step_srpo
 from katlab.step_srpo.trainer import PHASES
 from katlab.tasks.nano import world
 
-SCHEMES = {"full": planner.SCHEMES[0], "lora": planner.SCHEMES[4], "qlora": planner.SCHEMES[5]}
 FOUND = "parts.jsonl"
 
 
@@ -64,23 +63,7 @@ def variant(bench: Bench, kind: str) -> dict[str, Any]:
     shown = world.queries(sizes.steps * sizes.rows, seed=1, split="stage_2")
     cold_start.train(stage, [bench.row(row, sizes.length) for row in shown])
     found = trained(stage, sizes.rows)
-    return found | _beside(bench, kind, stage, found)
-
-
-def _beside(bench: Bench, kind: str, stage: StageRun, found: dict) -> dict[str, Any]:
-    shape, scheme, plan = bench.shapes[1], SCHEMES[kind], stage.config.scaling_plan
-    lora, tokens = stage.config.lora, round(found["tokens_per_step"])
-    adapter = planner.adapters(shape, lora.r, lora.target_modules) if kind != "full" else 0
-    gib = planner.step_gib(shape, scheme, tokens, adapter)
-    top = peak(speed.device())
-    length = bench.sizes.length
-    step = planner.step_seconds(shape, scheme, top, tokens, length, plan.mfu) if top else None
-    return {
-        "planned_step_s": step and round(step, 3),
-        "step_error": step and round(found["step_s"] / step - 1, 3),
-        "planned_gib": round(gib, 4),
-        "memory_error": found["peak_gib"] and round(found["peak_gib"] / gib - 1, 3),
-    }
+    return found | planned.beside(bench, kind, stage, found)
 
 
 def sft(bench: Bench) -> dict[str, Any]:
@@ -88,29 +71,8 @@ def sft(bench: Bench) -> dict[str, Any]:
     stage = bench.stage("sft", "04_cold_start")
     cold_start.train(stage, bench.rows())
     found = trained(stage, stage.settings.batch_size)
-    return found | _expected(bench, stage, found["step_s"], found["tokens_per_step"])
-
-
-def _expected(
-    bench: Bench, stage: StageRun, took: float, tokens: float, rows: int = 0, **more: Any
-) -> dict[str, Any]:
-    """The planner's seconds for a stage's step, and the error as in `variant`."""
-    config, shape = stage.config, dict(bench.shapes[1])
-    rows = rows or stage.settings.batch_size
-    kind = "full"
-    if config.lora.enabled:
-        kind = "qlora" if config.model.quantize == "4bit" else "lora"
-    shape["num_hidden_layers"] += more.pop("modules", 0)
-    at_once = dict(stage.settings.trainer)["per_device_train_batch_size"]
-    top = peak(speed.device())
-    step = top and planner.step_seconds(
-        shape, SCHEMES[kind], top, round(tokens), round(tokens / rows), config.scaling_plan.mfu,
-        passes=math.ceil(rows / at_once), checkpointed=config.model.gradient_checkpointing, **more,
-    )  # fmt: skip
-    return {
-        "planned_step_s": step and round(step, 3),
-        "step_error": step and round(took / step - 1, 3),
-    }
+    time = planned.seconds(bench, stage, found["step_s"], found["tokens_per_step"])
+    return found | time | planned.memory(bench, stage, found)
 
 
 def distil(bench: Bench) -> dict[str, Any]:
@@ -124,7 +86,10 @@ def distil(bench: Bench) -> dict[str, Any]:
     distillation.train_arm(stage, distillation.MTP_KD, columns, tables, along)
     found = trained(stage, stage.settings.batch_size)
     more = {"reader": bench.shapes[0], "modules": stage.settings.mtp_depth}
-    return found | _expected(bench, stage, found["step_s"], found["tokens_per_step"], **more)
+    time = planned.seconds(bench, stage, found["step_s"], found["tokens_per_step"], **more)
+    return (
+        found | time | planned.memory(bench, stage, found, chunk=stage.settings.head_chunk, **more)
+    )
 
 
 def trained(stage: StageRun, batch_size: int) -> dict[str, Any]:
@@ -199,12 +164,12 @@ def reinforce(bench: Bench) -> dict[str, Any]:
     whole = sum(phases.values())
     drawn = stage.settings.prompts_per_step * stage.settings.trainer.num_generations
     tokens = noted["training"]["tokens"] / max(1, len(steps) - 1)
-    planned = _expected(bench, stage, phases["training_s"], tokens, drawn, scored=True)
+    told = planned.seconds(bench, stage, phases["training_s"], tokens, drawn, scored=True)
     return {
         "step_s": round(whole, 2),
         **phases,
-        "planned_training_s": planned["planned_step_s"],
-        "training_error": planned["step_error"],
+        "planned_training_s": told["planned_step_s"],
+        "training_error": told["step_error"],
         "rollouts": drawn,
         "tokens_each": round(steps[-1]["completions/mean_length"], 1),
         "rollout_tokens_per_s": noted["sampling"]["rollouts"]["tokens_per_s"],

@@ -111,8 +111,18 @@ def adapters(config: Mapping, r: int, targets: Iterable[str]) -> int:
     return config["num_hidden_layers"] * r * sum(sides[name] for name in targets)
 
 
-def step_gib(config: Mapping, scheme: Scheme, tokens: int, adapter: int = 0) -> float:
-    """What a step of `tokens` tokens allocates at most on one GPU, without CUDA's own memory, GiB.
+def step_gib(
+    config: Mapping,
+    scheme: Scheme,
+    tokens: int,
+    adapter: int = 0,
+    *,
+    checkpointed: bool = True,
+    modules: int = 0,
+    reader: Mapping | None = None,
+    chunk: int = 0,
+) -> float:
+    """What a step of `tokens` tokens at once allocates at most on one GPU, without CUDA's own, GiB.
 
     `training_gib` is a rule for large models; this is what small ones feel. States, 16 bytes per
     adapter weight, a layer's input each, kept from the forward pass, and what the backward pass of
@@ -121,17 +131,32 @@ def step_gib(config: Mapping, scheme: Scheme, tokens: int, adapter: int = 0) -> 
     and a tied embedding gets its gradient twice. Where weights are frozen in 4 bits, PEFT makes
     embedding and head float32, and the inputs with them. The fused head works on tiles of 4,096
     tokens x 32,768 words.
+
+    Without checkpoints (adapters alone) a layer keeps 12 hidden + 4 intermediate + 2 kv values per
+    token, counted from what autograd saves. Distillation adds MTP `modules`, layers trained in
+    full, a `reader` in bfloat16, and logits of `chunk` tokens in float32: 3 tables of tokens x
+    words, 6 with a reader's beside them.
     """
     hidden, inner, count = config["hidden_size"], config["intermediate_size"], parameters(config)
     work = 2 * tokens * (14 * hidden + 8 * inner)
     head = 2 * min(tokens, 4096) * min(config["vocab_size"], 32768) + 4 * tokens * hidden
-    inputs = 2 * tokens * hidden * config["num_hidden_layers"]
+    if chunk:
+        head = 4 * min(tokens, chunk) * config["vocab_size"] * (6 if reader else 3)
+    kept = hidden
+    if not checkpointed:
+        if not adapter:
+            raise ValueError("what a layer keeps is counted with adapters alone")
+        _, kv_heads, head_dim = heads(config)
+        kept = 12 * hidden + 4 * inner + 2 * kv_heads * head_dim
+    inputs = 2 * tokens * kept * (config["num_hidden_layers"] + modules)
     if not adapter:
         size = max(work, head, 4 * count["embedding"]) + max(0, inputs - 4 * count["layers"])
     else:
         size = max(work, head) + inputs + 16 * adapter
     if scheme.embedding_bytes:
         size += inputs + 2 * (count["total"] - count["layers"])
+    size += 16 * modules * count["layer"]
+    size += 2 * parameters(reader)["total"] if reader else 0
     return state_gib(config, scheme, 1) + size / GIB
 
 

@@ -1,4 +1,4 @@
-"""The committed rows of the real model's seed 1, and the tables that README and docs make of them."""
+"""The committed rows of the real model's seed 1, and the tables of README and docs from them."""
 
 import json
 
