@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from katlab import UserError, models
-from katlab.lab import records
+from katlab.lab import identity, records
 from katlab.lab.runs import StageRun
 from katlab.layer_saturation import stage as layer_saturation
 from katlab.layer_saturation.plan import LayerPlan
@@ -67,6 +67,8 @@ def pack(run: Path, last: str, out: Path) -> Path:
             known = {f.name: _digest(f / STUDENT) for f in folders if (f / STUDENT).is_dir()}
             manifest = {"run": run.name, "stages": [f.name for f in folders], "students": known}
             archive.writestr(MANIFEST, json.dumps(manifest, indent=1))
+            if (run / identity.FILE).is_file():
+                archive.write(run / identity.FILE, identity.FILE)
             for folder in folders:
                 for file in _files(folder):
                     archive.write(file, file.relative_to(run))
@@ -100,6 +102,8 @@ def unpack(file: Path, outputs: Path) -> tuple[Path, list[str]]:
             students = manifest["students"]
             new = [n for n in manifest["stages"] if not _there(archive, run, n, n in students)]
             inside = [n for n in archive.namelist() if n.partition("/")[0] in new and _plain(n)]
+            if identity.FILE in archive.namelist() and not (run / identity.FILE).is_file():
+                inside.append(identity.FILE)
             archive.extractall(run, inside)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} is no file that katlab pack wrote ({error}).") from None

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from katlab import UserError, cli, models
 from katlab.export import travel
-from katlab.lab import StageRun
+from katlab.lab import StageRun, identity
 from katlab.layer_saturation import stage as layer_saturation
 from katlab.layer_saturation.plan import plan
 from katlab.mtp_distillation import stage as mtp_distillation
@@ -103,6 +103,20 @@ def test_the_file_holds_adapters_and_no_model(run, packed):
     assert not [n for n in names if n.endswith("replies.jsonl")]
     assert sum(n.endswith("adapter/adapter_model.safetensors") for n in names) == len(TRAINED)
     assert f"{TRAINED[1]}/rows.jsonl" in names and travel.MANIFEST in names
+
+
+def test_what_the_run_is_travels_and_does_not_replace_what_is_there(run, tmp_path):
+    kept = identity.Identity("tiny", 0, {"lora.r": 4}, forked_from="first")
+    copy = tmp_path / "there" / "r"
+    shutil.copytree(run, copy)
+    identity.keep(copy, kept)
+    file = travel.pack(copy, "03_mtp_distillation", tmp_path / "r-03.zip")
+    again, _ = travel.unpack(file, tmp_path)
+    assert identity.read(again) == kept
+    own = identity.Identity("tiny", 0, {"lora.r": 4}, forked_from="second")
+    identity.keep(again, own)
+    travel.unpack(file, tmp_path)
+    assert identity.read(again) == own
 
 
 def test_another_weight_in_the_adapter_is_told(packed, tmp_path):
