@@ -69,6 +69,17 @@ def test_the_docs_have_every_kind_of_query_as_its_rows_say(held_out):
         assert f"| {line} |" in text("docs/real-0.5b.md")
 
 
+def test_the_docs_say_how_often_the_judge_has_the_answer(held_out):
+    final = part(held_out, "final, deciding")
+    direct = final[final["mode"].eq("off")]
+    told = direct["answer_in_judge"].astype(bool)
+    right = [direct[rows]["correct"].mean() for rows in (told, ~told)]
+    docs = " ".join(text("docs/real-0.5b.md").split())
+    assert f"in {told.mean():.1%}".replace("%", " %") + f" of the final model's {len(told)}" in docs
+    assert f"of which {right[0]:.0%} are right, the others in".replace("%", " %") in docs
+    assert f"the others in {100 * right[1]:.0f}." in docs
+
+
 def test_it_is_the_seed_to_report_on_weights_that_are_told():
     seeds = profiles.load("real-0.5b").seeds
     stages = sorted((FOLDER / "real").iterdir())
