@@ -180,12 +180,11 @@ def test_the_planner_is_within_15_percent_of_what_an_h100_took(more, seconds, gi
     scheme, lora = planned.SCHEMES["lora"], profiles.load("real-0.5b").lora
     adapter = planner.adapters(shape, lora.r, lora.target_modules)
     passes, tokens, modules = more["passes"], more["tokens"], more.get("modules", 0)
-    reader = {"reader": parent} if modules else {}
-    deep = shape | {"num_hidden_layers": shape["num_hidden_layers"] + modules}
+    beside = {"modules": modules} | ({"reader": parent} if modules else {})
     step = planner.step_seconds(
-        deep, scheme, 989e12, tokens, 213, 0.4, passes=passes, checkpointed=False, **reader
+        shape, scheme, 989e12, tokens, 213, 0.4, passes=passes, checkpointed=False, **beside
     )
     assert step == pytest.approx(seconds, rel=0.15)
-    room = {"modules": modules, "chunk": more.get("chunk", 0)} | reader
-    most = planner.step_gib(shape, scheme, 16 * 512, adapter, checkpointed=False, **room)
-    assert most == pytest.approx(gib, rel=0.15)
+    chunk, most = more.get("chunk", 0), 16 * 512
+    room = planner.step_gib(shape, scheme, most, adapter, checkpointed=False, chunk=chunk, **beside)
+    assert room == pytest.approx(gib, rel=0.15)

@@ -62,17 +62,14 @@ def variant(bench: Bench, kind: str) -> dict[str, Any]:
     stage = bench.stage(kind, "04_cold_start", **given)
     shown = world.queries(sizes.steps * sizes.rows, seed=1, split="stage_2")
     cold_start.train(stage, [bench.row(row, sizes.length) for row in shown])
-    found = trained(stage, sizes.rows)
-    return found | planned.beside(bench, kind, stage, found)
+    return trained(bench, stage)
 
 
 def sft(bench: Bench) -> dict[str, Any]:
     """The cold start's fine-tuning, as the profile has it."""
     stage = bench.stage("sft", "04_cold_start")
     cold_start.train(stage, bench.rows())
-    found = trained(stage, stage.settings.batch_size)
-    time = planned.seconds(bench, stage, found["step_s"], found["tokens_per_step"])
-    return found | time | planned.memory(bench, stage, found)
+    return trained(bench, stage)
 
 
 def distil(bench: Bench) -> dict[str, Any]:
@@ -84,26 +81,27 @@ def distil(bench: Bench) -> dict[str, Any]:
     along = signals.readers(stage, tokenizer)
     columns, tables, _ = signals.examples(rows, tokenizer, None, stage.settings.max_length, along)
     distillation.train_arm(stage, distillation.MTP_KD, columns, tables, along)
-    found = trained(stage, stage.settings.batch_size)
     more = {"reader": bench.shapes[0], "modules": stage.settings.mtp_depth}
-    time = planned.seconds(bench, stage, found["step_s"], found["tokens_per_step"], **more)
-    return (
-        found | time | planned.memory(bench, stage, found, chunk=stage.settings.head_chunk, **more)
-    )
+    return trained(bench, stage, chunk=stage.settings.head_chunk, **more)
 
 
-def trained(stage: StageRun, batch_size: int) -> dict[str, Any]:
-    """What a stage noted of its training, per step; the first step is not in it."""
-    found = speed.of(stage.dir)["training"]
+def trained(bench: Bench, stage: StageRun, chunk: int = 0, **more: Any) -> dict[str, Any]:
+    """What a stage noted of its training, per step but the first, beside what was planned for it.
+
+    `chunk` and `more` are the planner's, of what is beside the student in a step.
+    """
+    noted, rows = speed.of(stage.dir)["training"], stage.settings.batch_size
     steps = max(1, stage.settings.steps - 1)
-    return {
-        "step_s": round(found["seconds"] / steps, 3),
-        "tokens_per_step": round(found["tokens"] / steps, 1),
-        "rows_per_step": batch_size,
-        "tokens_per_s": found["tokens_per_s"],
-        "mfu": found["mfu"],
+    found = {
+        "step_s": round(noted["seconds"] / steps, 3),
+        "tokens_per_step": round(noted["tokens"] / steps, 1),
+        "rows_per_step": rows,
+        "tokens_per_s": noted["tokens_per_s"],
+        "mfu": noted["mfu"],
         "peak_gib": _memory(),
     }
+    time = planned.seconds(bench, stage, found["step_s"], found["tokens_per_step"], rows, **more)
+    return found | time | planned.memory(bench, stage, found, chunk=chunk, **more)
 
 
 def rollouts(bench: Bench) -> dict[str, Any]:

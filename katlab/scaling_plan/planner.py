@@ -178,16 +178,17 @@ def step_seconds(
     passes: int = 1,
     checkpointed: bool = True,
     scored: bool = False,
+    modules: int = 0,
     reader: Mapping | None = None,
 ) -> float:
     """A step of `tokens` tokens in rows of `length` on one GPU, in so many `passes`.
 
     Its FLOPs at `mfu` of `peak` FLOP/s, or what the CPU takes to launch them where that is longer:
     forward, backward, which counts twice, and forward again where layers are checkpointed. `scored`
-    adds a forward pass without gradients (the log-probabilities before a step of RL), `reader` one
-    of a parent in full that reads along.
+    adds a forward pass without gradients (the log-probabilities before a step of RL), `modules` are
+    MTP's, launched as layers, `reader` adds a pass of a parent in full that reads along.
     """
-    layers = config["num_hidden_layers"]
+    layers = config["num_hidden_layers"] + modules
     flops = (scheme.backward + scored) * flops_per_token(config, length)
     launching = (3 + checkpointed + scored) * layers * scheme.launch
     if reader:

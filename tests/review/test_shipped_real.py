@@ -48,13 +48,25 @@ def test_the_readme_has_every_system_as_its_rows_say(held_out, name):
 
 def test_the_readme_compares_as_its_rows_say(held_out):
     final = part(held_out, "final, deciding")
-    for other, named in (("cold start, deciding", "cold start"), ("final, always thinking", "")):
+    for other in ("cold start, deciding", "final, always thinking"):
         rows = part(held_out, other)
         right = [100 * v for v in paired_difference(final, rows, "correct")]
         fewer = [-100 * v for v in paired_difference(final, rows, "tokens", relative=True)]
-        assert "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*right) in text("README.md"), named
+        assert "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*right) in text("README.md")
         saved = f"{fewer[0]:.0f} % of the tokens saved [{fewer[2]:.0f}, {fewer[1]:.0f}]"
-        assert saved in text("README.md"), named
+        assert saved in text("README.md")
+
+
+def test_the_readme_says_where_it_thinks_as_its_rows_say(held_out):
+    final, always = part(held_out, "final, deciding"), part(held_out, "final, always thinking")
+    sums, readme = final["task"].eq("chain_sum"), " ".join(text("README.md").split())
+    gsm8k, letters = final["task"].eq("gsm8k"), final["task"].eq("letter_counting")
+    long, short = sums & final["difficulty"].ge(4), sums & final["difficulty"].eq(1)
+    assert final[gsm8k | long]["thinks"].all() and not final[short | letters]["thinks"].any()
+    assert f"on all {gsm8k.sum()} GSM8K problems and all {long.sum()} sums of four" in readme
+    assert f"none of {short.sum()} one-digit sums and {letters.sum()} counts of letters" in readme
+    lost = [rows[rows["task"].eq("lcm")]["correct"].mean() for rows in (always, final)]
+    assert f"which costs it {int(100 * (lost[0] - lost[1]))} points there" in readme
 
 
 def test_the_docs_have_every_kind_of_query_as_its_rows_say(held_out):
