@@ -156,6 +156,7 @@ def _index(chosen: Chosen, made: dict, top: Path) -> str:
         against=tables.against(made),
         head=tables.HEAD,
         systems=tables.systems(made),
+        sets=tables.sets(made) if made["sets"] else None,
         claims=tables.claims(made),
         runs=[(run.name, run.seed, _pages(run, top)) for run in chosen.reported],
         notes=_notes(made),

@@ -3,15 +3,15 @@
 Means with 95 % intervals over seeds and problems (`compare_runs.pooling`; prompts that differ in
 names alone are one problem). A claim is held if the verdict of every seed holds it, which is the
 strictest way to count; `measured` gives each seed's own words. Systems that the runs did not
-sample are left out, a score that a system cannot have is null.
+sample are left out, a score that a system cannot have is null. Where the queries are a mixture,
+"sets" has every system on each set apart.
 
     summary.of(chosen)["systems"]["final"]["accuracy"]  # [mean, low, high]
 """
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from statistics import NormalDist, fmean
-from typing import Any
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -19,14 +19,15 @@ import pandas as pd
 from katlab import intervals
 from katlab.compare_runs import pooling
 from katlab.compare_runs.variants import SAMPLED, Run
-from katlab.evaluation import scores, systems
+from katlab.evaluation import systems
 from katlab.evaluation.stage import load
 from katlab.evaluation.systems import AFTER, BEFORE
 from katlab.evaluation.verdict import MARGIN
 from katlab.export.student import claims as verdict_rows
 from katlab.lab import records
-from katlab.review import cost, twins
-from katlab.review.accepted import Chosen, commit, differing, record, summarized
+from katlab.review import cost, measured, twins
+from katlab.review.accepted import Chosen, commit, differing, record
+from katlab.review.measured import rounded
 
 N_IS = "prompts of stage 06, summed over the seeds; a problem may stand under two seeds"
 RULE = "a claim is held if the verdict of every seed holds it, null if no verdict could judge it"
@@ -43,20 +44,18 @@ NAMES = {  # of `systems.ways`, shorter; any other way keeps its name
 PAIRS = {("base", "free"): "base", (BEFORE, "auto"): BEFORE, (AFTER, "auto"): AFTER}
 NAMES |= {way: PAIRS[pair] for way, pair in systems.SAMPLED.items() if pair in PAIRS}
 VOTES = {"own": "own votes", "teachers": "teachers' votes"}
-OWN = {  # of a system that judges: figure, its place in stage 06's summary.json
-    "judge_agreement": "judge_agreement",
-    "leakage": "answer_tokens_off_minus_on",  # forced off, in tokens: thinking in the answer
-    "hacking": "hacking",  # share of think-off outputs that think in the open
-}
 
 
 def of(chosen: Chosen) -> dict:
     """The whole summary, JSON values only."""
     runs = chosen.reported
     frames = [ways(run) for run in runs]
-    told = _systems(runs, frames, _votes(runs[0]))
+    told = measured.systems(runs, frames, _votes(runs[0]))
+    groups = [measured.named(frames, _votes(runs[0]))]
     for group in chosen.controls:
-        told |= _systems(group, [ways(run) for run in group], *_control(runs[0], group[0]))
+        theirs, how = [ways(run) for run in group], _control(runs[0], group[0])
+        told |= measured.systems(group, theirs, *how)
+        groups.append(measured.named(theirs, *how))
     sizes = {str(run.seed): len(run.asked) for run in runs}
     return {
         "profile": Path(chosen.profile).name,
@@ -73,6 +72,7 @@ def of(chosen: Chosen) -> dict:
         "t_max": record(runs[0])["settings"]["max_new_tokens"],
         **cost.of(runs),
         "systems": told,
+        "sets": measured.apart({name: sides for group in groups for name, sides in group.items()}),
         "against_always_on": against_always_on(frames),
         "claims_rule": RULE,
         "claims": claims(runs),
@@ -111,10 +111,10 @@ def against_always_on(frames: Sequence[dict[str, pd.DataFrame]]) -> dict:
     saved = -pooling.changes(pairs, "tokens", relative=True)
     ends = np.quantile(saved[1:], [0.025, 0.975])
     return {
-        "accuracy_difference": _rounded(float(gained[0]), low),
+        "accuracy_difference": rounded(float(gained[0]), low),
         "margin": MARGIN,
         "power": round(power, 4),
-        "tokens_saved": _rounded(float(saved[0]), *ends.tolist()),
+        "tokens_saved": rounded(float(saved[0]), *ends.tolist()),
     }
 
 
@@ -153,46 +153,6 @@ def _measured(rows: dict[int, dict], seeds: int) -> str:
     return f"held in {count} of {seeds} seeds; {each}"
 
 
-def _systems(
-    runs: Sequence[Run],
-    frames: Sequence[dict[str, pd.DataFrame]],
-    names: dict[str, str],
-    only: Collection[str] = (),
-) -> dict[str, dict]:
-    """Figures by system; a system that one of the runs lacks is left out."""
-    judged = [summarized(run) for run in runs]
-    t_max = record(runs[0])["settings"]["max_new_tokens"]
-    table: dict[str, dict] = {}
-    for name in frames[0]:
-        sides = [found[name] for found in frames if name in found]
-        if len(sides) < len(runs) or (only and name not in only):
-            continue
-        row = table[names.get(name, name)] = {
-            key: _interval(sides, column)
-            for key, column in (("accuracy", "correct"), ("tokens", "tokens"))
-        }
-        row["think_on"] = _think_on(sides)
-        counted = all("thought_tokens" in side for side in sides)
-        values = [scores.auc_oaa(side, t_max) for side in sides] if counted else []
-        row["auc_oaa"] = round(fmean(values), 4) if values else None
-        for key, place in OWN.items():
-            values = [_first(one.get(name, {}).get(place)) for one in judged]
-            row[key] = None if None in values else round(fmean(values), 4)
-    return table
-
-
-def _interval(sides: Sequence[pd.DataFrame], column: str) -> list[float] | None:
-    found = pooling.over(sides, column)
-    return _rounded(found.value, found.low, found.high) if found else None
-
-
-def _think_on(sides: Sequence[pd.DataFrame]) -> dict[str, float]:
-    """Mean over seeds of the share that thinks, by difficulty."""
-    rates = [s["thinks"].astype(float).groupby(s["difficulty"]).mean() for s in sides]
-    means = pd.concat(rates, axis=1).mean(axis=1).sort_index()
-    return {str(level): round(float(rate), 4) for level, rate in means.items()}
-
-
 def _votes(run: Run) -> dict[str, str]:
     """Names that say how the cold start's votes were taken, where a run is not too old to know."""
     votes = records.read(run.folder / "04_cold_start")["settings"].get("votes")
@@ -213,11 +173,3 @@ def _control(first: Run, run: Run) -> tuple[dict[str, str], Collection[str]]:
     said = ", ".join(f"{key.removeprefix('step_srpo.')} {told[key]}" for key in told)
     shown = (BEFORE, AFTER) if early else (AFTER,)
     return {name: f"{name} ({said})" for name in shown}, shown
-
-
-def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, list) else value
-
-
-def _rounded(*values: float) -> list[float]:
-    return [round(float(value), 4) for value in values]

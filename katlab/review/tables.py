@@ -18,6 +18,13 @@ ROWS = (  # of the short table; a review that lacks one has fewer
     "always-on",
     "one-feature rule",
 )
+APART = (  # of the table of each set
+    "base",
+    "teacher that thinks",
+    "teacher that does not",
+    *ROWS[1:7],
+    "always-off",
+)
 HEAD = ("system", "accuracy", "tokens", "thinks, easiest → hardest", "judge agrees", "AUC_OAA")
 MISSED = ("stage", "claim", "measured, seed by seed", "held in", "")
 ASIDE = re.compile(r"\s*(?:\[[^]]*\]|\([^)]*\)|;.*)")  # intervals, remarks
@@ -34,6 +41,7 @@ def text(summary: dict) -> str:
         "",
         *markdown(HEAD, systems(summary, ROWS)),
         "",
+        *([*markdown(*sets(summary, APART)), ""] if summary.get("sets") else []),
         f"{against(summary)} {count - len(missed)} of {count} claims are held by the verdict of "
         f"every seed{'; the others:' if missed else '.'}",
     ]
@@ -46,6 +54,14 @@ def systems(summary: dict, names: Sequence[str] = ()) -> list[list[str]]:
     """The systems of a summary, or those named that it has, in the order of `HEAD`."""
     found = summary["systems"]
     return [_system(name, found[name]) for name in names or found if name in found]
+
+
+def sets(summary: dict, names: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of each set apart: all systems, or those named; accuracy, tokens, thinks."""
+    made = summary["sets"]
+    told = [name for name in names or summary["systems"] if name in summary["systems"]]
+    rows = [[name, *(_apart(one["systems"][name]) for one in made.values())] for name in told]
+    return ["system", *(f"{of}, {one['n']}" for of, one in made.items())], rows
 
 
 def claims(summary: dict) -> list[list[str]]:
@@ -86,6 +102,15 @@ def _system(name: str, row: dict) -> list[str]:
         "–" if named is None else f"{100 * named:.0f} %",
         "–" if area is None else f"{area:.3f}",
     ]
+
+
+def _apart(row: dict) -> str:
+    if row["accuracy"] is None:
+        return "–"
+    return (
+        f"{_percent(row['accuracy'])}; {row['tokens'][0]:.0f} tokens; "
+        f"thinks {100 * row['thinks'][0]:.0f} %"
+    )
 
 
 def _missed(claim: dict) -> list[str]:

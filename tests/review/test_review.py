@@ -169,6 +169,32 @@ def test_figures_are_those_of_the_samples(finished):
     assert against["margin"] == 0.02 and against["power"] > 0.99  # n = 600, and nothing differs
 
 
+def test_each_set_of_a_mixture_stands_apart(outputs):
+    """Easy prompts are of one set and the others of another; the good gate knows them apart."""
+    for name in ("s7", "s8"):
+        path = outputs / name / STAGES[3] / "arms.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        write_jsonl(path, [row | {"set": "ab"[row["difficulty"] > 3]} for row in rows])
+    made = summary.of(accepted.runs(outputs, ["s7", "s8"]))
+    easy, hard = made["sets"]["a"], made["sets"]["b"]
+    assert (easy["n"], hard["n"]) == (360, 240)
+    assert easy["systems"].keys() == hard["systems"].keys() == made["systems"].keys()
+    easy, hard = easy["systems"][FINAL], hard["systems"][FINAL]
+    assert easy["tokens"] == [20, 20, 20] and hard["tokens"] == [60, 60, 60]
+    assert (easy["thinks"][0], hard["thinks"][0]) == (0, 1) and 0.98 < hard["thinks"][1] < 1
+    off = [made["sets"][of]["systems"]["always-off"]["accuracy"][0] for of in "ab"]
+    assert off == [1, 0]
+    told = tables.text(made).splitlines()
+    assert "| system | a, 360 | b, 240 |" in told
+    (row,) = (line for line in told if line.startswith(f"| {FINAL} | 100.0 % [") and ";" in line)
+    assert "]; 20 tokens; thinks 0 % |" in row and "]; 60 tokens; thinks 100 % |" in row
+
+
+def test_queries_that_are_no_mixture_have_no_sets(finished):
+    made = summary.of(accepted.runs(finished, ["s7", "s8"]))
+    assert made["sets"] == {} and "tokens; thinks" not in tables.text(made)
+
+
 def control(outputs: Path, run: str, name: str, stage: str, **settings) -> Path:
     """The same run under other settings of a stage."""
     made = shutil.copytree(outputs / run, outputs / name)
