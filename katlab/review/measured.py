@@ -35,14 +35,14 @@ def systems(
     table: dict[str, dict] = {}
     shorter = {names.get(name, name): name for name in frames[0]}
     for told, sides in named(frames, names, only).items():
-        row = table[told] = _costs(sides)
-        row["think_on"] = _think_on(sides)
+        row: dict[str, Any] = _costs(sides) | {"think_on": _think_on(sides)}
         counted = all("thought_tokens" in side for side in sides)
         values = [scores.auc_oaa(side, t_max) for side in sides] if counted else []
         row["auc_oaa"] = round(fmean(values), 4) if values else None
         for key, place in OWN.items():
             values = [_first(one.get(shorter[told], {}).get(place)) for one in judged]
             row[key] = None if None in values else round(fmean(values), 4)
+        table[told] = row
     return table
 
 
@@ -78,7 +78,7 @@ def apart(samples: dict[str, list[pd.DataFrame]]) -> dict[str, dict]:
     return made
 
 
-def _costs(sides: Sequence[pd.DataFrame]) -> dict[str, list[float] | None]:
+def _costs(sides: Sequence[pd.DataFrame]) -> dict[str, Any]:
     return {"accuracy": _mean(sides, "correct"), "tokens": _mean(sides, "tokens")}
 
 
