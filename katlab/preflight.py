@@ -48,9 +48,11 @@ def faults(names: Sequence[str], values: Mapping[str, Any]) -> list[str]:
     sections = [profiles.section(name) for name in names if stages.named(name).module]
     told = [_said(training.check_trackers, values["report_to"])]
     if sections:
-        from katlab.tasks import checks
+        from katlab.tasks import checks, repository
 
         told += _all(checks.too_small, values["profile"], values["overrides"], sections)
+        if "case_studies" in sections and (folder := config.case_studies.repository):
+            told.append(_said(repository.load, stages.root() / folder))
         trained = [name for name in names if _trains(config, profiles.section(name))]
         told += [_said(_arguments, name, values) for name in trained if _given(name, values)]
         models = _models(config, sections)

@@ -79,7 +79,7 @@ def stage_07(
         for i in range(20)
     ]  # fmt: skip
     walked = [
-        {"id": agent, "step": step, "changes": step, "reached": steps != "lost",
+        {"id": agent, "step": step, "asks": f"{step} changes", "reached": steps != "lost",
          "thinks": steps != "stuck" and step == 2}
         for agent in range(10)
         for step in (1, 2)
