@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from katlab import cli, models
+from katlab import adapters, cli, models
 from katlab.gpu_check import check, parts, planned
 from katlab.gpu_check.bench import Bench
 from katlab.lab import profiles
@@ -148,7 +148,7 @@ def test_a_layer_keeps_what_autograd_saves():
         )  # fmt: skip
         plain = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
         lora = profiles.load("real-0.5b").lora
-        model = models.attach_lora(plain, lora)
+        model = adapters.attach(plain, lora)
         model.enable_input_require_grads()
         own = {p.untyped_storage().data_ptr() for p in model.parameters()}
         seen: dict[int, torch.Tensor] = {}

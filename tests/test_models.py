@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from katlab import UserError, models
+from katlab import UserError, adapters, models
 from katlab.layer_saturation import child as children
 from katlab.layer_saturation import damage as layer_damage
 from katlab.layer_saturation import similarity
@@ -63,7 +63,7 @@ def test_lora_trains_adapters_and_only_the_new_rows(tied):
     base = tiny(tied)
     before = base.get_input_embeddings().weight.detach().clone()
     head = base.get_output_embeddings().weight.detach().clone()
-    model = models.attach_lora(base, LORA, NEW)
+    model = adapters.attach(base, LORA, NEW)
     losses = steps(model)
     assert losses[-1] < losses[0]
     merged = model.merge_and_unload()
@@ -78,7 +78,7 @@ def test_lora_trains_adapters_and_only_the_new_rows(tied):
 def test_adapters_survive_saving(tied, tmp_path):
     base = tiny(tied)
     base.save_pretrained(tmp_path / "base")
-    model = models.attach_lora(base, LORA, NEW)
+    model = adapters.attach(base, LORA, NEW)
     steps(model)
     model.save_pretrained(tmp_path / "adapter")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
@@ -90,12 +90,12 @@ def test_adapters_survive_saving(tied, tmp_path):
 
 def test_without_lora_the_model_is_the_same_object():
     model = tiny()
-    assert models.attach_lora(model, SimpleNamespace(**{**vars(LORA), "enabled": False})) is model
+    assert adapters.attach(model, SimpleNamespace(**{**vars(LORA), "enabled": False})) is model
 
 
 def test_a_tag_without_a_row_is_a_mistake():
     with pytest.raises(UserError, match="resize_token_embeddings"):
-        models.attach_lora(tiny(), LORA, [64])
+        adapters.attach(tiny(), LORA, [64])
 
 
 def test_mistakes_name_the_remedy(tmp_path):
@@ -151,7 +151,7 @@ def test_weights_trained_in_full_are_float32_masters_and_saved_in_the_profiles_d
     profile = config(dtype="bfloat16")
     model, _ = models.load_for_training(tmp_path / "before", profile, lora)
     assert {p.dtype for p in model.parameters()} == {trained}
-    adapted = models.attach_lora(model, lora)
+    adapted = adapters.attach(model, lora)
     assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {torch.float32}
     models.save(adapted, tokenizer, tmp_path / "after", profile)
     kept = load_file(tmp_path / "after" / "model.safetensors")
@@ -218,6 +218,6 @@ def test_a_quantised_model_is_measured_and_trained_by_qlora(kind, tmp_path):
     # Evaluating on a CPU repacks 4-bit weights for inference alone, so training loads them anew.
     model, _ = models.load(config(student=str(tmp_path), quantize=kind))
     packed = model.model.layers[0].mlp.up_proj.weight.detach().clone()
-    losses = steps(models.attach_lora(model, LORA, NEW).train())
+    losses = steps(adapters.attach(model, LORA, NEW).train())
     assert losses[-1] < losses[0]
     assert torch.equal(model.model.layers[0].mlp.up_proj.weight, packed)

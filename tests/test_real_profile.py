@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from katlab import models, template
+from katlab import adapters, template
 from katlab.case_studies import stage as case_studies
 from katlab.cold_start import stage as cold_start
 from katlab.dual_regime_data import stage as dual_regime_data
@@ -205,4 +205,4 @@ def test_the_run_travels_as_adapters(run, tmp_path):
     packed = travel.pack(folder, "05_step_srpo", tmp_path / "r.zip")
     again, differ = travel.unpack(packed, tmp_path)
     assert differ == []
-    assert models.adapter(again / "05_step_srpo" / travel.STUDENT).is_file()
+    assert adapters.file(again / "05_step_srpo" / travel.STUDENT).is_file()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from responders import Scripted
 
-from katlab import models, teachers
+from katlab import models, teachers, weights
 from katlab.generation import local
 from katlab.lab import load_profile
 from katlab.tasks.nano import world
@@ -37,7 +37,7 @@ def test_a_teacher_is_loaded_as_students_are(stage, monkeypatch, model, tokenize
     assert not asked, "weights are loaded at the first request"
     [[reply]] = teacher.respond(ROWS[:1])
     assert isinstance(reply, str) and teacher.name == where.rpartition("/")[2]
-    assert asked["folder"] == models.locate(where)
+    assert asked["folder"] == weights.locate(where)
     assert asked["dtype"] == torch.bfloat16 and asked["device_map"] == models.device()
     assert asked["quantization_config"].load_in_4bit
 

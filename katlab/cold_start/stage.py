@@ -22,7 +22,7 @@ from datasets import Dataset
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
-from katlab import UserError, arms, batching, models, speed, teachers
+from katlab import UserError, adapters, arms, batching, models, speed, teachers
 from katlab.cold_start import own_votes, teacher_votes
 from katlab.cold_start.corpus import direct, encode, mix, randomize, respond
 from katlab.cold_start.rationale import rationalize
@@ -156,7 +156,7 @@ def train(stage: StageRun, corpus: list[dict]) -> dict[str, float]:
     set_seed(stage.seed)  # adapters are drawn, whether or not there was sampling before
     timed = speed.Timed(stage, "cold start", rows, s.batch_size)
     trainer = SFTTrainer(
-        model=models.attach_lora(model, config.lora),
+        model=adapters.attach(model, config.lora),
         args=made,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from katlab import UserError, models
+from katlab import UserError, adapters, models
 from katlab.lab import identity, records
 from katlab.lab.runs import StageRun
 from katlab.layer_saturation import stage as layer_saturation
@@ -55,7 +55,7 @@ def pack(run: Path, last: str, out: Path) -> Path:
                 f"{folder.name} of run '{run.name}' is {records.state(records.read(folder))}; "
                 "finish it before it is packed."
             )
-        if folder.name in SOURCE and not models.adapter(folder / STUDENT).is_file():
+        if folder.name in SOURCE and not adapters.file(folder / STUDENT).is_file():
             raise UserError(
                 f"The student of {folder.name} was trained in full and takes a file of its own "
                 "size; set lora.enabled = true, or carry its checkpoints/student as it is."
@@ -84,7 +84,7 @@ def _files(folder: Path) -> Iterator[Path]:
         weights = file.suffix == ".safetensors"
         if file.is_file() and inside.parts[0] not in LEFT_OUT and not weights:
             yield file
-    adapter = models.adapter(folder / STUDENT)
+    adapter = adapters.file(folder / STUDENT)
     yield from sorted(adapter.parent.glob("*")) if adapter.is_file() else ()
 
 
@@ -139,15 +139,15 @@ def _rebuild(stage: StageRun) -> None:
         plan = LayerPlan.load(stage.dir / "layer_plan.json")
         layer_saturation.write_student(source, target, plan)
         return
-    adapter = models.adapter(target)
+    adapter = adapters.file(target)
     if stage.name == "03_mtp_distillation":
         torch.manual_seed(stage.seed)  # as it began: rows beyond the tags are drawn
         model, tokenizer = mtp_distillation.student(stage)
     else:
         source = stage.upstream(SOURCE[stage.name]) / STUDENT
         model, tokenizer = models.load_for_training(source, config.model, config.lora)
-        model = models.attach_lora(model, config.lora)
-    models.set_adapter(model, adapter)
+        model = adapters.attach(model, config.lora)
+    adapters.put(model, adapter)
     part = target.with_name(".student.part")
     models.save(model, tokenizer, part, config.model)
     shutil.rmtree(target)  # the adapter alone, which `save` has written again

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from katlab import UserError, models
+from katlab import UserError, weights
 from katlab.layer_saturation import damage
 from katlab.layer_saturation.architectures import child_config, child_tensors, shift
 from katlab.layer_saturation.passes import scaled, upscaled
@@ -49,7 +49,7 @@ def apply_in_memory(model: PreTrainedModel, plan: LayerPlan) -> PreTrainedModel:
         for name, tensor in model.state_dict().items()
         for child_name, factor in child_tensors(name, plan, kind)
     }
-    child = models.assemble(config, tensors, dict(model.named_buffers()), torch.float32)
+    child = weights.assemble(config, tensors, dict(model.named_buffers()), torch.float32)
     child.generation_config = copy.deepcopy(model.generation_config)
     return child
 

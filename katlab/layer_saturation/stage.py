@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from huggingface_hub import snapshot_download
 
-from katlab import UserError, lab, models
+from katlab import UserError, lab, models, weights
 from katlab.layer_saturation import calibration, study, verify, writer
 from katlab.layer_saturation.plan import LayerPlan
 from katlab.layer_saturation.safetensors_layout import read_config, sizes_of, source_files
@@ -60,7 +60,7 @@ def parent_folder(config: SimpleNamespace) -> Path:
     However the parent is loaded to be measured, the deeper student is made of these. Raises
     UserError, before anything is loaded, where they are quantised or no safetensors.
     """
-    folder = Path(models.folder_of(config))
+    folder = Path(weights.folder_of(config))
     if not folder.is_dir():
         wanted = ["*.safetensors", "LICENSE*", *(f"*{suffix}" for suffix in writer.CARRIED)]
         try:

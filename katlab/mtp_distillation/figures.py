@@ -17,7 +17,7 @@ ARMS = (KD, DISTILLED)
 
 
 def alignment(groups: list[tuple[list[str], list[str]]]) -> Figure:
-    """Groups of `uld.pieces` side by side: one token against one in teal, chunks in orange."""
+    """Groups of `alignment.pieces` side by side: one against one in teal, chunks in orange."""
     sides = [["|".join(side).replace("\n", "⏎") for side in group] for group in groups]
     single = [len(ours) == len(theirs) == 1 for ours, theirs in groups]
     figure, axis = plt.subplots(figsize=(11, 1.3))

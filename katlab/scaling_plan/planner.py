@@ -202,12 +202,12 @@ def architecture(profile: str) -> tuple[dict, dict]:
 
     The child has the layers that [layer_saturation] adds; 0 means a quarter, the report's rule.
     """
-    from katlab import models
+    from katlab import weights
 
     config = lab.load_profile(profile)
     parent = dict(config.model.architecture)
     if not parent:
-        path = Path(models.locate(config.model.student)) / "config.json"
+        path = Path(weights.locate(config.model.student)) / "config.json"
         if not path.is_file():
             raise UserError(
                 f"Profile {profile} has no [model.architecture] and {config.model.student} no"

@@ -11,7 +11,7 @@ import pandas as pd
 from datasets import Dataset
 from transformers import set_seed
 
-from katlab import arms, models, speed, template
+from katlab import adapters, arms, models, speed, template
 from katlab.generation import vllm_engine
 from katlab.intervals import paired_difference
 from katlab.lab import StageRun, latest_checkpoint, read_jsonl, training, work, write_jsonl
@@ -68,7 +68,7 @@ def train(stage: StageRun, source: Path) -> dict[str, float]:
         for row in chosen
     ]
     set_seed(seed)  # adapters are drawn, whether or not candidates were sampled before
-    trained = models.attach_lora(model, stage.config.lora)
+    trained = adapters.attach(model, stage.config.lora)
     if settings.use_vllm:  # TRL starts its vLLM from here, and finds what vLLM compiled before
         model.name_or_path = vllm_engine.steady(model)
     trainer = StepSRPOTrainer(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from katlab import UserError, cli, models
+from katlab import UserError, adapters, cli, models
 from katlab.export import travel
 from katlab.lab import StageRun, identity
 from katlab.layer_saturation import stage as layer_saturation
@@ -57,7 +57,7 @@ def make(root: Path, lora: bool = True, last: str = "05") -> Path:
             else:
                 source = stages[travel.SOURCE[name]].dir / travel.STUDENT
                 model, tokenizer = models.load_for_training(source, config.model, config.lora)
-                model = models.attach_lora(model, config.lora)
+                model = adapters.attach(model, config.lora)
             shaken(model)
             models.save(model, tokenizer, target, config.model)
         (stage.dir / "rows.jsonl").write_text('{"a": 1}\n')

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from katlab import UserError
-from katlab.mtp_distillation import uld
+from katlab.mtp_distillation import alignment, uld
 
 probabilities = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12).map(
     lambda values: torch.tensor([v + 1e-3 for v in values], dtype=torch.float64)
@@ -51,16 +51,16 @@ def top_uld(p: torch.Tensor, q: torch.Tensor, k: int) -> torch.Tensor:
 
 def test_byte_ends_count_bytes_and_not_characters():
     tok = byte_tokenizer([])
-    assert uld.byte_ends(tok, "aé€") == [1, 2, 3, 4, 5, 6]
+    assert alignment.byte_ends(tok, "aé€") == [1, 2, 3, 4, 5, 6]
     tok.add_tokens(["<é>"])
-    assert uld.byte_ends(tok, "a<é>b") == [1, 5, 6]
+    assert alignment.byte_ends(tok, "a<é>b") == [1, 5, 6]
 
 
 def test_a_tokenizer_that_is_not_byte_level_is_refused():
     words = Tokenizer(models.WordLevel({"two": 0, "words": 1, "?": 2}, unk_token="?"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     tok = PreTrainedTokenizerFast(tokenizer_object=words)
-    assert uld.byte_ends(tok, "two  words") is None
+    assert alignment.byte_ends(tok, "two  words") is None
     with pytest.raises(UserError, match="byte-level"):
         uld.capture(teacher(), tok, ["two"], ["two  words"], top_k=3)
 
@@ -82,7 +82,7 @@ NORMALISED = [  # normaliser, text, where its tokens of one byte each end in it
 def test_a_token_of_normalised_text_ends_where_its_character_does(normaliser, text, ends):
     tok = byte_tokenizer([])
     tok.backend_tokenizer.normalizer = normaliser
-    assert uld.byte_ends(tok, text) == ends
+    assert alignment.byte_ends(tok, text) == ends
 
 
 def test_a_reply_that_the_tokenizer_changes_is_left_out_and_the_others_are_read(tmp_path):
@@ -129,14 +129,14 @@ def test_a_shorter_signal_is_what_a_smaller_k_captures():
 
 def test_align_by_hand():
     # "1", "2", "+", "3" against "12", "+", "3"
-    groups = uld.align([1, 2, 3, 4], [2, 3, 4], 0, 0, 4)
+    groups = alignment.align([1, 2, 3, 4], [2, 3, 4], 0, 0, 4)
     assert groups == [((0, 2), (0, 1)), ((2, 3), (1, 2)), ((3, 4), (2, 3))]
     assert [group.one_to_one for group in groups] == [False, True, True]
 
 
 def test_align_leaves_out_tokens_that_reach_over_the_border():
     # the segment is bytes 2..6 of ours and 1..5 of theirs; our second token covers bytes 1..4
-    assert uld.align([1, 4, 6, 8], [1, 2, 3, 5], 2, 1, 4) == [((2, 3), (3, 4))]
+    assert alignment.align([1, 4, 6, 8], [1, 2, 3, 5], 2, 1, 4) == [((2, 3), (3, 4))]
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=20), st.data())
@@ -144,7 +144,7 @@ def test_groups_tile_both_sides_and_cannot_be_finer(lengths, data):
     ours = torch.tensor(lengths).cumsum(0).tolist()
     cuts = data.draw(st.sets(st.integers(1, ours[-1])))
     theirs = sorted(cuts | {ours[-1]})
-    groups = uld.align(ours, theirs, 0, 0, ours[-1])
+    groups = alignment.align(ours, theirs, 0, 0, ours[-1])
     for side, ends in ((0, ours), (1, theirs)):
         covered = [token for group in groups for token in range(*group[side])]
         assert covered == list(range(len(ends)))
@@ -155,7 +155,7 @@ def test_groups_tile_both_sides_and_cannot_be_finer(lengths, data):
 
 def test_pieces_show_what_faces_what():
     student, packed = byte_tokenizer([]), byte_tokenizer(["12"] * 9, vocab_size=257)
-    assert uld.pieces(student, packed, "12+3") == [
+    assert alignment.pieces(student, packed, "12+3") == [
         (["1", "2"], ["12"]),
         (["+"], ["+"]),
         (["3"], ["3"]),
@@ -237,7 +237,7 @@ def test_capture_row_t_is_the_prediction_of_token_t():
         head, tail = tok(prompt)["input_ids"], tok(reply)["input_ids"]
         with torch.no_grad():
             logits = model(torch.tensor([head + tail])).logits[0]
-        assert signal.ends.tolist() == uld.byte_ends(tok, reply)
+        assert signal.ends.tolist() == alignment.byte_ends(tok, reply)
         for t, token in enumerate(tail):
             before = logits[len(head) + t - 1]
             expected = (before / 1.5).softmax(-1).sort(descending=True).values
