@@ -11,7 +11,7 @@ from katlab import adapters, cli, models
 from katlab.gpu_check import check, parts, planned
 from katlab.gpu_check.bench import Bench
 from katlab.lab import profiles
-from katlab.scaling_plan import planner
+from katlab.scaling_plan import planner, steps
 
 TIMES = ("step_s", "tokens_per_s")
 
@@ -31,10 +31,10 @@ def test_a_tiny_check_runs_every_part_and_ends_with_json(profile, capsys):
     assert found["full"]["planned_gib"] > found["lora"]["planned_gib"] > 0
     assert found["lora"]["memory_error"] is None, "no GPU's memory is counted here"
     assert found["rollouts"]["engine"] == "transformers" and found["rollouts"]["tokens_per_s"] > 0
-    steps = found["step_srpo"]
-    assert steps["rollouts"] == 8 and steps["gpu_busy"] is None
-    assert steps["step_s"] == pytest.approx(
-        sum(steps[f"{phase}_s"] for phase in ("generation", "rewards", "training")), abs=0.02
+    timed = found["step_srpo"]
+    assert timed["rollouts"] == 8 and timed["gpu_busy"] is None
+    assert timed["step_s"] == pytest.approx(
+        sum(timed[f"{phase}_s"] for phase in ("generation", "rewards", "training")), abs=0.02
     )
 
 
@@ -103,12 +103,12 @@ def test_what_a_step_allocates_by_hand():
     )  # fmt: skip
     # head size 4; r x (in + out): q and o 16, k and v 12, three of the MLP 24 each
     lora = profiles.load("real-0.5b").lora
-    assert planner.adapters(shape, 2, lora.target_modules) == 3 * 2 * (2 * 16 + 2 * 12 + 3 * 24)
+    assert steps.adapters(shape, 2, lora.target_modules) == 3 * 2 * (2 * 16 + 2 * 12 + 3 * 24)
     tokens = 50
     work, inputs = 2 * tokens * (14 * 8 + 8 * 16), 2 * tokens * 8 * 3  # more than a tile of logits
     total = planner.parameters(shape)["total"]
     full, lora, qlora = (
-        planner.step_gib(shape, scheme, tokens, adapter) * 2**30
+        steps.step_gib(shape, scheme, tokens, adapter) * 2**30
         for scheme, adapter in zip(planned.SCHEMES.values(), (0, 10, 10), strict=True)
     )
     assert full == pytest.approx(16 * total + work)
@@ -126,15 +126,15 @@ def test_what_a_step_without_checkpoints_allocates_by_hand():
     scheme, tokens, total = planned.SCHEMES["lora"], 50, planner.parameters(shape)["total"]
     kept = 12 * 8 + 4 * 16 + 2 * 4  # values per token and layer; one key and value head of 4
     work = 2 * tokens * (14 * 8 + 8 * 16)
-    plain = planner.step_gib(shape, scheme, tokens, 10, checkpointed=False) * 2**30
+    plain = steps.step_gib(shape, scheme, tokens, 10, checkpointed=False) * 2**30
     assert plain == pytest.approx(2 * total + work + 2 * tokens * kept * 3 + 160)
     more = {"modules": 1, "reader": shape, "chunk": 1000}  # logits of 50 tokens: 6 tables
-    found = planner.step_gib(shape, scheme, tokens, 10, checkpointed=False, **more) * 2**30
+    found = steps.step_gib(shape, scheme, tokens, 10, checkpointed=False, **more) * 2**30
     logits, layer = 6 * 4 * tokens * 100, planner.parameters(shape)["layer"]
     inputs = 2 * tokens * kept * 4
     assert found == pytest.approx(2 * total + logits + inputs + 160 + 16 * layer + 2 * total)
     with pytest.raises(ValueError, match="with adapters alone"):
-        planner.step_gib(shape, planned.SCHEMES["full"], tokens, checkpointed=False)
+        steps.step_gib(shape, planned.SCHEMES["full"], tokens, checkpointed=False)
 
 
 def test_a_layer_keeps_what_autograd_saves():
@@ -178,13 +178,13 @@ def test_a_layer_keeps_what_autograd_saves():
 def test_the_planner_is_within_15_percent_of_what_an_h100_took(more, seconds, gib):
     parent, shape = planner.architecture("real-0.5b")
     scheme, lora = planned.SCHEMES["lora"], profiles.load("real-0.5b").lora
-    adapter = planner.adapters(shape, lora.r, lora.target_modules)
+    adapter = steps.adapters(shape, lora.r, lora.target_modules)
     passes, tokens, modules = more["passes"], more["tokens"], more.get("modules", 0)
     beside = {"modules": modules} | ({"reader": parent} if modules else {})
-    step = planner.step_seconds(
+    step = steps.step_seconds(
         shape, scheme, 989e12, tokens, 213, 0.4, passes=passes, checkpointed=False, **beside
     )
     assert step == pytest.approx(seconds, rel=0.15)
     chunk, most = more.get("chunk", 0), 16 * 512
-    room = planner.step_gib(shape, scheme, most, adapter, checkpointed=False, chunk=chunk, **beside)
+    room = steps.step_gib(shape, scheme, most, adapter, checkpointed=False, chunk=chunk, **beside)
     assert room == pytest.approx(gib, rel=0.15)

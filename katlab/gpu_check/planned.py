@@ -9,7 +9,7 @@ from typing import Any
 from katlab import speed
 from katlab.gpu_check.bench import Bench
 from katlab.lab import StageRun
-from katlab.scaling_plan import planner
+from katlab.scaling_plan import planner, steps
 from katlab.sizes import peak
 
 SCHEMES = {"full": planner.SCHEMES[0], "lora": planner.SCHEMES[4], "qlora": planner.SCHEMES[5]}
@@ -20,7 +20,7 @@ def seconds(
 ) -> dict[str, Any]:
     """The planner's seconds for a step of `rows` rows and `tokens` tokens, and the error."""
     config, top = stage.config, peak(speed.device())
-    step = top and planner.step_seconds(
+    step = top and steps.step_seconds(
         bench.shapes[1], SCHEMES[_kind(config)], top, round(tokens), round(tokens / rows),
         config.scaling_plan.mfu, passes=math.ceil(rows / _at_once(stage)),
         checkpointed=config.model.gradient_checkpointing, **more,
@@ -37,9 +37,9 @@ def memory(bench: Bench, stage: StageRun, found: dict, **more: Any) -> dict[str,
     kind, checkpointed = _kind(config), config.model.gradient_checkpointing
     if kind == "full" and not checkpointed:
         return {"planned_gib": None, "memory_error": None}
-    adapter = planner.adapters(shape, lora.r, lora.target_modules) if kind != "full" else 0
+    adapter = steps.adapters(shape, lora.r, lora.target_modules) if kind != "full" else 0
     tokens = _at_once(stage) * bench.sizes.length
-    gib = planner.step_gib(shape, SCHEMES[kind], tokens, adapter, checkpointed=checkpointed, **more)
+    gib = steps.step_gib(shape, SCHEMES[kind], tokens, adapter, checkpointed=checkpointed, **more)
     return {
         "planned_gib": round(gib, 4),
         "memory_error": found["peak_gib"] and round(found["peak_gib"] / gib - 1, 3),

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from trl.trainer.utils import compute_flops_per_token
 
 from katlab import UserError, lab, sizes
-from katlab.scaling_plan import planner
+from katlab.scaling_plan import planner, steps
 
 QWEN32B, KAT = planner.architecture("target-40b")  # 64 layers, and the child's 80
 FULL, ZERO3, LORA, QLORA = (planner.SCHEMES[i] for i in (0, 1, 4, 5))
@@ -124,7 +124,7 @@ def test_published_throughput_within_15_percent(config, scheme, sequence, flops,
 )
 def test_a_small_step_takes_what_its_launches_take(scheme, tokens, seconds):
     shape = planner.architecture("real-0.5b")[1]
-    found = planner.step_seconds(shape, scheme, 989e12, tokens, 512, 0.4)
+    found = steps.step_seconds(shape, scheme, 989e12, tokens, 512, 0.4)
     assert found == pytest.approx(seconds, rel=0.01)
 
 
