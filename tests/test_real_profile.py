@@ -70,6 +70,7 @@ SMALL = {
     "evaluation.prompts": 60,
     "evaluation.forced_samples": 2,
     "case_studies.prompts": 10,
+    "case_studies.agents": 4,
 }
 
 
@@ -84,6 +85,9 @@ class StandIn:
         return self.rows[max((text for text in self.rows if text in prompt), key=len)]
 
     def reply(self, prompt: str) -> str:
+        if "`read FILE`" in prompt or "in a Python block" in prompt:  # an agent that reads alone
+            body = template.body("off", "read money.py")
+            return template.judged("off", "Requires think-off mode.") + body + template.END
         row = self.row(prompt)
         reference, easy = row["reference"], row["difficulty"] <= 2
         right = reference if isinstance(reference, str) else " ".join(reference.get("all", "0"))
@@ -198,6 +202,8 @@ def test_each_set_is_reported_apart(run):
     right = arms.groupby(["system", "arm"])["correct"].mean()
     assert right["teacher off", "off"] == right["distilled", "off"] < right["teacher on", "on"] == 1
     assert pd.read_json(folder / "07_case_studies" / "cases.jsonl", lines=True)["set"].notna().all()
+    steps = pd.read_json(folder / "07_case_studies" / "steps.jsonl", lines=True)
+    assert len(steps) == 4 * 4 and not steps[steps["step"] > 1]["reached"].any()
 
 
 def test_the_run_travels_as_adapters(run, tmp_path):

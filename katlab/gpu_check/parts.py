@@ -22,7 +22,7 @@ from katlab.gpu_check import planned
 from katlab.gpu_check.bench import Bench
 from katlab.gpu_check.busy import Busy
 from katlab.lab import StageRun, write_jsonl
-from katlab.mtp_distillation import examples, signals
+from katlab.mtp_distillation import dataset, signals
 from katlab.mtp_distillation import stage as distillation
 from katlab.scaling_plan import planner
 from katlab.sizes import parameters
@@ -79,7 +79,7 @@ def distil(bench: Bench) -> dict[str, Any]:
     tokenizer = models.tokenizer(distillation.start(stage))
     template.add_tags(tokenizer)
     along = signals.readers(stage, tokenizer)
-    columns, tables, _ = examples.build(rows, tokenizer, None, stage.settings.max_length, along)
+    columns, tables, _ = dataset.build(rows, tokenizer, None, stage.settings.max_length, along)
     distillation.train_arm(stage, distillation.MTP_KD, columns, tables, along)
     more = {"reader": bench.shapes[0], "modules": stage.settings.mtp_depth}
     return trained(bench, stage, chunk=stage.settings.head_chunk, **more)

@@ -35,8 +35,8 @@ from trl import SFTConfig
 
 from katlab import adapters, batching, lab, models, speed, template
 from katlab.arms import run_arm
-from katlab.mtp_distillation import examples, mtp
-from katlab.mtp_distillation.examples import Collator, Tables
+from katlab.mtp_distillation import dataset, mtp
+from katlab.mtp_distillation.dataset import Collator, Tables
 from katlab.mtp_distillation.settings import Settings
 from katlab.mtp_distillation.signals import Reader, readers, split, teacher_signals
 from katlab.mtp_distillation.trainer import Arm, DistillationTrainer
@@ -74,7 +74,7 @@ def run(stage: lab.StageRun) -> dict[str, float]:
     template.add_tags(tokenizer)
     along = readers(stage, tokenizer)
     signals = teacher_signals(stage, rows, along)
-    columns, tables, left_out = examples.build(rows, tokenizer, signals, settings.max_length, along)
+    columns, tables, left_out = dataset.build(rows, tokenizer, signals, settings.max_length, along)
     counts = {"rows_trained": len(columns), "rows_too_long": 0, "rows_respelled": 0} | left_out
     stage.forget_after(-1, "rows")
     stage.log(step=0, phase="rows", **counts)
@@ -229,7 +229,7 @@ def draft_acceptance(stage: lab.StageRun, held: list[dict]) -> dict[str, float]:
     counts, size = [], settings.capture_batch_size
     for mode in sorted({row["mode"] for row in held}, reverse=True):
         chosen = [row for row in held if row["mode"] == mode]
-        columns, tables, _ = examples.build(chosen, tokenizer, None, settings.max_length)
+        columns, tables, _ = dataset.build(chosen, tokenizer, None, settings.max_length)
         columns.sort(key=lambda row: len(row["input_ids"]))
         for at in stage.progress(range(0, len(columns), size), f"drafts, think-{mode}"):
             batch = Collator(tables)(columns[at : at + size])

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from katlab import UserError, template
 from katlab.lab import StageRun
-from katlab.mtp_distillation import alignment, examples, mtp, uld
+from katlab.mtp_distillation import alignment, dataset, mtp, uld
 from katlab.mtp_distillation import signals as data
 from katlab.mtp_distillation import stage as distillation
 from katlab.tasks.nano import build, world
@@ -155,8 +155,8 @@ def fake_signals(rows, teacher) -> list[uld.Signal]:
 def test_loss_begins_after_the_trigger_token(tokenizers):
     student, _ = tokenizers
     rows = corpus(12)
-    dataset, _, _ = examples.build(rows, student, None, 400)
-    for row, example in zip(rows, dataset, strict=True):
+    columns, _, _ = dataset.build(rows, student, None, 400)
+    for row, example in zip(rows, columns, strict=True):
         cut = example["labels"].count(-100)
         prompt, reply = example["input_ids"][:cut], example["labels"][cut:]
         assert student.decode(prompt).endswith(f"<think_{row['mode']}>\n")
@@ -175,7 +175,7 @@ def test_paired_groups_spell_the_same_thought_and_answer(tokenizers, opened):
         ours = alignment.byte_ends(student, body.decode())
         theirs = alignment.byte_ends(teacher, reply.decode())
         spelled = b""
-        for (first, last), (start, stop) in examples.paired(row, ours, theirs):
+        for (first, last), (start, stop) in dataset.paired(row, ours, theirs):
             text = body[ours[first - 1] if first else 0 : ours[last - 1]]
             assert text == reply[theirs[start - 1] if start else 0 : theirs[stop - 1]]
             spelled += text
@@ -200,12 +200,12 @@ def test_rows_that_cannot_be_used_are_left_out_and_counted(tokenizers):
     student, teacher = tokenizers
     rows = corpus(6)
     found = fake_signals(rows, teacher)
-    whole, tables, none = examples.build(rows, student, found, 400)
+    whole, tables, none = dataset.build(rows, student, found, 400)
     assert not none
     lengths = sorted(len(row["input_ids"]) for row in whole)
     gone = found.copy()
     gone[0] = None  # the teacher's tokenizer changes it
-    left, shorter, counts = examples.build(rows, student, gone, lengths[-2])
+    left, shorter, counts = dataset.build(rows, student, gone, lengths[-2])
     assert counts == {"rows_too_long": 1, "rows_respelled": 1}
     assert len(left) == 4 and shorter.top.shape[0] < tables.top.shape[0]
     kept = [row for row in whole[1:] if len(row["input_ids"]) <= lengths[-2]]
@@ -224,16 +224,16 @@ def test_one_teacher_position_moves_the_one_state_that_predicts_its_token(tokeni
     """The off-by-one test: the token at t is predicted by the state at t-1, at depth k by t-1-k."""
     student, teacher = tokenizers
     rows = [row for row in corpus(12) if row["mode"] == "on"][:2]
-    dataset, tables, _ = examples.build(rows, student, fake_signals(rows, teacher), 400)
-    hit = next(at for at, row in enumerate(dataset[1]["signal"]) if row >= 0)
+    columns, tables, _ = dataset.build(rows, student, fake_signals(rows, teacher), 400)
+    hit = next(at for at, row in enumerate(columns[1]["signal"]) if row >= 0)
     head = torch.nn.Linear(8, len(student), bias=False)
-    moved = examples.Tables(tables.top.clone(), tables.tail.clone(), tables.chunk_logp)
-    moved.top[dataset[1]["signal"][hit]] = 0.0
-    moved.tail[dataset[1]["signal"][hit]] = 1.0
+    moved = dataset.Tables(tables.top.clone(), tables.tail.clone(), tables.chunk_logp)
+    moved.top[columns[1]["signal"][hit]] = 0.0
+    moved.tail[columns[1]["signal"][hit]] = 1.0
     for depth in (0, 1, 2):
         gradients = []
         for table in (tables, moved):
-            batch = examples.Collator(table)(dataset)
+            batch = dataset.Collator(table)(columns)
             width = batch["labels"].shape[1] - depth
             states = torch.randn(2, width, 8, generator=torch.Generator().manual_seed(0))
             states.requires_grad_()
@@ -255,9 +255,9 @@ def test_one_teacher_position_moves_the_one_state_that_predicts_its_token(tokeni
 def test_collator_fetches_what_the_rows_point_to(tokenizers):
     student, teacher = tokenizers
     rows = corpus(9)
-    dataset, tables, _ = examples.build(rows, student, fake_signals(rows, teacher), 400)
-    chosen = [dataset[7], dataset[2]]
-    batch = examples.Collator(tables)(chosen)
+    columns, tables, _ = dataset.build(rows, student, fake_signals(rows, teacher), 400)
+    chosen = [columns[7], columns[2]]
+    batch = dataset.Collator(tables)(chosen)
     for i, example in enumerate(chosen):
         for at, (signal, chunk) in enumerate(zip(example["signal"], example["chunk"], strict=True)):
             near, group = batch["signal"][i, at], batch["chunk"][i, at]

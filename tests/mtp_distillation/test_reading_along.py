@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from katlab import lab, template
-from katlab.mtp_distillation import examples, mtp, uld
+from katlab.mtp_distillation import dataset, mtp, uld
 from katlab.mtp_distillation import signals as data
 from katlab.mtp_distillation.trainer import losses
 from katlab.tasks.nano import build, world
@@ -113,7 +113,7 @@ def test_every_token_that_is_paired_is_the_same_token(tokenizers, as_said):
     reader = data.Reader(None, parent, "Be brief.", 0)
     along = {"on": reader, "off": reader._replace(request="")}
     chosen = rows(as_said)
-    columns, tables, left_out = examples.build(chosen, student, None, 400, along)
+    columns, tables, left_out = dataset.build(chosen, student, None, 400, along)
     assert not left_out and len(tables.top) == 0
     for row, column in zip(chosen, columns, strict=True):
         asked = parent.decode(column["teacher_ids"])
@@ -133,12 +133,12 @@ def test_a_teacher_that_is_the_student_and_reads_the_same_is_at_no_distance(toke
     """And another state of the teacher's moves the KL of the one token that it predicts."""
     student, _, _ = tokenizers
     model = decoder.tiny(vocab_size=len(student), initializer_range=0.2)
-    columns, tables, _ = examples.build(rows(False)[:2], student, None, 400)
+    columns, tables, _ = dataset.build(rows(False)[:2], student, None, 400)
     for column in columns:
         labels = enumerate(column["labels"])
         column["teacher_ids"], column["reader"] = column["input_ids"], 0
         column["teacher_at"] = [t if label != -100 else -1 for t, label in labels]
-    batch = examples.Collator(tables)(columns)
+    batch = dataset.Collator(tables)(columns)
     settings = lab.load_profile("nano").mtp_distillation
     ((row, at, found),) = losses(model, batch, settings, [model])
     assert found.kl.abs().max() < 1e-5 and len(found.kl) == (batch["labels"] != -100).sum()
@@ -152,9 +152,9 @@ def test_a_teacher_that_is_the_student_and_reads_the_same_is_at_no_distance(toke
 
 def test_targets_of_a_batch_are_those_of_each_depth(tokenizers):
     student, _, _ = tokenizers
-    columns, tables, _ = examples.build(rows(False)[:3], student, None, 400)
-    batch = examples.Collator(tables, depth=2)(columns)
+    columns, tables, _ = dataset.build(rows(False)[:3], student, None, 400)
+    batch = dataset.Collator(tables, depth=2)(columns)
     for k in range(3):
         row, at = mtp.targets(batch["labels"], k)
         assert torch.equal(batch[f"row_{k}"], row) and torch.equal(batch[f"at_{k}"], at)
-    assert "row_1" not in examples.Collator(tables)(columns)
+    assert "row_1" not in dataset.Collator(tables)(columns)

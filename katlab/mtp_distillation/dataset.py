@@ -6,7 +6,7 @@ answer, which both say, are aligned by their bytes (`alignment`), each as a segm
 
 Deviation: (1) tags and the end of turn, which no teacher says as the student does, get no signal.
 
-    columns, tables, left_out = examples.build(rows, tokenizer, signals, max_length=512)
+    columns, tables, left_out = dataset.build(rows, tokenizer, signals, max_length=512)
 """
 
 from collections import Counter
