@@ -63,7 +63,7 @@ def takeaway(headline: dict[str, float], steps: pd.DataFrame) -> str:
     """The sentence under `control_figure`, from what `run` returns and the agents' steps."""
     told = "Words set the mode in {obeys_on:.0%} (on) and {obeys_off:.0%} (off) of the queries"
     if "agent_steps_reached" in headline:
-        told += "; agents turn the dial right in {agent_steps_reached:.0%} of their steps, "
+        told += "; agents do what was asked in {agent_steps_reached:.0%} of their steps, "
         each = steps.groupby("step")["reached"].mean()
         told += f"step by step {', '.join(f'{share:.0%}' for share in each)}"
     return told.format(**headline) + "."
@@ -86,12 +86,13 @@ def control_figure(cases: pd.DataFrame, steps: pd.DataFrame) -> Figure:
 
 
 def _draw_steps(axis: Axes, steps: pd.DataFrame) -> None:
-    kinds = {"thinks": "thinks", "reached": "dial is right"}
+    done = "does what was asked"
+    kinds = {"thinks": "thinks", "reached": done}
     long = steps.melt(["id", "step"], list(kinds), "kind", "share").astype({"share": float})
     long["kind"] = long["kind"].map(kinds)
-    bars(axis, long, "share", "step", "kind", {"thinks": ON, "dial is right": TOOL})
-    asked = steps.groupby("step")["changes"].first()
-    labels = [f"{step}: {n} change{'s' * (n > 1)}" for step, n in asked.items()]
+    bars(axis, long, "share", "step", "kind", {"thinks": ON, done: TOOL})
+    asked = steps.groupby("step")["asks"].first()
+    labels = [f"{step}: {words}" for step, words in asked.items()]
     axis.set_xticks(axis.get_xticks(), labels)
     axis.set_xlabel("step of the agent")
     axis.set_title(f"agents with tools (n = {steps['id'].nunique()}, 95 % intervals)")

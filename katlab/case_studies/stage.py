@@ -7,19 +7,21 @@ are told in words that were trained on and in others (`katlab.tasks.wishes`), co
     headline = case_studies.run(stage);  cases, steps = case_studies.results(stage.dir)
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from katlab import teachers, template
 from katlab.arms import run_arm, teacher_arm, with_flags
-from katlab.case_studies.agents import CHANGES, Step, agents, trajectory
+from katlab.case_studies.agents import Errand, Step, agents, trajectory
 from katlab.conversation import chat, transcript
 from katlab.conversation.chat import Chat, Reply
 from katlab.lab import StageRun, read_jsonl, work
-from katlab.tasks import queries, wishes
+from katlab.lab.stages import root
+from katlab.tasks import queries, repository, wishes
 
-STEP = ["id", "step", "changes", "mode", "thinks", "reached", "tokens", "problem"]
+STEP = ["id", "step", "asks", "mode", "thinks", "reached", "tokens", "problem"]
 
 
 def showcases(stage: StageRun, talk: Chat, rows: list[dict]) -> dict[str, tuple[dict, Reply]]:
@@ -85,8 +87,9 @@ def teacher_reply(stage: StageRun, row: dict) -> str:
 def run(stage: StageRun) -> dict[str, float]:
     """Measure section 6's claims over many queries; writes cases.jsonl and steps.jsonl.
 
-    Settings [case_studies]: prompts, agents, memory, temperature, max_new_tokens. Returns headline
-    figures; without `agent_steps_reached` where no agent was run (`no_agents` says why).
+    Settings [case_studies]: prompts, agents, repository, memory, temperature, max_new_tokens.
+    Returns headline figures; without `agent_steps_reached` where no agent was run (`no_agents` says
+    why).
     """
     s, talk = stage.settings, chat.load(stage)
     rows = queries.load(stage.config, s.prompts, stage.seed + 1, "eval")
@@ -113,11 +116,11 @@ def run(stage: StageRun) -> dict[str, float]:
 
 def no_agents(stage: StageRun) -> str:
     """Why this profile's model is given no agent's task, in one sentence; empty where it is."""
-    if stage.config.model.queries == "nano":
+    if stage.settings.repository or stage.config.model.queries == "nano":
         return ""
     return (
-        "No agent is run: its house speaks like the nano world's tool-use queries, and "
-        f"model.queries is {stage.config.model.queries}."
+        "No agent is run: nano's house speaks like the nano world's queries, and model.queries is "
+        f"{stage.config.model.queries}; name a folder in case_studies.repository."
     )
 
 
@@ -129,10 +132,18 @@ def one_agent(stage: StageRun, talk: Chat) -> str:
     return transcript.html(trajectory(steps), "An agent's four steps")
 
 
+def _errands(stage: StageRun, n: int) -> Sequence[Errand]:
+    if folder := stage.settings.repository:
+        return repository.errands(root() / folder, n, stage.seed)
+    from katlab.tasks.nano import house  # takes a second that a repository need not
+
+    return house.errands(n, stage.seed)
+
+
 def _walk(stage: StageRun, talk: Chat, n: int, **limits) -> list[list[Step]]:
-    bar = stage.bar(len(CHANGES) * n, "agents at work")
-    memory = stage.settings.memory
-    walked = agents(talk, n, seed=stage.seed, memory=memory, on_step=bar.to, **limits)
+    errands, memory = _errands(stage, n), stage.settings.memory
+    bar = stage.bar(len(errands[0].steps) * n, "agents at work")
+    walked = agents(talk, errands, seed=stage.seed, memory=memory, on_step=bar.to, **limits)
     bar.close()
     return walked
 
@@ -144,12 +155,12 @@ def results(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def step_frame(walked: list[list[Step]]) -> pd.DataFrame:
-    """One row per step: id (the agent), step, changes, mode, thinks, reached, tokens, problem."""
+    """One row per step: id (the agent), step, asks, mode, thinks, reached, tokens, problem."""
     rows = [
         {
             "id": agent,
             "step": number,
-            "changes": step.changes,
+            "asks": step.asks,
             "mode": step.reply.mode,
             "thinks": step.reply.mode == "on",
             "reached": step.reached,

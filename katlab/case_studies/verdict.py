@@ -97,7 +97,7 @@ def _facts(case: dict[str, pd.DataFrame], steps: pd.DataFrame) -> list[Claim]:
     }
     if len(steps):
         told["Agents by step: does what was asked, thinks"] = "; ".join(
-            f"{step} ({part['changes'].iloc[0]} changes) {part['reached'].mean():.0%}, "
+            f"{step} ({part['asks'].iloc[0]}) {part['reached'].mean():.0%}, "
             f"{part['thinks'].mean():.0%}"
             for step, part in steps.groupby("step")
         )

@@ -3,6 +3,7 @@ import random
 
 import pandas as pd
 import pytest
+from conftest import CHECKOUT
 
 from katlab import UserError, lab, template
 from katlab.case_studies import agents, figures, verdict
@@ -10,8 +11,8 @@ from katlab.case_studies import stage as case_studies
 from katlab.conversation import chat, transcript
 from katlab.generation import local
 from katlab.lab import StageRun
-from katlab.tasks import wishes
-from katlab.tasks.nano import world
+from katlab.tasks import repository, wishes
+from katlab.tasks.nano import house, world
 from katlab.tasks.nano.house import House
 
 ROWS = world.queries(30, seed=0, split="eval")
@@ -123,8 +124,8 @@ def solver(prompt: str) -> str:
 
 def test_a_perfect_agent_reaches_every_step_and_remembers(monkeypatch, tokenizer):
     seen = scripted(monkeypatch, tokenizer, solver)
-    walked = agents.agents(quiet(tokenizer), 3, seed=1, memory=1)
-    assert [len(steps) for steps in walked] == [len(agents.CHANGES)] * 3
+    walked = agents.agents(quiet(tokenizer), house.errands(3, seed=1), seed=1, memory=1)
+    assert [len(steps) for steps in walked] == [len(house.CHANGES)] * 3
     frame = case_studies.step_frame(walked)
     assert frame["reached"].all()
     assert frame["thinks"].tolist() == [False, True, False, True] * 3
@@ -139,7 +140,7 @@ def test_a_perfect_agent_reaches_every_step_and_remembers(monkeypatch, tokenizer
 
 def test_an_agent_that_never_calls_reaches_nothing(monkeypatch, tokenizer):
     scripted(monkeypatch, tokenizer, lambda prompt: said("off", "no"))
-    walked = agents.agents(quiet(tokenizer), 2, memory=0)
+    walked = agents.agents(quiet(tokenizer), house.errands(2, seed=0), memory=0)
     assert not case_studies.step_frame(walked)["reached"].any()
     assert all(len(step.reply.messages) == 1 for steps in walked for step in steps)
     assert walked[0][0].result == {"error": "0 tool calls where one is right"}
@@ -189,7 +190,7 @@ def test_markdown_fences_outlast_their_text():
 
 def test_a_trajectory_alternates_request_reply_and_result(monkeypatch, tokenizer):
     scripted(monkeypatch, tokenizer, solver)
-    ((*steps,),) = [agents.agents(quiet(tokenizer), 1)[0]]
+    ((*steps,),) = agents.agents(quiet(tokenizer), house.errands(1, seed=0))
     kinds = [kind for kind, _, _ in transcript.boxes(agents.trajectory(steps))]
     assert (
         kinds
@@ -266,7 +267,7 @@ STEPS = pd.DataFrame(
     {
         "id": [0, 0, 1, 1],
         "step": [1, 2, 1, 2],
-        "changes": [1, 6, 1, 6],
+        "asks": ["1 change", "6 changes"] * 2,
         "mode": ["off", "on"] * 2,
         "thinks": [False, True] * 2,
         "reached": [True] * 4,
@@ -340,7 +341,7 @@ def test_run_writes_what_results_reads(tmp_path, model, tokenizer):
     stage = begun(tmp_path, (model, tokenizer))
     headline = case_studies.run(stage)
     cases, steps = case_studies.results(stage.dir)
-    assert len(cases) == 8 * 12 and len(steps) == 2 * len(agents.CHANGES)
+    assert len(cases) == 8 * 12 and len(steps) == 2 * len(house.CHANGES)
     assert steps["reached"].mean() == headline["agent_steps_reached"]
     assert len(claims(verdict.rows(cases, steps, NAMES_MODE))) == 11
     assert isinstance(case_studies.teacher_reply(stage, ROWS[0]), str)
@@ -371,6 +372,20 @@ def test_another_tasks_model_is_asked_to_turn_no_dials(tmp_path, model, tokenize
     assert len(cases) == 8 * 12 and steps.empty
     assert "own.jsonl" in case_studies.one_agent(stage, None)
     assert len(claims(verdict.rows(cases, steps, NAMES_MODE))) == 11
+
+
+def test_another_tasks_model_is_sent_into_a_repository(tmp_path, model, tokenizer):
+    lab.write_jsonl(tmp_path / "own.jsonl", [row | {"split": "eval"} for row in ROWS])
+    own = {"model.queries": str(tmp_path / "own.jsonl")}
+    own |= {"case_studies.repository": str(CHECKOUT / "data_samples" / "repository")}
+    stage = begun(tmp_path, (model, tokenizer), **own)
+    headline = case_studies.run(stage)
+    cases, steps = case_studies.results(stage.dir)
+    assert headline["agent_steps_reached"] == steps["reached"].mean()
+    assert list(steps["asks"]) == [*repository.Errand.steps] * 2
+    shown = case_studies.one_agent(stage, chat.load(stage))
+    assert "A repository has these files" in shown and shown.count("<b>User</b>") == 4
+    figures.control_figure(cases, steps)
 
 
 # ---- wishes in seen and unseen words

@@ -4,6 +4,7 @@ Report section 6.3 lets an agent inspect and edit a code base; a model of a mill
 dials. Requests and calls have the form of the nano world's tool-use queries (`tasks.nano.world`).
 
     house = House({"heat": 7});  house.execute('<tool_call>...</tool_call>')  # {"heat": 9}
+    errand = errands(1, seed=0)[0];  errand.task(0)  # ("The fan is at 4. Set it to 4+7.", [tool])
 """
 
 import random
@@ -14,6 +15,7 @@ from katlab.tasks.nano import arithmetic
 
 DIALS = ("heat", "light", "fan")
 LOWEST, HIGHEST = 0, arithmetic.HIGHEST
+CHANGES = (1, 3, 1, 2)  # asked for at each step of an errand: easy, hard, easy, hard
 
 
 @dataclass
@@ -56,3 +58,32 @@ class House:
         if len(calls) != 1:
             return {"error": f"{len(calls)} tool calls where one is right"}
         return self.call(calls[0]["name"], calls[0]["arguments"])
+
+
+@dataclass
+class Errand:
+    """An agent's own house, and what it is asked at each of four steps: to turn its dial."""
+
+    house: House
+    dial: str
+    rng: random.Random
+    wanted: int = 0
+    steps = tuple(f"{n} change{'s' * (n > 1)}" for n in CHANGES)
+
+    def task(self, step: int) -> tuple[str, list[dict]]:
+        """The request of a step (from 0), from where the dial stands now, and the dial's tool."""
+        request, self.wanted = self.house.request(self.rng, self.dial, CHANGES[step])
+        return request, [self.house.tool(self.dial)]
+
+    def execute(self, step: int, answer: str) -> tuple[dict, bool]:
+        """The tool's result, and whether the dial came to stand where the step wanted it."""
+        result = self.house.execute(answer)
+        return result, result == {self.dial: self.wanted}
+
+
+def errands(n: int, seed: int) -> list[Errand]:
+    """`n` agents' houses, their dials anywhere between 2 and 20."""
+    rng = random.Random(seed)
+    dials = [rng.choice(DIALS) for _ in range(n)]
+    houses = [House({dial: rng.randint(2, 20) for dial in DIALS}) for _ in range(n)]
+    return [Errand(house, dial, rng) for house, dial in zip(houses, dials, strict=True)]
