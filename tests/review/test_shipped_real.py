@@ -92,10 +92,24 @@ def test_the_docs_say_how_often_the_judge_has_the_answer(held_out):
     assert f"the others in {100 * right[1]:.0f}." in docs
 
 
+def test_the_docs_have_every_claim_of_stage_07_as_it_was_judged():
+    rows = json.loads((FOLDER / "real/07_case_studies/verdict.json").read_text(encoding="utf-8"))
+    claims = [row for row in rows if row["kind"] != "fact"]
+    assert {row["held"] for row in claims} == {True, False}
+    for row in claims:
+        line = f"| {row['claim']} | {row['measured']} | {'✓' if row['held'] else '✗'} |"
+        assert line in text("docs/real-0.5b.md")
+    (steps,) = (row["measured"] for row in rows if row["claim"].startswith("Agents by step"))
+    done = [int(part.split(") ")[1].split("%")[0]) for part in steps.split("; ")]
+    told = "in {3} % of the cases, give the one command that tests a file in {2} %, the one that"
+    told = (told + " reads it in {0} %, and fix none of 32 bugs").format(*done)
+    assert told in " ".join(text("docs/real-0.5b.md").split()) and done[1] == 0
+
+
 def test_it_is_the_seed_to_report_on_weights_that_are_told():
     seeds = profiles.load("real-0.5b").seeds
     stages = sorted((FOLDER / "real").iterdir())
-    assert [path.name[:2] for path in stages] == ["01", "02", "03", "04", "05"]
+    assert [path.name[:2] for path in stages] == ["01", "02", "03", "04", "05", "07"]
     for stage in stages:
         given = json.loads((stage / "run.json").read_text(encoding="utf-8"))["parameters"]
         assert given["seed"] in seeds.reported and given["seed"] not in seeds.tuning
