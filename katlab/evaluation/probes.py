@@ -106,13 +106,18 @@ def p_on(
 def p_after(
     model: PreTrainedModel, tok: PreTrainedTokenizerBase, heads: list[str], batch_size: int = 64
 ) -> list[float]:
-    """P(think_on) against P(think_off) as the next token after each text."""
+    """P(think_on) against P(think_off) as the next token after each text.
+
+    Texts of like length share a batch, so little is padded.
+    """
     ids = template.Tags.of(tok).ids
     both = torch.tensor([ids["<think_on>"], ids["<think_off>"]])
-    found: list[float] = []
-    for start in range(0, len(heads), batch_size):
+    order = sorted(range(len(heads)), key=lambda i: len(heads[i]))
+    found = [0.0] * len(heads)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
         batch = tok(
-            heads[start : start + batch_size],
+            [heads[i] for i in chosen],
             add_special_tokens=False,
             padding=True,
             padding_side="left",
@@ -125,5 +130,7 @@ def p_after(
             position_ids=places,
             logits_to_keep=1,
         ).logits[:, -1]  # (batch, vocabulary)
-        found += logits[:, both.to(logits.device)].float().softmax(-1)[:, 0].tolist()
+        likely = logits[:, both.to(logits.device)].float().softmax(-1)[:, 0].tolist()
+        for i, p in zip(chosen, likely, strict=True):
+            found[i] = p
     return found

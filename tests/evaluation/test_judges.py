@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from katlab import lab, template
-from katlab.evaluation import judges
+from katlab.evaluation import judges, probes
 from katlab.evaluation.judges import NONE, OTHER, OWN, SHUFFLED
 
 WORDS = lab.load_profile("nano").prompts
@@ -103,3 +103,11 @@ def test_a_model_that_decides_nothing_has_no_judge_to_exchange(monkeypatch, toke
     found = exchanged(monkeypatch, tokenizer, ignores, undecided)
     assert found.empty and judges.table(found, gates.gated()).empty
     assert judges.told(found).startswith("The final model decides nothing")
+
+
+def test_the_next_decision_is_that_of_each_text_whatever_shares_its_batch(model, tokenizer):
+    texts = [f"{'7+' * n}8" for n in (40, 3, 17, 1, 28)]
+    alone = [probes.p_after(model, tokenizer, [text])[0] for text in texts]
+    assert probes.p_after(model, tokenizer, texts, batch_size=2) == pytest.approx(alone, abs=1e-5)
+    assert len({round(p, 4) for p in alone}) > 2
+    assert probes.p_after(model, tokenizer, []) == []
