@@ -2,7 +2,7 @@
 
 A system is a list of samples, a table per run; means have 95 % intervals over seeds and problems.
 
-    told = measured.systems(runs, frames, names);  measured.apart(measured.named(frames, names))
+    samples = measured.named(frames, names);  measured.systems(runs, samples, names)
 """
 
 from collections.abc import Collection, Sequence
@@ -24,23 +24,20 @@ OWN = {  # of a system that judges: figure, its place in stage 06's summary.json
 
 
 def systems(
-    runs: Sequence[Run],
-    frames: Sequence[dict[str, pd.DataFrame]],
-    names: dict[str, str],
-    only: Collection[str] = (),
+    runs: Sequence[Run], samples: dict[str, list[pd.DataFrame]], names: dict[str, str]
 ) -> dict[str, dict]:
-    """Figures by system; a system that one of the runs lacks is left out."""
+    """Figures of all systems (`named`, by `names`)."""
     judged = [summarized(run) for run in runs]
     t_max = record(runs[0])["settings"]["max_new_tokens"]
     table: dict[str, dict] = {}
-    shorter = {names.get(name, name): name for name in frames[0]}
-    for told, sides in named(frames, names, only).items():
+    own = {told: name for name, told in names.items()}
+    for told, sides in samples.items():
         row: dict[str, Any] = _costs(sides) | {"think_on": _think_on(sides)}
         counted = all("thought_tokens" in side for side in sides)
         values = [scores.auc_oaa(side, t_max) for side in sides] if counted else []
         row["auc_oaa"] = round(fmean(values), 4) if values else None
         for key, place in OWN.items():
-            values = [_first(one.get(shorter[told], {}).get(place)) for one in judged]
+            values = [_first(one.get(own.get(told, told), {}).get(place)) for one in judged]
             row[key] = None if None in values else round(fmean(values), 4)
         table[told] = row
     return table
@@ -51,7 +48,10 @@ def named(
     names: dict[str, str],
     only: Collection[str] = (),
 ) -> dict[str, list[pd.DataFrame]]:
-    """The samples of each system, a table per run, under the name it is told by."""
+    """The samples of each system, a table per run, under the name it is told by.
+
+    A system that one of the runs lacks is left out.
+    """
     return {
         names.get(name, name): [found[name] for found in frames]
         for name in frames[0]
@@ -64,9 +64,8 @@ def apart(samples: dict[str, list[pd.DataFrame]]) -> dict[str, dict]:
     first = next(iter(samples.values()))
     if "set" not in first[0]:
         return {}
-    homes = [
-        one.drop_duplicates("id").set_index("id")["set"] for one in first
-    ]  # a control has none
+    # By prompt: a control that is an expectation has no such column.
+    homes = [one.drop_duplicates("id").set_index("id")["set"] for one in first]
     made: dict[str, dict] = {}
     for of in sorted(pd.concat(homes).dropna().unique()):
         figures = {}

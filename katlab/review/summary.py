@@ -50,12 +50,14 @@ def of(chosen: Chosen) -> dict:
     """The whole summary, JSON values only."""
     runs = chosen.reported
     frames = [ways(run) for run in runs]
-    told = measured.systems(runs, frames, _votes(runs[0]))
-    groups = [measured.named(frames, _votes(runs[0]))]
+    names = _votes(runs[0])
+    samples = measured.named(frames, names)
+    told = measured.systems(runs, samples, names)
     for group in chosen.controls:
-        theirs, how = [ways(run) for run in group], _control(runs[0], group[0])
-        told |= measured.systems(group, theirs, *how)
-        groups.append(measured.named(theirs, *how))
+        names, only = _control(runs[0], group[0])
+        theirs = measured.named([ways(run) for run in group], names, only)
+        told |= measured.systems(group, theirs, names)
+        samples |= theirs
     sizes = {str(run.seed): len(run.asked) for run in runs}
     return {
         "profile": Path(chosen.profile).name,
@@ -72,7 +74,7 @@ def of(chosen: Chosen) -> dict:
         "t_max": record(runs[0])["settings"]["max_new_tokens"],
         **cost.of(runs),
         "systems": told,
-        "sets": measured.apart({name: sides for group in groups for name, sides in group.items()}),
+        "sets": measured.apart(samples),
         "against_always_on": against_always_on(frames),
         "claims_rule": RULE,
         "claims": claims(runs),

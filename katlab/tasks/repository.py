@@ -91,10 +91,8 @@ class Errand:
         """
         edits: dict[int, Bug | Addition] = {1: self.bug, 3: self.addition}
         if command := COMMAND.fullmatch(answer.strip()):
-            result = self._command(*command.groups())
-            asked = {0: [self.bug.file], 2: ["file", "passed", "failed"]}.get(step)
-            right = command[2] == self.bug.file and [*result] == asked
-            return result, right
+            asked = {0: ("read", self.bug.file), 2: ("test", self.bug.file)}
+            return self._command(*command.groups()), command.groups() == asked.get(step)
         if step not in edits:
             return {"error": "the answer is no command"}, False
         return self._edit(edits[step], answer)
@@ -167,7 +165,7 @@ def load(folder: Path) -> tuple[dict[str, str], Tasks]:
         raise UserError(f"{path} is no TOML ({error}).") from None
     except ValidationError as error:
         first = error.errors()[0]
-        place = " ".join(map(str, first["loc"]))
+        place = " ".join(str(at + 1) if isinstance(at, int) else at for at in first["loc"])
         raise UserError(f"{path}: {place}: {first['msg'].lower()}.") from None
     files = {file.name: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.py"))}
     for row in (*tasks.bug, *tasks.addition):

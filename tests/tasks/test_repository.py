@@ -166,7 +166,7 @@ def test_a_function_goes_with_its_decorators_and_leaves_the_rest():
             'file = "a.py"\nfunction = "total"',
             "total is of a",
         ),
-        ('wrong = "while left > coin:"', 'worng = "x"', "bug 2 wrong: field required"),
+        ('wrong = "while left > coin:"', 'worng = "x"', "bug 3 wrong: field required"),
         (
             'file = "times.py"\nfunction = "later"',
             'file = "no.py"\nfunction = "later"',
