@@ -1,4 +1,4 @@
-"""The committed rows of the real model's seed 1, and the tables of README and docs from them."""
+"""The committed review of the real model's seed 1, and the tables of README and docs from it."""
 
 import json
 
@@ -8,6 +8,7 @@ from conftest import CHECKOUT
 
 from katlab.intervals import bootstrap, paired_difference
 from katlab.lab import profiles
+from katlab.review import tables
 
 FOLDER = CHECKOUT / "outputs/reviews/real-0.5b"
 SYSTEMS = {
@@ -25,6 +26,17 @@ def held_out() -> pd.DataFrame:
     return pd.read_csv(FOLDER / "held_out.csv").astype({"correct": float, "thinks": float})
 
 
+@pytest.fixture(scope="module")
+def summary() -> dict:
+    return json.loads((FOLDER / "summary.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def replies() -> pd.DataFrame:
+    rows = pd.read_csv(FOLDER / "test_sets.csv.gz", low_memory=False)
+    return rows.assign(correct=rows["correct"].astype(float), thinks=rows["mode"].eq("on") * 1.0)
+
+
 def part(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     student, arm = SYSTEMS[name]
     return rows[rows["student"].eq(student) & rows["arm"].eq(arm)]
@@ -34,39 +46,165 @@ def text(name: str) -> str:
     return (CHECKOUT / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_the_readme_has_every_system_as_its_rows_say(held_out, name):
-    rows = part(held_out, name)
+def plain(name: str) -> str:
+    """A page's text with every line break a space."""
+    return " ".join(text(name).split())
+
+
+def interval(found: tuple[float, float, float]) -> str:
+    return "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*(100 * value for value in found))
+
+
+def saved(rows: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float]:
+    """Percent of the other's tokens that rows save, and its interval."""
+    mean, low, high = paired_difference(rows, other, "tokens", relative=True)
+    return -100 * mean, -100 * high, -100 * low
+
+
+def cells(rows: pd.DataFrame) -> str:
     right, thinks = (
         f"{m:.1%} [{100 * low:.1f}, {100 * high:.1f}]".replace("%", " %")
         for m, low, high in (bootstrap(rows, "correct"), bootstrap(rows, "thinks"))
     )
-    tokens = "{:.0f} [{:.0f}, {:.0f}]".format(*bootstrap(rows, "tokens"))
+    return f"{right} | {'{:.0f} [{:.0f}, {:.0f}]'.format(*bootstrap(rows, 'tokens'))} | {thinks}"
+
+
+def test_the_review_is_of_the_seed_to_report_and_of_every_set(summary):
+    seeds = profiles.load("real-0.5b").seeds
+    assert summary["seeds"] == seeds.reported and not summary["tuned_on_these"]
+    assert not summary["commit"].endswith("-dirty") and summary["twins"] == 0
+    assert summary["weights"].endswith("dequantised q4_k_m") and "H100" in summary["device"]
+    assert [*summary["sets"]] == ["gsm8k", "math500", "mbpp", "procedural"]
+    assert sum(one["n"] for one in summary["sets"].values()) == summary["n"]
+    for one in summary["sets"].values():
+        assert one["systems"].keys() >= {"base", "teacher that thinks", "always-on", "always-off"}
+
+
+def test_readme_and_docs_have_its_tables_as_they_are_printed(summary):
+    for line in tables.markdown(*tables.sets(summary, tables.APART)):
+        assert line in text("README.md")
+    for line in tables.markdown(tables.HEAD, tables.systems(summary, tables.ROWS)):
+        assert line in text("README.md")
+    assert tables.against(summary) in text("README.md")
+    for line in tables.text(summary).splitlines():
+        assert line in text("docs/real-0.5b.md")
+
+
+def test_the_summary_is_that_of_the_rows(summary, replies):
+    final = replies[replies["system"].eq("final") & replies["arm"].eq("auto")]
+    for run, system in (("seed 1", "final (own votes)"), ("plain GRPO", "GRPO")):
+        rows = final[final["run"].eq(run)]
+        assert len(rows) == summary["n"]
+        for name, of in [*rows.groupby("set"), ("", rows)]:
+            kept = summary["sets"][name] if name else summary
+            assert kept["systems"][system]["accuracy"][0] == pytest.approx(
+                of["correct"].mean(), abs=1e-4
+            )
+            assert kept["systems"][system]["tokens"][0] == pytest.approx(
+                of["tokens"].mean(), abs=1e-3
+            )
+
+
+def test_readme_and_docs_compare_on_the_test_sets_as_the_rows_say(replies):
+    auto = replies[replies["arm"].eq("auto")]
+    final, grpo = (
+        auto[auto["run"].eq(run) & auto["system"].eq("final")] for run in ("seed 1", "plain GRPO")
+    )
+    cold = auto[auto["system"].eq("cold start")]
+    readme, docs = plain("README.md"), plain("docs/real-0.5b.md")
+    gain, fewer = paired_difference(final, cold, "correct"), saved(final, cold)
+    less = "{:.0f} % of the tokens saved [{:.0f}, {:.0f}]".format(*fewer)
+    assert f"{interval(gain)} with {less}" in readme and f"{interval(gain)}, {less}" in docs
+    behind = paired_difference(final, grpo, "correct")
+    fewer = "{:.0f} % of its tokens saved [{:.0f}, {:.0f}]".format(*saved(final, grpo))
+    assert f"{interval(behind)} with {fewer}" in docs
+    ahead = "{:.1f} points [{:.1f}, {:.1f}]".format(*(-100 * behind[i] for i in (0, 2, 1)))
+    more = f"{100 * (grpo['tokens'].mean() / final['tokens'].mean() - 1):.0f} % more tokens"
+    assert f"ends {ahead} *above* the gate with {more}" in readme
+
+
+def test_the_readme_says_what_the_verdict_of_stage_06_measured():
+    rows = json.loads((FOLDER / "real/06_evaluation/verdict.json").read_text(encoding="utf-8"))
+    measured = {row["claim"]: row["measured"].replace("+", "") for row in rows}
+    readme = plain("README.md").replace(" %", "%")
+    gsm8k = measured["Think-on on GSM8K is at least 90%"].split(" ")[0]
+    assert f"thinks on {gsm8k} of GSM8K and on all sums of four terms and more" in readme
+    assert measured["Think-on on sums of four terms and more is at least 90%"][:6] == "100.0%"
+    for none in ("one-digit sums", "letter counting"):
+        assert measured[f"Think-on on {none} is at most 30%"][:4] == "0.0%"
+    letters = measured["Letter counting: accuracy above always thinking's"]
+    coin = measured["The gate beats a coin with its own think-on rate"]
+    rule = measured["The gate beats the best rule of one feature, at equal tokens"]
+    assert f"thinking costs {letters}" in readme and f"of its rate by {coin}" in readme
+    assert f"rule of one feature by {rule.replace(' points', '')}" in readme
+
+
+def test_docs_tell_of_the_sets_apart_as_the_rows_say(replies):
+    docs, final = plain("docs/real-0.5b.md"), replies[replies["run"].eq("seed 1")]
+    of = {name: rows for name, rows in final.groupby(["system", "arm"])}
+    auto, always = of["final", "auto"], of["final", "on"]
+    lcm = [100 * rows[rows["task"].eq("lcm")]["correct"].mean() for rows in (auto, always)]
+    assert "for {:.1f} instead of {:.1f} %".format(*lcm) in docs
+    levels = auto[auto["set"].eq("math500")].groupby("difficulty")["thinks"].mean()
+    assert (
+        "on {:.0f}, {:.0f}, {:.0f}, {:.0f} and {:.0f} % from level 1 to 5".format(*100 * levels)
+        in docs
+    )
+    problems = auto["problem"].value_counts()
+    assert [*problems.index] == ["truncated", "unclosed"]
+    assert "{} were cut at 768 tokens and {} not closed".format(*problems) in docs
+    code = [
+        rows for (system, _), rows in of.items() if system in ("distilled", "cold start", "final")
+    ]
+    assert not any(rows[rows["set"].eq("mbpp")]["correct"].any() for rows in code)
+
+
+@pytest.mark.parametrize("name", ["seed 1", "drawn again", "plain GRPO"])
+def test_docs_have_every_draw_as_its_rows_say(held_out, name):
+    drawn = pd.read_csv(FOLDER / "draws.csv").astype({"correct": float, "thinks": float})
+    rows = drawn[drawn["run"].eq(name) & drawn["arm"].eq("auto")]
+    if name == "seed 1":
+        rows = part(held_out, "final, deciding")
+    assert sorted(rows["id"]) == sorted(part(held_out, "final, deciding")["id"])
+    assert f"| {name} | {cells(rows)} |" in text("docs/real-0.5b.md")
+
+
+def test_docs_tell_how_the_gate_was_lost_as_the_steps_say(held_out):
+    steps = pd.read_csv(FOLDER / "gate.csv")
+    share = steps[steps["run"].eq("drawn again")].set_index("step")["think_on"]
+    docs = plain("docs/real-0.5b.md")
+    assert f"From {share[3]:.0%} in step 3 it thinks in {share[7]:.0%}".replace("%", " %") in docs
+    assert share.loc[10:].round(2).ge(0.99).all()
+    on, off = (part(held_out, f"cold start, {mode} thinking") for mode in ("always", "never"))
+    gain = 100 * (on["correct"].mean() - off["correct"].mean())
+    assert f"is {gain:.1f} points better on these prompts than forced off" in docs
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_docs_have_every_system_as_its_rows_say(held_out, name):
+    rows = part(held_out, name)
     assert rows["id"].nunique() == len(rows) == 300
-    assert f"| {name} | {right} | {tokens} | {thinks} |" in text("README.md")
+    assert f"| {name} | {cells(rows)} |" in text("docs/real-0.5b.md")
 
 
-def test_the_readme_compares_as_its_rows_say(held_out):
-    final = part(held_out, "final, deciding")
+def test_the_docs_compare_as_its_rows_say(held_out):
+    final, docs = part(held_out, "final, deciding"), plain("docs/real-0.5b.md")
     for other in ("cold start, deciding", "final, always thinking"):
         rows = part(held_out, other)
-        right = [100 * v for v in paired_difference(final, rows, "correct")]
-        fewer = [-100 * v for v in paired_difference(final, rows, "tokens", relative=True)]
-        assert "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*right) in text("README.md")
-        saved = f"{fewer[0]:.0f} % of the tokens saved [{fewer[2]:.0f}, {fewer[1]:.0f}]"
-        assert saved in text("README.md")
+        fewer = "{:.0f} % of the tokens saved [{:.0f}, {:.0f}]".format(*saved(final, rows))
+        assert f"{interval(paired_difference(final, rows, 'correct'))} with {fewer}" in docs
 
 
-def test_the_readme_says_where_it_thinks_as_its_rows_say(held_out):
+def test_the_docs_say_where_it_thinks_as_its_rows_say(held_out):
     final, always = part(held_out, "final, deciding"), part(held_out, "final, always thinking")
-    sums, readme = final["task"].eq("chain_sum"), " ".join(text("README.md").split())
+    sums, docs = final["task"].eq("chain_sum"), plain("docs/real-0.5b.md")
     gsm8k, letters = final["task"].eq("gsm8k"), final["task"].eq("letter_counting")
     long, short = sums & final["difficulty"].ge(4), sums & final["difficulty"].eq(1)
     assert final[gsm8k | long]["thinks"].all() and not final[short | letters]["thinks"].any()
-    assert f"on all {gsm8k.sum()} GSM8K problems and all {long.sum()} sums of four" in readme
-    assert f"none of {short.sum()} one-digit sums and {letters.sum()} counts of letters" in readme
+    assert f"on all {gsm8k.sum()} GSM8K problems and all {long.sum()} sums of four" in docs
+    assert f"none of {short.sum()} one-digit sums and {letters.sum()} counts of letters" in docs
     lost = [rows[rows["task"].eq("lcm")]["correct"].mean() for rows in (always, final)]
-    assert f"which costs it {int(100 * (lost[0] - lost[1]))} points there" in readme
+    assert f"which costs it {int(100 * (lost[0] - lost[1]))} points there" in docs
 
 
 def test_the_docs_have_every_kind_of_query_as_its_rows_say(held_out):
@@ -74,10 +212,10 @@ def test_the_docs_have_every_kind_of_query_as_its_rows_say(held_out):
     sides = [part(held_out, name) for name in (*names, "final, never thinking")]
     for kind, of in sides[0].groupby("task"):
         rows = [side[side["id"].isin(of["id"])] for side in sides]
-        cells = [f"{100 * side['thinks'].mean():.0f}" for side in rows[:2]]
-        cells += [f"{100 * side['correct'].mean():.1f}" for side in rows]
-        cells += [f"{side['tokens'].mean():.0f}" for side in rows[:3]]
-        line = " | ".join([kind.replace("_", " "), str(len(of)), *cells])
+        told = [f"{100 * side['thinks'].mean():.0f}" for side in rows[:2]]
+        told += [f"{100 * side['correct'].mean():.1f}" for side in rows]
+        told += [f"{side['tokens'].mean():.0f}" for side in rows[:3]]
+        line = " | ".join([kind.replace("_", " "), str(len(of)), *told])
         assert f"| {line} |" in text("docs/real-0.5b.md")
 
 
@@ -86,7 +224,7 @@ def test_the_docs_say_how_often_the_judge_has_the_answer(held_out):
     direct = final[final["mode"].eq("off")]
     told = direct["answer_in_judge"].astype(bool)
     right = [direct[rows]["correct"].mean() for rows in (told, ~told)]
-    docs = " ".join(text("docs/real-0.5b.md").split())
+    docs = plain("docs/real-0.5b.md")
     assert f"in {told.mean():.1%}".replace("%", " %") + f" of the final model's {len(told)}" in docs
     assert f"of which {right[0]:.0%} are right, the others in".replace("%", " %") in docs
     assert f"the others in {100 * right[1]:.0f}." in docs
@@ -103,13 +241,13 @@ def test_the_docs_have_every_claim_of_stage_07_as_it_was_judged():
     done = [int(part.split(") ")[1].split("%")[0]) for part in steps.split("; ")]
     told = "in {3} % of the cases, give the one command that tests a file in {2} %, the one that"
     told = (told + " reads it in {0} %, and fix none of 32 bugs").format(*done)
-    assert told in " ".join(text("docs/real-0.5b.md").split()) and done[1] == 0
+    assert told in plain("docs/real-0.5b.md") and done[1] == 0
 
 
 def test_it_is_the_seed_to_report_on_weights_that_are_told():
     seeds = profiles.load("real-0.5b").seeds
-    stages = sorted((FOLDER / "real").iterdir())
-    assert [path.name[:2] for path in stages] == ["01", "02", "03", "04", "05", "07"]
+    stages = sorted(path for path in (FOLDER / "real").iterdir() if path.is_dir())
+    assert [path.name[:2] for path in stages] == [f"0{number}" for number in range(9)]
     for stage in stages:
         given = json.loads((stage / "run.json").read_text(encoding="utf-8"))["parameters"]
         assert given["seed"] in seeds.reported and given["seed"] not in seeds.tuning
