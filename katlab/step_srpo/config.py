@@ -40,14 +40,14 @@ class StepSRPOConfig(GRPOConfig):
     std_floor: float = field(
         default=0.25,
         metadata={
-            "help": "hipo, adaptthink: least standard deviation that the judge's part is divided "
-            "by."
+            "help": "hipo, adaptthink, relative: least standard deviation that the judge's part is "
+            "divided by."
         },
     )
     answer_baseline: str = field(
         default="mode",
         metadata={
-            "help": "hipo, adaptthink: an answer is held against its 'mode' or its whole 'group'."
+            "help": "All but grpo: an answer is held against its 'mode' or its whole 'group'."
         },
     )
     judge_weight: float = field(

@@ -67,7 +67,7 @@ def test_every_row_of_the_shipped_list_is_a_setting_of_nano(name):
 def test_the_shipped_list_has_the_rows_of_the_method():
     rows = ablations.listed().values()
     values = {key: [row[key] for row in rows if key in row] for row in rows for key in row}
-    assert values["step_srpo.advantages"] == ["grpo", "adaptthink"]
+    assert values["step_srpo.advantages"] == ["grpo", "adaptthink", "relative"]
     assert values["cold_start.votes"] == ["teachers"]
     assert values["step_srpo.omega"] == [0, 0.05, 0.1, 0.35]
     assert values["step_srpo.judge_consistency"] == ["none", "format", "reward"]

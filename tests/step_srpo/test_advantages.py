@@ -165,6 +165,53 @@ def test_a_price_is_paid_by_no_group_of_one_mode():
     assert priced([1.0, 0.0, 1.0, 0.0], [1.0] * 4)[0] == [0.0] * 4
 
 
+def relative(rewards, modes, size, floor=0.25):
+    settings = SimpleNamespace(advantages="relative", std_floor=floor, answer_baseline="mode")
+    return estimate(rollouts(rewards, modes, size), settings).T.tolist()
+
+
+def test_a_thought_has_to_gain_more_than_on_the_other_queries():
+    # query 1: gain .5, std sqrt(.1875), w .25 / .4330; query 2, all right: gain 0, w .25 / .25
+    # c = .2887 / 1.5774 = .1830: v .3170 apart there, -.1830 here
+    rewards, modes = [1.0, 1.0, 0.0, 1.0] + [1.0] * 4, [1.0, 1.0, 0.0, 0.0] * 2
+    judge, answer = relative(rewards, modes, size=4)
+    high = 0.366025
+    assert judge == pytest.approx([high, high, -high, -high, -high, -high, high, high], abs=1e-5)
+    assert answer == pytest.approx([0.0, 0.0, -1.0, 1.0] + [0.0] * 4)
+
+
+def test_the_same_gain_on_every_query_moves_no_decision():
+    rewards, modes = [1.0, 1.0, 0.0, 1.0] * 3, [1.0, 1.0, 0.0, 0.0] * 3
+    assert relative(rewards, modes, size=4)[0] == pytest.approx([0.0] * 12, abs=1e-6)
+    dearer = priced([1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0])[0]
+    assert dearer[0] > 0  # a constant price pushes all of them to think
+
+
+def test_all_decisions_together_are_pushed_nowhere():
+    random = torch.Generator().manual_seed(0)
+    groups, size = 16, 8
+    rewards = torch.randint(0, 2, (groups, size), generator=random).float()
+    on = (
+        torch.rand(groups, size, generator=random)
+        .lt(torch.rand(groups, 1, generator=random))
+        .float()
+    )
+    rewards[0, 0], on[1] = NAN, 1.0  # one that nobody could score; a query that tried one mode
+    judge = torch.tensor(relative(rewards.flatten().tolist(), on.flatten().tolist(), size)[0])
+    known = ~rewards.isnan()
+    share = (on * known).sum(1, keepdim=True) / known.sum(1, keepdim=True)
+    push = judge.view(groups, size) * (on - share)  # d log p / d logit of a decision
+    each = (push * known).sum(1) / known.sum(1)
+    assert each.sum().abs() < 1e-5 and each.abs().max() > 0.01 and each[1] == 0
+
+
+def test_a_step_that_has_nothing_to_compare_teaches_no_decision():
+    assert relative([1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0], size=4)[0] == pytest.approx(
+        [0.0] * 4, abs=1e-6
+    )
+    assert relative([1.0, 0.0] * 4, [1.0] * 4 + [0.0] * 4, size=4)[0] == [0.0] * 8
+
+
 @pytest.mark.parametrize("cut_mode", [1.0, 0.0, NAN])
 def test_a_truncated_rollout_gets_nothing_and_stays_in_the_means(cut_mode):
     """SRPO zeroes the advantage alone: the reward of 0 stays in the mean of the group."""
@@ -193,7 +240,7 @@ def test_a_new_file_is_a_new_estimator(tmp_path, monkeypatch):
     code = "def advantages(rollouts, settings):\n    return rollouts.rewards * settings.factor\n"
     (tmp_path / "scaled.py").write_text(code)
     monkeypatch.setattr(advantages, "__path__", [*advantages.__path__, str(tmp_path)])
-    assert advantages.names() == ["adaptthink", "grpo", "hipo", "scaled"]
+    assert advantages.names() == ["adaptthink", "grpo", "hipo", "relative", "scaled"]
     settings = SimpleNamespace(advantages="scaled", factor=2.0)
     assert estimate(rollouts([1.0, NAN], [1.0, 1.0], 2), settings).tolist() == [2.0, 0.0]
 
