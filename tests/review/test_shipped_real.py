@@ -145,6 +145,7 @@ def test_docs_tell_of_the_sets_apart_as_the_rows_say(replies):
     auto, always = of["final", "auto"], of["final", "on"]
     lcm = [100 * rows[rows["task"].eq("lcm")]["correct"].mean() for rows in (auto, always)]
     assert "for {:.1f} instead of {:.1f} %".format(*lcm) in docs
+    assert f"The gate costs {lcm[1] - lcm[0]:.0f} points on least" in plain("README.md")
     levels = auto[auto["set"].eq("math500")].groupby("difficulty")["thinks"].mean()
     assert (
         "on {:.0f}, {:.0f}, {:.0f}, {:.0f} and {:.0f} % from level 1 to 5".format(*100 * levels)
