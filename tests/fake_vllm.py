@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 ENGINE = {
     "load_format", "max_model_len", "max_num_seqs", "max_num_batched_tokens", "enable_sleep_mode",
     "generation_config", "logprobs_mode", "disable_log_stats", "enable_prefix_caching",
-    "distributed_executor_backend", "model_impl",
+    "distributed_executor_backend", "model_impl", "use_tqdm_on_load",
 }  # fmt: skip
 STEP = 3  # requests that one step of the engine ends
 

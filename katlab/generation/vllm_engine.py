@@ -123,6 +123,7 @@ class Engine:
                 gpu_memory_utilization=config.engine_memory,
                 max_model_len=-1,  # the model's own, or what fits
                 enable_sleep_mode=True,
+                use_tqdm_on_load=False,  # or every page has its bars
             )
         except (ValueError, RuntimeError) as error:
             told = str(error).strip().splitlines()[0].rstrip(".")
