@@ -33,6 +33,16 @@ class StepSRPOConfig(GRPOConfig):
         default=0.05,
         metadata={"help": "adaptthink: mean reward that thinking has to gain to be worth it."},
     )
+    hold: float = field(
+        default=0.0,
+        metadata={
+            "help": "relative: what a thought costs in mean reward for each share of rollouts that "
+            "think beyond `think_share`; 0 lets the share go where it goes."
+        },
+    )
+    think_share: float = field(
+        default=0.5, metadata={"help": "relative: the share of thoughts that `hold` holds."}
+    )
     gamma: float = field(
         default=0.3,
         metadata={"help": "hipo: weight of a rollout's own reward in its judge's advantage."},

@@ -45,6 +45,8 @@ class Settings(Section):
     advantages: str
     omega: float = Field(ge=0)
     price: float = Field(ge=0)
+    hold: float = Field(ge=0)
+    think_share: float = Field(ge=0, le=1)
     gamma: float = Field(ge=0)
     std_floor: float = Field(ge=0)
     answer_baseline: Literal["mode", "group"]

@@ -165,8 +165,10 @@ def test_a_price_is_paid_by_no_group_of_one_mode():
     assert priced([1.0, 0.0, 1.0, 0.0], [1.0] * 4)[0] == [0.0] * 4
 
 
-def relative(rewards, modes, size, floor=0.25):
-    settings = SimpleNamespace(advantages="relative", std_floor=floor, answer_baseline="mode")
+def relative(rewards, modes, size, hold=0.0, share=0.5):
+    settings = SimpleNamespace(
+        advantages="relative", std_floor=0.25, answer_baseline="mode", hold=hold, think_share=share
+    )
     return estimate(rollouts(rewards, modes, size), settings).T.tolist()
 
 
@@ -203,6 +205,16 @@ def test_all_decisions_together_are_pushed_nowhere():
     push = judge.view(groups, size) * (on - share)  # d log p / d logit of a decision
     each = (push * known).sum(1) / known.sum(1)
     assert each.sum().abs() < 1e-5 and each.abs().max() > 0.01 and each[1] == 0
+
+
+def test_a_thought_is_dearer_where_more_think_than_is_held():
+    # three of four think and all are right: gain 0, c 0; held at .5 by .4 the price is .1, at 1 -.1
+    rewards, modes = [1.0] * 4, [1.0, 1.0, 1.0, 0.0]
+    assert relative(rewards, modes, 4, hold=0.4)[0] == pytest.approx([-0.1] * 3 + [0.3])
+    assert relative(rewards, modes, 4, hold=0.4, share=1.0)[0] == pytest.approx([0.1] * 3 + [-0.3])
+    assert relative(rewards, modes, 4, hold=0.4, share=0.75)[0] == pytest.approx([0.0] * 4)
+    undecided = relative([1.0] * 4 + [0.0], [*modes, NAN], 5, hold=0.4, share=0.75)[0]
+    assert undecided == pytest.approx([0.5] * 4 + [-2.0])  # no part of the share
 
 
 def test_a_step_that_has_nothing_to_compare_teaches_no_decision():

@@ -142,9 +142,12 @@ def test_a_resumed_step_srpo_equals_an_uninterrupted_one(tmp_path, parity):
     assert read_jsonl(whole.dir / "rollouts.jsonl") == read_jsonl(cut.dir / "rollouts.jsonl")
 
 
-def test_two_gloo_ranks_equal_one_process(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["hipo", "relative"])  # of a group, of all ranks' groups
+def test_two_gloo_ranks_equal_one_process(tmp_path, monkeypatch, name):
     """The same completions, whoever samples them: the same prompts per step, the same weights."""
     full_rate = {
+        "step_srpo.advantages": name,
+        "step_srpo.hold": 0.4,
         "step_srpo.trainer.warmup_steps": 0,
         "step_srpo.judge_consistency": "reward",  # needs every rank's judges
     }
@@ -156,7 +159,7 @@ def test_two_gloo_ranks_equal_one_process(tmp_path, monkeypatch):
     torchrun(stubs.__file__, two.dir)
     names = ("step", "id", "completion", "advantage_judge", "advantage_answer")
     rollouts = [
-        sorted([row[name] for name in names] for row in read_jsonl(stage.dir / "rollouts.jsonl"))
+        sorted([row[key] for key in names] for row in read_jsonl(stage.dir / "rollouts.jsonl"))
         for stage in (one, two)
     ]
     assert rollouts[0] == rollouts[1]

@@ -12,9 +12,13 @@ how many of its n completions took them, and s = max(std r, std_floor),
     A_answer(i) as HiPO's
 
 w (gain - c) is what a query's completions push a logit that all decisions share by, so c takes the
-push out to first order; what is learned is where a thought gains more than elsewhere. How often the
-model thinks stays about what the cold start brought, and `price` is not read. A step of one query,
-or whose queries tried one mode each, teaches no decision. All ranks' queries count.
+push out to first order; what is learned is where a thought gains more than elsewhere. A gate can
+drift all the same, by what answers, format and the optimiser do to it. `hold` pulls it back:
+
+    c + hold (share - think_share),   share of the step's decisions to think
+
+so that a thought is dearer the more there are. `price` is not read. A step of one query, or whose
+queries tried one mode each, teaches no decision. All ranks' queries count.
 """
 
 import torch
@@ -25,7 +29,8 @@ from katlab.step_srpo.advantages._modes import Modes
 
 
 def advantages(rollouts: Rollouts, settings) -> Tensor:
-    """Judge and answer advantages (N, 2); `settings`: std_floor, answer_baseline.
+    """Judge and answer advantages (N, 2); `settings`: hold, think_share, std_floor,
+    answer_baseline.
 
     Unscorable completions get 0 and are left out of all means.
     """
@@ -35,6 +40,8 @@ def advantages(rollouts: Rollouts, settings) -> Tensor:
     weight = on * off / known.clamp(min=1) ** 2 / deviation
     gain = group.mean_on - group.mean_off
     price = (weight * gain).sum() / weight.sum().clamp(min=1e-9)
+    share = on.sum() / (on + off).sum().clamp(min=1)
+    price = price + settings.hold * (share - settings.think_share)
     judge = group.over_others(group.mean_on, group.mean_off + price) / deviation
     answer = group.answers(settings.answer_baseline)
     return torch.stack([judge.flatten(), answer.flatten()], dim=1)
