@@ -17,8 +17,8 @@ drift all the same, by what answers, format and the optimiser do to it. `hold` p
 
     c + hold (share - think_share),   share of the step's decisions to think
 
-so that a thought is dearer the more there are. `price` is not read. A step of one query, or whose
-queries tried one mode each, teaches no decision. All ranks' queries count.
+so that a thought is dearer the more there are. `price` is not read. Unheld, a step of one query, or
+whose queries tried one mode each, teaches no decision. All ranks' queries count.
 """
 
 import torch
