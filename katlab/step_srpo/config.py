@@ -34,7 +34,7 @@ class StepSRPOConfig(GRPOConfig):
         metadata={"help": "adaptthink: mean reward that thinking has to gain to be worth it."},
     )
     hold: float = field(
-        default=0.0,
+        default=0.4,
         metadata={
             "help": "relative: what a thought costs in mean reward for each share of rollouts that "
             "think beyond `think_share`; 0 lets the share go where it goes."
