@@ -132,7 +132,9 @@ def test_what_a_step_without_checkpoints_allocates_by_hand():
     found = steps.step_gib(shape, scheme, tokens, 10, checkpointed=False, **more) * 2**30
     logits, layer = 6 * 4 * tokens * 100, planner.parameters(shape)["layer"]
     inputs = 2 * tokens * kept * 4
-    assert found == pytest.approx(2 * total + logits + inputs + 160 + 16 * layer + 2 * total)
+    copied = 2 * 2 * 8 * 100  # the embedding with its trained rows, in the head and in the module's
+    beside = 2 * total + 16 * layer + copied
+    assert found == pytest.approx(2 * total + logits + inputs + 160 + beside)
     with pytest.raises(ValueError, match="with adapters alone"):
         steps.step_gib(shape, planned.SCHEMES["full"], tokens, checkpointed=False)
 
@@ -166,6 +168,51 @@ def test_a_layer_keeps_what_autograd_saves():
 
     found = (saved(4) - saved(2)) / 2 / (2 * 128)
     assert found == pytest.approx(2 * (12 * hidden + 4 * inner + 2 * 2 * 64), rel=0.08)
+
+
+def test_a_head_with_trained_rows_keeps_a_copy_of_the_embedding():
+    """What autograd saves that is as large as the table: one per call of the head."""
+    config = AutoConfig.for_model(
+        "qwen2", hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=500, tie_word_embeddings=True,
+    )  # fmt: skip
+    table, lora = 2 * 500 * 32, profiles.load("real-0.5b").lora
+    for rows, copies in (([], 0), ([7, 9], 2)):
+        plain = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
+        head = adapters.attach(plain, lora, rows).get_base_model().get_output_embeddings()
+        own = {p.untyped_storage().data_ptr() for p in plain.parameters()}
+        kept = []
+
+        def keep(tensor, own=own, kept=kept):
+            large = tensor.untyped_storage().nbytes() == table
+            if large and tensor.untyped_storage().data_ptr() not in own:
+                kept.append(tensor)
+            return tensor
+
+        states = torch.randn(1, 4, 32, dtype=torch.bfloat16, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            outputs = [head(states), head(states)]
+        assert len({t.untyped_storage().data_ptr() for t in kept}) == copies, len(outputs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tokens", "more", "gib"),
+    [
+        ("full", 16 * 512, {}, 29.17),
+        ("lora", 16 * 512, {}, 6.31),
+        ("qlora", 16 * 512, {}, 5.60),
+        ("lora", 8 * 512, {}, 5.42),  # fine-tuning of 04
+        ("lora", 2 * 512, {"modules": 1, "chunk": 4096}, 13.38),  # 03
+    ],
+)
+def test_the_planner_has_the_memory_of_proxy_1_5b_within_15_percent(kind, tokens, more, gib):
+    """An H100's, with layers checkpointed: docs/profiles.md."""
+    parent, shape = planner.architecture("proxy-1.5b")
+    lora = profiles.load("proxy-1.5b").lora
+    adapter = steps.adapters(shape, lora.r, lora.target_modules) if kind != "full" else 0
+    beside = more | ({"reader": parent} if more else {})
+    found = steps.step_gib(shape, planned.SCHEMES[kind], tokens, adapter, **beside)
+    assert found == pytest.approx(gib, rel=0.15)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ def step_gib(
     Without checkpoints (adapters alone) a layer keeps 12 hidden + 4 intermediate + 2 kv values per
     token, counted from what autograd saves. Distillation adds MTP `modules`, layers trained in
     full, a `reader` in bfloat16, and logits of `chunk` tokens in float32: 3 tables of tokens x
-    words, 6 with a reader's beside them.
+    words, 6 with a reader's beside them. Beside adapters it trains rows of new tokens, for which
+    PEFT copies the embedding in each head, the modules' too.
     """
     hidden, inner, count = config["hidden_size"], config["intermediate_size"], parameters(config)
     work = 2 * tokens * (14 * hidden + 8 * inner)
@@ -66,6 +67,8 @@ def step_gib(
         size = max(work, head) + inputs + 16 * adapter
     if scheme.embedding_bytes:
         size += inputs + 2 * (count["total"] - count["layers"])
+    if chunk and adapter:
+        size += 2 * (1 + modules) * count["embedding"]
     size += 16 * modules * count["layer"]
     size += 2 * parameters(reader)["total"] if reader else 0
     return state_gib(config, scheme, 1) + size / GIB

@@ -181,6 +181,64 @@ def test_docs_tell_how_the_gate_was_lost_as_the_steps_say():
     assert f"{told} deviation of {push.std():.2f} from step to step" in docs
 
 
+@pytest.fixture(scope="module")
+def beside() -> dict[str, pd.DataFrame]:
+    """Rollouts of the two draws from the other cold start."""
+    rows = pd.read_csv(FOLDER / "rollouts.csv.gz")
+    rows["correct"] = rows["correct"].fillna(False).astype(float)
+    rows["thinks"] = rows["mode"].eq("on") * 1.0
+    named = ("adaptthink", "relative")
+    return {name: rows[rows["run"].eq(f"other cold start, {name}")] for name in named}
+
+
+def test_docs_have_the_two_draws_beside_each_other_as_their_rollouts_say(beside):
+    text_of, last = text("docs/real-0.5b.md"), {n: r["step"].max() for n, r in beside.items()}
+    assert (last["adaptthink"], last["relative"]) == (17, 15)
+    for step in range(1, 16):
+        asked = [sorted(rows[rows["step"].eq(step)]["id"]) for rows in beside.values()]
+        assert asked[0] == asked[1] and len(asked[0]) == 256
+    for told, first, to in (("1 and 2", 1, 2), ("3 to 9", 3, 9), ("10 to 15", 10, 15)):
+        for name, rows in beside.items():
+            of = rows[rows["step"].between(first, to)]
+            found = f"{of['thinks'].mean():.1%} | {of['correct'].mean():.1%}".replace("%", " %")
+            line = f"{found} | {of['tokens'].mean():.0f} |"
+            head = {"adaptthink": told, "relative": ""}[name]
+            both = (
+                "| 1 and 2 | both | "
+                if told == "1 and 2"
+                else f"| {head}{' ' * bool(head)}| {name} | "
+            )
+            assert both + line in text_of
+
+
+def test_docs_compare_the_two_draws_query_by_query(beside):
+    later = {
+        name: rows[rows["step"].between(10, 15)]
+        .groupby("id", as_index=False)[["thinks", "correct", "tokens"]]
+        .mean()
+        .assign(cluster=lambda made: made["id"])
+        for name, rows in beside.items()
+    }
+    two, docs = (later["relative"], later["adaptthink"]), plain("docs/real-0.5b.md")
+    assert len(two[0]) == len(two[1]) == 96
+    less = [
+        "{:.1f} points less [{:.1f}, {:.1f}]".format(*(-100 * found[i] for i in (0, 2, 1)))
+        for found in (paired_difference(*two, "thinks"), paired_difference(*two, "correct"))
+    ]
+    told = "`relative` thinks {}, is right in {} and saves".format(*less)
+    assert told in docs
+    assert "saves {:.0f} % of the tokens [{:.0f}, {:.0f}]".format(*saved(*two)) in docs
+    share = {name: rows.groupby("step")["thinks"].mean() for name, rows in beside.items()}
+    assert f"at {share['adaptthink'][17]:.0%} in step 17".replace("%", " %") in plain("README.md")
+    ends = f"`relative` at {share['relative'][15]:.0%} in step 15".replace("%", " %")
+    low = "down to {:.0f} and {:.0f} % in step 6".format(*(100 * s[6] for s in share.values()))
+    assert ends in docs and low in docs
+    steps = pd.read_csv(FOLDER / "gate.csv").set_index(["run", "step"])["think_on"]
+    held = steps["other cold start, relative"]
+    between = f"between {100 * held.min():.0f} and {100 * held.max():.0f} %"
+    assert between in plain("README.md")
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_the_docs_have_every_system_as_its_rows_say(held_out, name):
     rows = part(held_out, name)
