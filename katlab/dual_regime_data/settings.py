@@ -4,7 +4,7 @@ from pydantic import Field
 
 from katlab.lab.settings import Count, Section
 
-NEEDS = ("layer_saturation",)
+NEEDS: tuple[str, ...] = ()
 MODELS = ("teacher_off", "teacher_on")  # loaded by their names in [model]
 
 

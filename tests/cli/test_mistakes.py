@@ -51,8 +51,6 @@ MISTAKES = [
     ("run --from 2 --only 8", "Give --only, or --from and --to, but not both."),
     ("run --to 1 --only 8", "Give --only, or --from and --to, but not both."),
     ("run --from 2 --to 1", "--to 1 comes before --from 2; swap them."),
-    ("stage 2", "run: katlab run --to 01 --run demo"),
-    ("stage 2 --dry-run", "needs 01_layer_saturation, which is not run yet"),
     ("ls ..", "'..' is no name for a run"),
     ("ls nowhere", "There is no run 'nowhere'"),
     ("report ''", "'' is no name for a run"),
@@ -88,12 +86,28 @@ def test_an_ambiguous_stage_is_named(project, capsys):
     assert "01_layer_saturation or 12_layers" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("stage 3", "run: katlab run --to 01 --run demo"),
+        ("stage 3 --dry-run", "needs 01_layer_saturation, which is not run yet"),
+    ],
+)
+def test_a_stage_without_its_upstream_is_one_sentence(project, capsys, typed, words):
+    write_notebook(project / "notebooks/03_mtp_distillation.ipynb", "03_mtp_distillation")
+    assert cli.main(shlex.split(typed)) == 2
+    told = capsys.readouterr()
+    assert words in told.err and len(told.err.strip().splitlines()) == 1
+    assert not list(project.glob("outputs/*"))
+
+
 @pytest.mark.parametrize("profile", ["nano", "tiny", "my own/p.toml"])
 def test_a_remedy_can_be_pasted(project, capsys, monkeypatch, profile):
     monkeypatch.chdir(project)
+    write_notebook(project / "notebooks/03_mtp_distillation.ipynb", "03_mtp_distillation")
     (project / "my own").mkdir()
     (project / "my own" / "p.toml").write_text('extends = "tiny"\n')
-    typed = ["stage", "2", "--run", "x", "--profile", profile]
+    typed = ["stage", "3", "--run", "x", "--profile", profile]
     assert cli.main(typed) == 2
     command, *remedy = shlex.split(capsys.readouterr().err.partition("run: ")[2])
     assert command == "katlab" and cli.main([*remedy, "--dry-run"]) == 0

@@ -11,6 +11,7 @@ from katlab.lab import compare, display, records, report, runs, stages
 from katlab.lab.runs import StageRun
 
 FIRST, SECOND = "01_layer_saturation", "02_dual_regime_data"
+THIRD, FOURTH = "03_mtp_distillation", "04_cold_start"  # need 01 and 02, 02 and 03
 VERIFIER = {"rewards.mine": "mine.py"}  # a file that every stage's work depends on
 VALUES = {"profile": "nano", "run": "demo", "seed": 0, "overrides": VERIFIER, "report_to": "none"}
 
@@ -155,36 +156,36 @@ def test_a_mistake_touches_no_folder(project, changes, words):
 
 def test_a_missing_upstream_stage_touches_no_folder(project):
     with pytest.raises(UserError) as mistake:
-        begin(SECOND, seed=1, profile="tiny")
+        begin(THIRD, seed=1, profile="tiny")
     assert str(mistake.value) == (
-        f"{SECOND} needs {FIRST}, which is not run yet (there is no run 'demo'); run: katlab run "
+        f"{THIRD} needs {FIRST}, which is not run yet (there is no run 'demo'); run: katlab run "
         "--to 01 --run demo --profile tiny --seed 1 -o rewards.mine=mine.py"
     )
     assert not (project / "outputs").exists()
 
 
 def test_a_stage_is_stale_once_its_upstream_was_run_anew(project):
-    write_notebook(project / "notebooks/03_mtp_distillation.ipynb", "03_mtp_distillation")
-    first = finished(begin())
-    second = finished(begin(SECOND))
-    third = finished(begin("03_mtp_distillation"))
-    assert records.stale(first) == records.stale(second) == records.stale(third) == []
+    for name in (THIRD, FOURTH):
+        write_notebook(project / f"notebooks/{name}.ipynb", name)
+    first, second, third, fourth = (finished(begin(n)) for n in (FIRST, SECOND, THIRD, FOURTH))
+    assert not any(records.stale(folder) for folder in (first, second, third, fourth))
     finished(begin(edit="1"))
-    assert records.stale(second) == [FIRST]
-    assert records.stale(third) == [FIRST, SECOND]  # itself, and through 02
-    told = compare.states(project / "outputs", ["demo"]).loc["demo", "stale"]
-    assert told == f"{SECOND}, 03_mtp_distillation"
-    card = display.run_card(StageRun.open(third))
-    assert f"{SECOND} (stale: 01 was run anew since)" in card
-    report.index(first.parent)
-    assert "stale: 01 was run anew since" in (second / "report.html").read_text()
-    assert "stale" not in (first / "report.html").read_text()
-    finished(begin(SECOND))
     assert records.stale(second) == []
+    assert records.stale(third) == [FIRST]
+    assert records.stale(fourth) == [THIRD]
+    told = compare.states(project / "outputs", ["demo"]).loc["demo", "stale"]
+    assert told == f"{THIRD}, {FOURTH}"
+    card = display.run_card(StageRun.open(fourth))
+    assert f"{THIRD} (stale: 01 was run anew since)" in card
     report.index(first.parent)
-    assert "stale" not in (second / "report.html").read_text()
-    assert records.stale(third) == [FIRST, SECOND]
-    again = finished(begin("03_mtp_distillation"))
+    assert "stale: 01 was run anew since" in (third / "report.html").read_text()
+    assert "stale" not in (first / "report.html").read_text()
+    finished(begin(THIRD))
+    assert records.stale(third) == []
+    report.index(first.parent)
+    assert "stale" not in (third / "report.html").read_text()
+    assert records.stale(fourth) == [THIRD]
+    again = finished(begin(FOURTH))
     assert records.stale(again) == []
 
 

@@ -8,6 +8,7 @@ from katlab.lab import identity, pipeline, records, variants
 from katlab.lab.runs import StageRun
 
 FIRST, SECOND, LAST = "01_layer_saturation", "02_dual_regime_data", "08_scaling_plan"
+THIRD = "03_mtp_distillation"  # needs 01 and 02
 CELL = {"profile": "nano", "run": "demo", "seed": 0, "overrides": {}, "report_to": "none"}
 SAMPLES = {"dual_regime_data.samples": 2}
 TELL = "stage.record(samples=stage.config.dual_regime_data.samples, seed=stage.seed)"
@@ -50,13 +51,17 @@ def test_a_fork_takes_over_what_does_not_depend_on_the_change(demo):
     assert content(demo) == before
 
 
-def test_what_comes_after_the_change_is_to_be_run_as_well(demo):
+def test_what_comes_after_the_change_is_to_be_run_as_well(demo, project):
+    write_notebook(project / f"notebooks/{THIRD}.ipynb", THIRD)
+    finished(lab.begin(THIRD, dict(CELL)))
     whys = {
         part.stage: part.why for part in variants.fork("demo", "a", {"layer_saturation.add": 1})
     }
-    assert whys[SECOND] == "to run: after 01" and whys[LAST] == "taken from demo"
+    assert whys[THIRD] == "to run: after 01"
+    assert whys[SECOND] == whys[LAST] == "taken from demo"  # other layers, the same corpus
     whys = {part.stage: part.why for part in variants.fork("demo", "b", seed=1)}
-    assert set(whys.values()) == {"to run: seed 0 -> 1", "to run: after 01"}
+    assert whys.pop(THIRD) == "to run: after 01, 02"
+    assert set(whys.values()) == {"to run: seed 0 -> 1"}
 
 
 def test_a_fork_leaves_what_was_not_finished_or_is_of_other_files(demo, project):
@@ -133,9 +138,8 @@ def test_a_sweep_names_every_combination(demo):
 
 
 def test_a_variant_of_a_stage_is_one_to_go_on_with(demo, project):
-    name = "03_mtp_distillation"
-    write_notebook(project / f"notebooks/{name}.ipynb", name)
-    stage = finished(lab.begin(name, dict(CELL)))
+    write_notebook(project / f"notebooks/{THIRD}.ipynb", THIRD)
+    stage = finished(lab.begin(THIRD, dict(CELL)))
     before = content(demo)
     stage.settings.steps = 110
     other = stage.variant("new", uld_weight=0.9, **{"trainer.learning_rate": 0.002})
@@ -145,7 +149,7 @@ def test_a_variant_of_a_stage_is_one_to_go_on_with(demo, project):
         "mtp_distillation.uld_weight": 0.9,
         "mtp_distillation.trainer.learning_rate": 0.002,
     }
-    assert (other.dir, other.run) == (demo.with_name("new") / name, "new")
+    assert (other.dir, other.run) == (demo.with_name("new") / THIRD, "new")
     assert other.result() is None and other.settings.uld_weight == 0.9
     assert other.upstream(SECOND) == demo.with_name("new") / SECOND
     assert content(demo) == before
@@ -156,9 +160,10 @@ def test_a_variant_of_a_stage_is_one_to_go_on_with(demo, project):
     assert not demo.with_name("newer").exists()
 
 
-def test_a_variant_that_needs_another_upstream_says_what_to_run(demo):
-    stage = lab.begin(SECOND, dict(CELL))
-    with pytest.raises(UserError, match=f"{SECOND} needs {FIRST}.*katlab run --to 01 --run new"):
+def test_a_variant_that_needs_another_upstream_says_what_to_run(demo, project):
+    write_notebook(project / f"notebooks/{THIRD}.ipynb", THIRD)
+    stage = lab.begin(THIRD, dict(CELL))
+    with pytest.raises(UserError, match=f"{THIRD} needs {FIRST}.*katlab run --to 01 --run new"):
         stage.variant("new", **{"lora.r": 4})
 
 
