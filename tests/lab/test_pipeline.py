@@ -20,6 +20,7 @@ from katlab.lab.lock import run_lock
 
 pytestmark = pytest.mark.slow  # nearly every test starts a kernel
 FIRST, SECOND, LAST = "01_layer_saturation", "02_dual_regime_data", "08_scaling_plan"
+THIRD = "03_mtp_distillation"  # needs 01 and 02
 PLAN = '(stage.dir / "plan.txt").write_text("plan")'
 LINE = (
     "import matplotlib.pyplot as plt\nfig, ax = plt.subplots()\nax.set_title('A line')",
@@ -53,34 +54,37 @@ def edit(project: Path, name: str, *code: str) -> None:
 def test_a_run_is_done_once_and_reruns_only_what_changed(project, capfd):
     (project / "text.txt").write_text("It was a dark night.")
     text = "layer_saturation.text=text.txt"
+    edit(project, THIRD, f'stage.upstream("{FIRST}")', "stage.finish()")
     assert cli.main(["run", "--seed", "3", "-o", text]) == 0
     shown = capfd.readouterr().out
     assert shown.rstrip().splitlines()[-1] == str(project / "outputs/demo/index.html")
     assert "Pigs fly." in shown and "not held" in shown and "not applicable" in shown
     assert "Traceback" not in shown and "encryption" not in shown
-    assert states(project) == dict.fromkeys((FIRST, SECOND, LAST), "done")
+    assert states(project) == dict.fromkeys((FIRST, SECOND, THIRD, LAST), "done")
     second = runs.read(project / "outputs/demo" / SECOND)
     assert second["headline"] == {"rows": 4, "seed": 3}
-    assert set(second["upstream"]) == {FIRST}
+    assert not second["upstream"]
+    third = runs.read(project / "outputs/demo" / THIRD)
+    assert set(third["upstream"]) == {FIRST, SECOND}
     for name in ("run.json", "notebook.ipynb", "report.html", "figures/line.png"):
         assert (project / "outputs/demo" / SECOND / name).is_file()
     before = started(project)
 
     assert cli.main(["run", "--seed", "3"]) == 0
-    assert capfd.readouterr().out.count("unchanged, skipped") == 3
+    assert capfd.readouterr().out.count("unchanged, skipped") == 4
     assert started(project) == before
 
     path = project / "notebooks" / f"{FIRST}.ipynb"
     path.write_text(path.read_text().replace("does `$x$` stay?", "does `$x$` stay there?"))
     assert cli.main(["run", "--seed", "3"]) == 0
-    assert capfd.readouterr().out.count("unchanged, skipped") == 3
+    assert capfd.readouterr().out.count("unchanged, skipped") == 4
 
     (project / "text.txt").write_text("It was a stormy night.")
     assert cli.main(["run"]) == 0  # the run keeps seed and override
     assert f"the earlier attempt is kept as {FIRST}@1" in capfd.readouterr().out
     after = started(project)
-    assert {name for name in before if after[name] != before[name]} == {FIRST, SECOND}
-    for name in (FIRST, SECOND):
+    assert {name for name in before if after[name] != before[name]} == {FIRST, THIRD}
+    for name in (FIRST, THIRD):
         earlier = project / "outputs/demo" / f"{name}@1"
         assert runs.read(earlier)["started"] == before[name]
         assert (earlier / "report.html").is_file()
