@@ -197,18 +197,18 @@ def test_docs_have_the_two_draws_beside_each_other_as_their_rollouts_say(beside)
     for step in range(1, 16):
         asked = [sorted(rows[rows["step"].eq(step)]["id"]) for rows in beside.values()]
         assert asked[0] == asked[1] and len(asked[0]) == 256
-    for told, first, to in (("1 and 2", 1, 2), ("3 to 9", 3, 9), ("10 to 15", 10, 15)):
-        for name, rows in beside.items():
-            of = rows[rows["step"].between(first, to)]
+    told = [
+        ("| 1 and 2 | both |", ("adaptthink", "relative"), 1, 2),
+        ("| 3 to 9 | adaptthink |", ("adaptthink",), 3, 9),
+        ("| | relative |", ("relative",), 3, 9),
+        ("| 10 to 15 | adaptthink |", ("adaptthink",), 10, 15),
+        ("| | relative |", ("relative",), 10, 15),
+    ]
+    for head, names, first, to in told:
+        for name in names:
+            of = beside[name][beside[name]["step"].between(first, to)]
             found = f"{of['thinks'].mean():.1%} | {of['correct'].mean():.1%}".replace("%", " %")
-            line = f"{found} | {of['tokens'].mean():.0f} |"
-            head = {"adaptthink": told, "relative": ""}[name]
-            both = (
-                "| 1 and 2 | both | "
-                if told == "1 and 2"
-                else f"| {head}{' ' * bool(head)}| {name} | "
-            )
-            assert both + line in text_of
+            assert f"{head} {found} | {of['tokens'].mean():.0f} |" in text_of
 
 
 def test_docs_compare_the_two_draws_query_by_query(beside):
