@@ -20,6 +20,9 @@ SYSTEMS = {
     "cold start, never thinking": ("before", "off"),
 }
 
+THIRD = tuple(f"third, adaptthink {offset}" for offset in (2, 3, 4))
+DRAWS = ("seed 1", "drawn again", "plain GRPO", "third cold start", *THIRD, "third, relative 2")
+
 
 @pytest.fixture(scope="module")
 def held_out() -> pd.DataFrame:
@@ -160,83 +163,131 @@ def test_docs_tell_of_the_sets_apart_as_the_rows_say(replies):
     assert not any(rows[rows["set"].eq("mbpp")]["correct"].any() for rows in code)
 
 
-@pytest.mark.parametrize("name", ["seed 1", "drawn again", "plain GRPO"])
-def test_docs_have_every_draw_as_its_rows_say(held_out, name):
-    drawn = pd.read_csv(FOLDER / "draws.csv").astype({"correct": float, "thinks": float})
-    rows = drawn[drawn["run"].eq(name) & drawn["arm"].eq("auto")]
-    if name == "seed 1":
-        rows = part(held_out, "final, deciding")
-    assert sorted(rows["id"]) == sorted(part(held_out, "final, deciding")["id"])
-    assert f"| {name} | {cells(rows)} |" in text("docs/real-0.5b.md")
+@pytest.fixture(scope="module")
+def draws(held_out) -> pd.DataFrame:
+    """Stage 05's held-out prompts after every whole draw of Step-SRPO, and before it."""
+    drawn = pd.read_csv(FOLDER / "draws.csv.gz").astype({"correct": float, "thinks": float})
+    after = held_out["student"].eq("after")
+    named = held_out.assign(run=after.map({True: "seed 1", False: "first cold start"}))
+    return pd.concat([named, drawn])
 
 
-def test_docs_tell_how_the_gate_was_lost_as_the_steps_say():
-    steps = pd.read_csv(FOLDER / "gate.csv")
-    share = steps[steps["run"].eq("drawn again")].set_index("step")["think_on"]
-    docs = plain("docs/real-0.5b.md")
-    assert f"From {share[3]:.0%} in step 3 it thinks in {share[7]:.0%}".replace("%", " %") in docs
-    assert share.loc[10:].round(2).ge(0.99).all()
+def of(draws: pd.DataFrame, name: str, arm: str = "auto") -> pd.DataFrame:
+    return draws[draws["run"].eq(name) & draws["arm"].eq(arm)]
+
+
+def cold(draws: pd.DataFrame, name: str) -> pd.DataFrame:
+    third = name.startswith("third")
+    return of(draws, "third cold start" if third else "first cold start")
+
+
+def by_kind(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    sums = rows["task"].eq("chain_sum")
+    return {
+        "GSM8K": rows[rows["task"].eq("gsm8k")],
+        "long sums": rows[sums & rows["difficulty"].ge(4)],
+        "short sums": rows[sums & rows["difficulty"].eq(1)],
+        "letters": rows[rows["task"].eq("letter_counting")],
+        "lcm": rows[rows["task"].eq("lcm")],
+    }
+
+
+def above_a_coin(draws: pd.DataFrame, name: str) -> float:
+    """Points of accuracy above a coin of the gate's own rate."""
+    auto, on, off = (of(draws, name, arm)["correct"].mean() for arm in ("auto", "on", "off"))
+    rate = of(draws, name)["thinks"].mean()
+    return 100 * (auto - rate * on - (1 - rate) * off)
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_docs_have_every_draw_as_its_rows_say(draws, name):
+    rows, docs = of(draws, name), text("docs/real-0.5b.md")
+    assert sorted(rows["id"]) == sorted(of(draws, "seed 1")["id"])
+    assert f"| {name} | {cells(rows)} |" in docs
+    if name == "third cold start":
+        return
+    always, before = of(draws, name, "on"), cold(draws, name)
+    told = [interval(paired_difference(rows, side, "correct")) for side in (before, always)]
+    told += ["{:.0f} % [{:.0f}, {:.0f}]".format(*saved(rows, always))]
+    told += [f"{kind['thinks'].sum():.0f} of {len(kind)}" for kind in by_kind(rows).values()]
+    assert f"| {name} | {' | '.join(told)} |" in docs
+
+
+def test_readme_and_docs_count_the_draws_that_end_with_a_gate(draws):
+    whole = ("seed 1", "drawn again", *THIRD)
+    share = {name: of(draws, name)["thinks"].mean() for name in whole}
+    gates = [name for name in whole if share[name] < 0.6]
+    assert len(gates) == 3 and all(share[name] > 0.99 for name in {*whole} - {*gates})
+    assert "when to think, in three of five tries" in plain("README.md")
+    assert "Three of five whole draws" in plain("docs/real-0.5b.md")
+    for name in gates:
+        kinds = by_kind(of(draws, name))
+        assert kinds["GSM8K"]["thinks"].mean() > 0.85
+        assert not kinds["short sums"]["thinks"].any() and not kinds["letters"]["thinks"].any()
+
+
+def test_readme_and_docs_compare_the_draws_as_their_rows_say(draws):
+    readme, docs = plain("README.md"), plain("docs/real-0.5b.md")
+    start = of(draws, "third cold start")
+    three = pd.concat([of(draws, name) for name in THIRD])
+    gain = interval(paired_difference(three, start, "correct"))
+    fewer = "{:.0f} % of its tokens saved [{:.0f}, {:.0f}]".format(*saved(three, start))
+    assert f"{gain} above it with {fewer}" in docs and f"{gain} over it with {fewer}" in readme
+    gates = [name for name in THIRD if of(draws, name)["thinks"].mean() < 0.6]
+    lost, less = [], []
+    for name in gates:
+        sides = of(draws, name), of(draws, name, "on")
+        found = paired_difference(*sides, "correct")
+        lost.append("{:.1f} [{:.1f}, {:.1f}]".format(*(-100 * found[i] for i in (0, 2, 1))))
+        less.append(f"{saved(*sides)[0]:.0f}")
+    told = f"lose {' and '.join(lost)} points"
+    assert told in docs and f"save {' and '.join(less)} % of the tokens and {told}" in readme
+    coins = [f"{above_a_coin(draws, name):.1f}" for name in gates]
+    first = f"{above_a_coin(draws, 'seed 1'):.1f}"
+    assert f"by {' and '.join(coins)} points, seed 1's by {first}" in docs
+    relative, same = of(draws, "third, relative 2"), of(draws, "third, adaptthink 2")
+    found = interval(paired_difference(relative, same, "correct"))
+    assert f"{found} above it with as many tokens" in docs
+    assert f"{found} above the constant price on the same queries" in readme
+    low, high = saved(relative, same)[1:]
+    assert low < 0 < high
+    gain = interval(paired_difference(relative, start, "correct"))
+    assert f"{gain} against the cold start" in docs
+
+
+def test_docs_tell_how_the_gate_moves_as_the_steps_say():
+    steps, docs = pd.read_csv(FOLDER / "gate.csv"), plain("docs/real-0.5b.md")
+    share = {run: rows.set_index("step")["think_on"] for run, rows in steps.groupby("run")}
+    again = share["drawn again"]
+    assert f"from {again[3]:.0%} in step 3 to {again[7]:.0%}".replace("%", " %") in docs
+    assert again.loc[10:].round(2).ge(0.99).all()
+    moves = [share[name].diff().std() for name in ("seed 1", "third, adaptthink 2", THIRD[2])]
+    assert f"(standard deviation {100 * min(moves):.0f} to {100 * max(moves):.0f})" in docs
+    falls = share["third, adaptthink 4"]
+    assert f"from {falls[27]:.0%} in step 27 to {100 * falls[35]:.0f} in".replace("%", " %") in docs
+    swings = share["third, adaptthink 2"].loc[10:]
+    assert f"between {100 * swings.min():.0f} and {100 * swings.max():.0f} % from step 10" in docs
+    swings = share["third, relative 2"]
+    assert f"between {100 * swings.min():.0f} and {100 * swings.max():.0f} %. One pair" in docs
+    cut = share["second, adaptthink 2"], share["second, relative 2"]
+    assert [side.index[-1] for side in cut] == [17, 15]
+    assert f"at {cut[0][17]:.0%} in step 17".replace("%", " %") in plain("README.md")
+    assert f"at {cut[0][17]:.0%} in step 17".replace("%", " %") in docs
+    assert f"at {cut[1][15]:.0%} in step 15".replace("%", " %") in docs
     push = steps[steps["run"].eq("seed 1")]["push"]
     told = f"by {push.mean():.3f} on average over the {len(push)} steps, with a standard"
     assert f"{told} deviation of {push.std():.2f} from step to step" in docs
 
 
-@pytest.fixture(scope="module")
-def beside() -> dict[str, pd.DataFrame]:
-    """Rollouts of the two draws from the other cold start."""
-    rows = pd.read_csv(FOLDER / "rollouts.csv.gz")
-    rows["correct"] = rows["correct"].fillna(False).astype(float)
-    rows["thinks"] = rows["mode"].eq("on") * 1.0
-    named = ("adaptthink", "relative")
-    return {name: rows[rows["run"].eq(f"other cold start, {name}")] for name in named}
-
-
-def test_docs_have_the_two_draws_beside_each_other_as_their_rollouts_say(beside):
-    text_of, last = text("docs/real-0.5b.md"), {n: r["step"].max() for n, r in beside.items()}
-    assert (last["adaptthink"], last["relative"]) == (17, 15)
-    for step in range(1, 16):
-        asked = [sorted(rows[rows["step"].eq(step)]["id"]) for rows in beside.values()]
-        assert asked[0] == asked[1] and len(asked[0]) == 256
-    told = [
-        ("| 1 and 2 | both |", ("adaptthink", "relative"), 1, 2),
-        ("| 3 to 9 | adaptthink |", ("adaptthink",), 3, 9),
-        ("| | relative |", ("relative",), 3, 9),
-        ("| 10 to 15 | adaptthink |", ("adaptthink",), 10, 15),
-        ("| | relative |", ("relative",), 10, 15),
-    ]
-    for head, names, first, to in told:
-        for name in names:
-            of = beside[name][beside[name]["step"].between(first, to)]
-            found = f"{of['thinks'].mean():.1%} | {of['correct'].mean():.1%}".replace("%", " %")
-            assert f"{head} {found} | {of['tokens'].mean():.0f} |" in text_of
-
-
-def test_docs_compare_the_two_draws_query_by_query(beside):
-    later = {
-        name: rows[rows["step"].between(10, 15)]
-        .groupby("id", as_index=False)[["thinks", "correct", "tokens"]]
-        .mean()
-        .assign(cluster=lambda made: made["id"])
-        for name, rows in beside.items()
-    }
-    two, docs = (later["relative"], later["adaptthink"]), plain("docs/real-0.5b.md")
-    assert len(two[0]) == len(two[1]) == 96
-    less = [
-        "{:.1f} points less [{:.1f}, {:.1f}]".format(*(-100 * found[i] for i in (0, 2, 1)))
-        for found in (paired_difference(*two, "thinks"), paired_difference(*two, "correct"))
-    ]
-    told = "`relative` thinks {}, is right in {} and saves".format(*less)
-    assert told in docs
-    assert "saves {:.0f} % of the tokens [{:.0f}, {:.0f}]".format(*saved(*two)) in docs
-    share = {name: rows.groupby("step")["thinks"].mean() for name, rows in beside.items()}
-    assert f"at {share['adaptthink'][17]:.0%} in step 17".replace("%", " %") in plain("README.md")
-    ends = f"`relative` at {share['relative'][15]:.0%} in step 15".replace("%", " %")
-    low = "down to {:.0f} and {:.0f} % in step 6".format(*(100 * s[6] for s in share.values()))
-    assert ends in docs and low in docs
+def test_the_steps_are_those_of_the_rollouts():
+    rows = pd.read_csv(FOLDER / "rollouts.csv.gz", keep_default_na=False)
     steps = pd.read_csv(FOLDER / "gate.csv").set_index(["run", "step"])["think_on"]
-    held = steps["other cold start, relative"]
-    between = f"between {100 * held.min():.0f} and {100 * held.max():.0f} %"
-    assert between in plain("README.md")
+    read = rows[rows["mode"].isin(["on", "off"])]
+    found = read["mode"].eq("on").groupby([read["run"], read["step"]]).mean()
+    assert len(found) == 4 * 36 and rows.groupby(["run", "step"]).size().eq(256).all()
+    assert found.sub(steps.loc[found.index]).abs().max() < 0.01
+    same = [rows[rows["run"].eq(f"third, {name} 2")] for name in ("adaptthink", "relative")]
+    assert [*same[0]["id"].unique()] == [*same[1]["id"].unique()]
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
