@@ -25,7 +25,7 @@ def register(commands: Commands) -> None:
     check = command(
         commands, "gpu-check", "how fast this GPU trains and samples a profile's model", _check,
         "katlab gpu-check", "katlab gpu-check --profile proxy-1.5b --json",
-        more="On random weights, offline, in about five minutes; the last line is JSON.",
+        more="On random weights, offline, in five to ten minutes; the last line is JSON.",
     )  # fmt: skip
     check.add_argument(
         "--profile", default="real-0.5b", help="a profile or a TOML file (default: %(default)s)"

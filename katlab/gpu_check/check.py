@@ -1,4 +1,4 @@
-"""`katlab gpu-check`: what this machine's GPU makes of a profile, offline, in about five minutes.
+"""`katlab gpu-check`: what this machine's GPU makes of a profile, offline, in five to ten minutes.
 
 Parts run in processes of their own, one after the other, so that memory is counted afresh, vLLM
 has the GPU to itself, and a part that dies takes no other with it. Their words are in a log.
@@ -26,8 +26,8 @@ GROUPS = (  # weights first: the others work on them
     ("rollouts",),
     ("step_srpo",),
 )
-LIMIT = 420.0  # seconds after which the rest is given up; vLLM's first start may take two minutes
-OF_GROUP = 240.0
+LIMIT = 600.0  # seconds after which the rest is given up; vLLM's first start may take two minutes
+OF_GROUP = 300.0
 TINY = "tiny"  # the profile that means a tiny check
 
 

@@ -4,6 +4,8 @@ figures = stage.run(stage)
 """
 
 import json
+import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,6 +73,7 @@ def train(stage: StageRun, source: Path) -> dict[str, float]:
     trained = adapters.attach(model, stage.config.lora)
     if settings.use_vllm:  # TRL starts its vLLM from here, and finds what vLLM compiled before
         model.name_or_path = vllm_engine.steady(model)
+        own_port()
     trainer = StepSRPOTrainer(
         trained,
         settings,
@@ -89,6 +92,18 @@ def train(stage: StageRun, source: Path) -> dict[str, float]:
     if trainer.is_world_process_zero():
         models.save(trainer.model, tokenizer, stage.checkpoints / "student", stage.config.model)
     return {"steps": steps, **counts(candidates)}
+
+
+def own_port() -> None:
+    """Give the process group of TRL's vLLM a port that the system has free, unless one is set.
+
+    TRL tries the same few ports in every process, so of two runs that start on one machine, a GPU
+    each, the second would fail ("address already in use").
+    """
+    if "MASTER_PORT" not in os.environ:  # a launcher sets it
+        with socket.socket() as free:
+            free.bind(("", 0))
+            os.environ["MASTER_PORT"] = str(free.getsockname()[1])
 
 
 def arguments(stage: StageRun) -> StepSRPOConfig:

@@ -2,7 +2,9 @@
 
 import inspect
 import json
+import os
 import runpy
+import socket
 import sys
 from pathlib import Path
 
@@ -414,3 +416,24 @@ def test_a_bfloat16_profile_moves_its_weights_at_a_small_rate(tmp_path, parity):
     assert moved >= 0.99 * sum(tensor.numel() for tensor in after.values())
     saved = load_file(stage.checkpoints / "student" / "model.safetensors")
     assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
+
+
+def test_the_port_of_trls_vllm_is_a_free_one_and_a_launchers_stays(monkeypatch):
+    from trl.trainer.utils import ensure_master_addr_port
+
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    given = set()
+    for _ in range(2):
+        monkeypatch.setenv("MASTER_PORT", "0")  # so that what is set here is undone
+        monkeypatch.delenv("MASTER_PORT")
+        step_srpo.own_port()
+        port = os.environ["MASTER_PORT"]
+        ensure_master_addr_port()
+        assert os.environ["MASTER_PORT"] == port
+        with socket.socket() as taken:
+            taken.bind(("", int(port)))
+        given.add(port)
+    assert given.isdisjoint({"29500", "23456", "12355", "12345"})
+    monkeypatch.setenv("MASTER_PORT", "29777")
+    step_srpo.own_port()
+    assert os.environ["MASTER_PORT"] == "29777"
