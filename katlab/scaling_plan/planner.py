@@ -30,7 +30,8 @@ ASSUMPTIONS = (
     "Nothing here predicts the MFU: it is given, and hours follow. 2 GiB per GPU are left for CUDA"
     " and NCCL.",
     "A small model's step cannot be shorter than the CPU takes to launch its kernels: per layer and"
-    " pass 2.0 ms in full, with LoRA 2.8, QLoRA 4.6 (measured: 30 layers of 0.5B, one H100 host).",
+    " pass 2.0 ms in full, with LoRA 2.8, QLoRA 4.6 (measured: 30 layers of 0.5B, one H100 host;"
+    " another host's steps took up to 2.1 times as long).",
 )
 RESERVED = 2.0  # GiB
 

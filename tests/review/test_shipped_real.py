@@ -290,6 +290,24 @@ def test_the_steps_are_those_of_the_rollouts():
     assert [*same[0]["id"].unique()] == [*same[1]["id"].unique()]
 
 
+def test_what_pushes_all_decisions_is_the_queries_a_step_draws():
+    rows = pd.read_csv(FOLDER / "rollouts.csv.gz")
+    rows = rows[rows["mode"].isin(["on", "off"])]
+    thinks = rows["mode"].eq("on") * 1.0
+    share = thinks.groupby([rows["run"], rows["step"], rows["id"]]).transform("mean")
+    rows = rows.assign(push=rows["advantage_judge"] * (thinks - share))
+    steps = rows.groupby(["run", "step"])["push"].mean().groupby("run")
+    query = rows.groupby(["run", "step", "id"])["push"].mean().groupby(["run", "step"]).std()
+    mean, moves, differ = steps.mean(), steps.std(), query.groupby("run").mean()
+    told = (
+        f"it is {mean.min():.3f} to {mean.max():+.3f}, with {moves.min():.2f} to {moves.max():.2f}"
+    )
+    docs = plain("docs/real-0.5b.md")
+    assert f"{told} from step to step" in docs
+    assert f"those of a step differ by {differ.min():.2f} to {differ.max():.2f}" in docs
+    assert (moves / (differ / 4)).between(0.7, 1.8).all(), "4 is the root of 16 queries"
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_the_docs_have_every_system_as_its_rows_say(held_out, name):
     rows = part(held_out, name)
