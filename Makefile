@@ -21,7 +21,7 @@ ablations: env  ## GRPO, omega, votes and judge as forks of finished runs (RUN="
 	@$(BIN)/katlab ablate $(RUN)
 
 test: env lint  ## lint, all tests, and all notebooks once on a tiny profile
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4
 
 test-fast: env  ## what runs in two minutes: ruff and the tests not marked slow
 	@$(BIN)/ruff check .
