@@ -241,6 +241,11 @@ def test_docs_have_the_seconds_of_two_checks_beside_the_planners():
     errors = [part["step_error"] for runs in found.values() for part in runs.values()]
     assert sum(abs(error) <= 0.15 for error in errors) == 3 and len(errors) == 19
     assert "held in three of these nineteen" in " ".join(docs.split())
+    assert f"up to {1 + max(errors):.1f} times as long" in " ".join(planner.ASSUMPTIONS)
+    lines = (CHECKOUT / "benchmarks/gpu_check_proxy-1.5b.jsonl").read_text().splitlines()
+    for name, part in (item for line in map(json.loads, lines) for item in line.items()):
+        for run in found.get(("proxy-1.5b", name), {}).values():  # "the same to 0.01 GiB"
+            assert run["peak_gib"] == pytest.approx(part["peak_gib"], abs=0.01)
     apart = [runs[2]["step_s"] / runs[1]["step_s"] - 1 for runs in found.values() if 2 in runs]
     assert f"differs by up to {max(map(abs, apart)):.0%}".replace("%", " %") in " ".join(
         docs.split()

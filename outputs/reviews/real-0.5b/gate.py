@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-import katlab.lab
+from katlab.lab.display import STYLE
 
 HERE = Path(__file__).parent
 CUT = "second cold start, cut off (×)"
@@ -23,7 +23,7 @@ PANELS = {
 
 def main() -> None:
     """Share of rollouts that think by step of Step-SRPO, a panel for each cold start."""
-    plt.style.use(Path(katlab.lab.__file__).parent / "house.mplstyle")
+    plt.style.use(STYLE)
     steps = pd.read_csv(HERE / "gate.csv").set_index(["run", "step"])["think_on"]
     figure, panels = plt.subplots(1, 3, figsize=(11.5, 3.7), sharey=True)
     for axes, (title, runs) in zip(panels, PANELS.items(), strict=True):
